@@ -1,0 +1,1 @@
+//! Between back ends and owners: dispatch and finalise, pure shards.

@@ -1,0 +1,1 @@
+//! Owners of channels: order, backlog, interest. A pure shard.

@@ -1,0 +1,1 @@
+//! One `Config` per subcommand; nothing unchecked gets past this file.

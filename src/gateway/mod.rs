@@ -1,0 +1,1 @@
+//! Clients: sessions, hubs, interest, outboxes. A pure shard.

@@ -1,0 +1,214 @@
+//! Every bound, with its unit and its reason. A value, so that tests can run with tiny ones.
+//!
+//! `DEFAULT` is checked at compile time, any other by [`Limits::check`] before anything binds.
+
+use std::time::Duration;
+
+/// The bounds of one node. Per shard unless the field says otherwise.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    // -- the websocket door
+    /// Bytes of a handshake's request line and headers: browsers stay below 4 KiB, cookies included.
+    pub handshake_bytes_max: u32,
+    /// From accept to the end of the headers, and from there to the first hello.
+    pub handshake_timeout: Duration,
+    /// Bytes of one client message, fragments included (Slack's 16 KB rule).
+    pub message_bytes_max: u32,
+    /// Fragments of one client message: more are an attack, not a client.
+    pub fragments_max: u32,
+    /// From the first to the last fragment of a message.
+    pub fragments_timeout: Duration,
+    /// Control frames of one connection: sustained per second, and burst.
+    pub control_per_second: u32,
+    pub control_burst: u32,
+    /// `/dev/echo`: bytes and fragments of one message, wide enough for section 9 of the Autobahn cases.
+    pub echo_bytes_max: u32,
+    pub echo_fragments_max: u32,
+    /// Connections of one core. 24 bits of `Conn` are the ceiling.
+    pub connections_max: u32,
+
+    // -- the outbox
+    /// Waiting bytes of a connection above which transient events are dropped for it.
+    pub outbox_soft_bytes: u32,
+    /// Waiting bytes of a connection above which it is closed with 4002: it comes back and resumes.
+    pub outbox_bytes_max: u32,
+    /// Waiting bytes of all connections of a core; the slowest is evicted first.
+    pub outboxes_bytes_max: u64,
+    /// A connection that took no byte for so long while bytes waited is closed with 4002.
+    pub stall_timeout: Duration,
+
+    // -- a session
+    /// Channels that one connection follows.
+    pub subscriptions_max: u32,
+    /// Users whose presence one connection watches, and ids of one `presence_query`.
+    pub watch_max: u32,
+    /// Connections of one user on one core.
+    pub connections_per_user_max: u32,
+    /// RTM messages of one user: sustained per second (in thousandths) and burst.
+    pub posts_per_1000_seconds: u32,
+    pub posts_burst: u32,
+    /// Characters of an RTM text.
+    pub text_chars_max: u32,
+    /// One typing event per connection and channel in this time.
+    pub typing_interval: Duration,
+    /// A connection from which nothing came for so long is pinged; after twice as long it is reaped.
+    pub ping_interval: Duration,
+    /// How old a connection may become before it is told goodbye.
+    pub connection_age_max: Duration,
+    /// From goodbye to Close.
+    pub goodbye_window: Duration,
+    /// From hello to the last `resume` frame.
+    pub resume_timeout: Duration,
+    /// Questions of one connection to other shards that are still open.
+    pub asks_per_conn_max: u32,
+    /// Questions of one core that are still open.
+    pub asks_max: u32,
+    /// A question without an answer for so long has failed.
+    pub ask_timeout: Duration,
+
+    // -- catch-up
+    /// Events replayed to one connection: of one channel, and of all.
+    pub replay_per_channel_max: u32,
+    pub replay_per_conn_max: u32,
+    /// Catch-up of one connection: so many frames or bytes in each interval (slack_sdk dies of more).
+    pub catch_up_frames: u32,
+    pub catch_up_bytes: u32,
+    pub catch_up_interval: Duration,
+    /// Subscriptions of one core that are behind their hub.
+    pub behind_max: u32,
+
+    // -- channels
+    /// Channels that one core owns or wants.
+    pub channels_max: u32,
+    /// Bytes of a channel's or a user's name.
+    pub name_bytes_max: u32,
+    /// Bytes of one publication's payload.
+    pub publication_bytes_max: u32,
+    /// The backlog of one core: bytes of its ring.
+    pub backlog_bytes: u32,
+    /// Publications of one channel that are held because one before them is missing.
+    pub held_per_channel_max: u32,
+    /// How long the owner waits for a missing publication before it asks the source.
+    pub gap_timeout: Duration,
+    /// Fetches that wait for the source, per core.
+    pub fetches_max: u32,
+
+    // -- presence
+    /// Without activity for so long a user is away.
+    pub away_after: Duration,
+    /// How long users of a lost gateway stay as they were.
+    pub presence_lease: Duration,
+    /// A gateway reports activity of a user at most so often.
+    pub activity_interval: Duration,
+
+    // -- mail
+    /// Bytes and messages waiting from one core to another; overflow is a broken link.
+    pub mail_bytes_max: u32,
+    pub mail_messages_max: u32,
+    /// Bulk messages that a peer may send for each `PeerRoom`: below half of a mailbox.
+    pub bulk_messages_per_room: u32,
+
+    // -- control plane
+    /// Outbox rows on their way to owners.
+    pub dispatch_max: u32,
+    /// An unacknowledged outbox row is sent again after this.
+    pub dispatch_timeout: Duration,
+    /// Posts waiting for a commit; above that they are refused.
+    pub commits_max: u32,
+    /// Posts of one database transaction.
+    pub commit_batch_max: u32,
+    /// A ticket is good for so long.
+    pub ticket_timeout: Duration,
+    /// `rtm.connect` of a node: sustained per second, and burst.
+    pub boots_per_second: u32,
+    pub boots_burst: u32,
+}
+
+impl Limits {
+    pub const DEFAULT: Self = Self {
+        handshake_bytes_max: 8 << 10,
+        handshake_timeout: Duration::from_secs(5),
+        message_bytes_max: 16_384,
+        fragments_max: 64,
+        fragments_timeout: Duration::from_secs(10),
+        control_per_second: 10,
+        control_burst: 20,
+        echo_bytes_max: 16 << 20,
+        echo_fragments_max: 1 << 20,
+        connections_max: 1 << 20,
+        outbox_soft_bytes: 64 << 10,
+        outbox_bytes_max: 256 << 10,
+        outboxes_bytes_max: 512 << 20,
+        stall_timeout: Duration::from_secs(10),
+        subscriptions_max: 5_000,
+        watch_max: 500,
+        connections_per_user_max: 20,
+        posts_per_1000_seconds: 1_000,
+        posts_burst: 50,
+        text_chars_max: 4_000,
+        typing_interval: Duration::from_secs(3),
+        ping_interval: Duration::from_secs(20),
+        connection_age_max: Duration::from_secs(8 * 3600),
+        goodbye_window: Duration::from_secs(30),
+        resume_timeout: Duration::from_secs(5),
+        asks_per_conn_max: 64,
+        asks_max: 65_536,
+        ask_timeout: Duration::from_secs(10),
+        replay_per_channel_max: 1_000,
+        replay_per_conn_max: 10_000,
+        catch_up_frames: 256,
+        catch_up_bytes: 64 << 10,
+        catch_up_interval: Duration::from_millis(50),
+        behind_max: 4 << 20,
+        channels_max: 1 << 26,
+        name_bytes_max: 255,
+        publication_bytes_max: 64 << 10,
+        backlog_bytes: 64 << 20,
+        held_per_channel_max: 64,
+        gap_timeout: Duration::from_millis(50),
+        fetches_max: 4_096,
+        away_after: Duration::from_secs(600),
+        presence_lease: Duration::from_secs(10),
+        activity_interval: Duration::from_secs(60),
+        mail_bytes_max: 16 << 20,
+        mail_messages_max: 65_536,
+        bulk_messages_per_room: 4_096,
+        dispatch_max: 16_384,
+        dispatch_timeout: Duration::from_secs(1),
+        commits_max: 4_096,
+        commit_batch_max: 256,
+        ticket_timeout: Duration::from_secs(30),
+        boots_per_second: 200,
+        boots_burst: 2_000,
+    };
+
+    /// Asserts the relations between the bounds.
+    ///
+    /// # Panics
+    /// When one does not hold: such limits would deadlock or lose something silently.
+    pub const fn check(&self) {
+        assert!(self.connections_max <= 1 << 24, "an index has 24 bits");
+        assert!(self.outbox_soft_bytes < self.outbox_bytes_max, "transient events go first");
+        assert!(self.catch_up_bytes < self.outbox_bytes_max, "one page of catch-up fits an outbox");
+        assert!(
+            self.publication_bytes_max < self.outbox_bytes_max,
+            "one publication fits an outbox"
+        );
+        assert!(self.publication_bytes_max < self.backlog_bytes / 4, "and the backlog");
+        assert!(self.publication_bytes_max * 2 < self.mail_bytes_max, "and a mailbox");
+        assert!(
+            self.bulk_messages_per_room * 2 <= self.mail_messages_max,
+            "bulk alone never overflows a mailbox"
+        );
+        assert!(self.name_bytes_max <= 255, "a name's length is one byte in the tables");
+        assert!(self.replay_per_channel_max <= self.replay_per_conn_max, "one channel within all");
+    }
+}
+
+const _: () = Limits::DEFAULT.check();
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

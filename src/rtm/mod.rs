@@ -1,0 +1,1 @@
+//! Slack's RTM dialect on the websocket. Pure.

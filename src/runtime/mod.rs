@@ -1,0 +1,1 @@
+//! The only folder that lives on glommio and io_uring: the drivers of the shards.

@@ -1,0 +1,1 @@
+//! The reference back end: Web API, database, tickets, source, the chat page.

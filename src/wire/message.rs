@@ -1,0 +1,245 @@
+//! The closed list of messages between shards, and between a control-plane shard and its driver.
+//!
+//! A subscription has the same words twice: a gateway core (its *hub*) subscribes at the *interest* of its node, which lives on
+//! core `slot % cores` and subscribes at the *owner*. What travels one way on one link stays in order, so that an answer which
+//! says "up to offset n" and the live publications after n fit together without a hold.
+
+use super::codec::{Broken, Field, Packed, Reader};
+use crate::ids::{Ask, Handle, Key, NodeId, Origin, Slot};
+
+/// What a link says first, each time it comes up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Hello {
+    pub version: u16,
+    pub node: NodeId,
+    /// Drawn at each start of the node's process.
+    pub incarnation: u64,
+}
+
+/// Whether a publication also says that somebody came or went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Membership {
+    /// Travels in the user's own channel: follow `channel`, whose tip was `offset` when the user came in.
+    Joined = 1,
+    /// Travels in the conversation: the user follows it no more.
+    Left = 2,
+}
+
+/// The part of a publication that changes who follows what. The higher offset wins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Member<'a> {
+    pub what: Membership,
+    /// Who came or went: a user's id, which is also the name of the user's own channel.
+    pub user: &'a str,
+    /// The conversation.
+    pub channel: &'a str,
+    /// The offset in the conversation at which it happened.
+    pub offset: u64,
+}
+
+impl<'a> Field<'a> for Member<'a> {
+    fn write(&self, to: &mut Vec<u8>) {
+        (self.what as u8).write(to);
+        self.user.write(to);
+        self.channel.write(to);
+        self.offset.write(to);
+    }
+    fn read(from: &mut Reader<'a>) -> Result<Self, Broken> {
+        let what = match u8::read(from)? {
+            1 => Membership::Joined,
+            2 => Membership::Left,
+            _ => return Err(Broken),
+        };
+        Ok(Self {
+            what,
+            user: Field::read(from)?,
+            channel: Field::read(from)?,
+            offset: Field::read(from)?,
+        })
+    }
+}
+
+impl<'a> Field<'a> for Option<Member<'a>> {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.is_some().write(to);
+        if let Some(member) = self {
+            member.write(to);
+        }
+    }
+    fn read(from: &mut Reader<'a>) -> Result<Self, Broken> {
+        Ok(if bool::read(from)? { Some(Field::read(from)?) } else { None })
+    }
+}
+
+macro_rules! messages {
+    ($($(#[$doc:meta])* $tag:literal $name:ident { $($(#[$fdoc:meta])* $field:ident: $t:ty),* $(,)? })*) => {
+        /// Everything that can be said. `Display` of a tag is its name, for counters.
+        #[derive(Clone, Copy, PartialEq, Debug)]
+        pub enum Message<'a> {
+            $($(#[$doc])* $name { $($(#[$fdoc])* $field: $t),* },)*
+        }
+
+        impl<'a> Message<'a> {
+            /// Appends the message's bytes.
+            pub fn encode(&self, to: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        to.push($tag);
+                        $(Field::write($field, to);)*
+                    })*
+                }
+            }
+            /// One whole message and nothing behind it.
+            pub fn decode(bytes: &'a [u8]) -> Result<Self, Broken> {
+                let mut from = Reader::new(bytes);
+                let message = match u8::read(&mut from)? {
+                    $($tag => Self::$name { $($field: Field::read(&mut from)?),* },)*
+                    _ => return Err(Broken),
+                };
+                if from.is_empty() { Ok(message) } else { Err(Broken) }
+            }
+            /// The message's name, for counters and traces.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => stringify!($name),)*
+                }
+            }
+        }
+    };
+}
+
+messages! {
+    // ---- subscriber -> owner (hub -> interest -> owner)
+
+    /// "Send me this channel." Answered by `Suback` or `Subnack`. Lost with the link: said again after `PeerUp`.
+    1 Subscribe { slot: Slot, seat_epoch: u32, key: Key, handle: Handle, namespace: u16, name: &'a str }
+    /// "No more." Answered by `Unsuback`, after which the handle may be used again. Lost with the link: so is the subscription.
+    2 Unsubscribe { slot: Slot, key: Key, handle: Handle }
+    /// "What came after `after`?" Answered by `Past`s and one `PastEnd` with the same `ask`, at most `count_max` and about
+    /// `bytes_max`. The top 8 bits of `ask` belong to the interest (it stores the asking core there). Lost: asked again.
+    3 Fetch { slot: Slot, seat_epoch: u32, key: Key, handle: Handle, ask: Ask, after: u64, count_max: u32, bytes_max: u32, name: &'a str }
+    /// A transient event for everybody who follows the channel. Lost: gone, nobody asks.
+    4 Emit { slot: Slot, key: Key, origin: Origin, payload: &'a [u8] }
+
+    // ---- owner -> subscriber (owner -> interest -> hub)
+
+    /// The subscription stands; what follows on this link begins at `tip + 1`. Whoever holds less than `tip` fetches.
+    10 Suback { handle: Handle, epoch: u32, tip: u64 }
+    /// The subscription is gone and the handle is free.
+    11 Unsuback { handle: Handle }
+    /// Not now, or not here: see `Nack`. The subscriber tries again after a pause.
+    12 Subnack { handle: Handle, why: u8 }
+    /// A live publication, in order, without holes. Lost: only with the link.
+    13 Publication { handle: Handle, offset: u64, origin: Origin, member: Option<Member<'a>>, payload: &'a [u8] }
+    /// One publication of the past, for one `Fetch`.
+    14 Past { ask: Ask, offset: u64, origin: Origin, member: Option<Member<'a>>, payload: &'a [u8] }
+    /// The end of the answer to one `Fetch`: everything up to and with `upto` was sent. `complete`: `upto` is the owner's tip
+    /// now, what comes next on the link is `upto + 1`. `missing`: offsets up to here, from the asked on, nobody has any more
+    /// (0: none missing).
+    15 PastEnd { ask: Ask, handle: Handle, upto: u64, complete: bool, missing: u64 }
+    /// The fetch cannot be answered now (the source is full or away): ask again after a pause.
+    16 PastRefused { ask: Ask, handle: Handle }
+    /// A transient event. Lost: gone.
+    17 Event { handle: Handle, origin: Origin, payload: &'a [u8] }
+
+    // ---- dispatcher -> owner
+
+    /// A publication for the owner of its slot. `offset` 0: a memory channel, the owner counts. Answered by `Published`.
+    /// Lost: the dispatcher sends it again.
+    20 Publish { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, name: &'a str, payload: &'a [u8] }
+    /// `accepted`: the owner holds it (or held it already). Otherwise `why` is a `Nack`.
+    21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, offset: u64 }
+
+    // ---- channel owner <-> source of durable channels
+
+    /// "How far is this channel?" A linearizable read, started after it was asked.
+    30 Tip { ask: Ask, name: &'a str }
+    /// `found` false: there is no such channel.
+    31 TipIs { ask: Ask, found: bool, tip: u64 }
+    /// "Give me `from..=to`", about `bytes_max` of it.
+    32 Range { ask: Ask, name: &'a str, from: u64, to: u64, bytes_max: u32 }
+    /// One event of the answer.
+    33 RangeEvent { ask: Ask, offset: u64, origin: Origin, member: Option<Member<'a>>, payload: &'a [u8] }
+    /// The end of the answer: all of `from..=upto` was sent (`upto` may be less than asked: bytes_max). `ok` false: the
+    /// source is full or away.
+    34 RangeEnd { ask: Ask, ok: bool, upto: u64 }
+
+    // ---- gateway <-> webapp
+
+    /// Redeem a ticket, once. Answered by `Boot` or `Refused`.
+    40 Redeem { ask: Ask, ticket: &'a str }
+    /// Who the client is and what it follows: `channels` are (name: &str, offset: u64) pairs, the user's own channel and the team's
+    /// among them. `epoch`: the database's. `flags`: see `boot`.
+    41 Boot { ask: Ask, user: &'a str, team: &'a str, epoch: &'a str, flags: u8, channels: Packed<'a> }
+    /// The ticket is unknown, used or expired, or the source is full (`retry`).
+    42 Refused { ask: Ask, retry: bool }
+    /// The same as chat.postMessage, by a websocket. Answered by `Posted` or `PostFailed` after the commit.
+    45 Post { ask: Ask, user: &'a str, channel: &'a str, text: &'a str, thread_ts: &'a str, client_msg_id: &'a str, origin: Origin }
+    /// Committed: its offset in the conversation, its ts, the text as stored.
+    46 Posted { ask: Ask, offset: u64, ts: &'a str, text: &'a str }
+    /// Refused, nothing was stored. `reason` is Slack's error name.
+    47 PostFailed { ask: Ask, reason: &'a str }
+
+    // ---- presence
+
+    /// This gateway core has at least one connection of the user. `handle` comes back in nothing; sent again after `PeerUp`.
+    50 Online { slot: Slot, user: Key, connections: u32, manual_away: bool, bot: bool }
+    /// It has none any more.
+    51 Offline { slot: Slot, user: Key }
+    /// The user did something here lately.
+    52 Active { slot: Slot, user: Key }
+    /// Tell me now, and at each change: answered by `Presence` with `handle`.
+    53 Watch { slot: Slot, user: Key, handle: Handle }
+    /// No more. Answered by `Unsuback`.
+    54 Unwatch { slot: Slot, user: Key, handle: Handle }
+    /// A user's dot. State, not event: the last one counts.
+    55 Presence { handle: Handle, active: bool }
+    /// users.setPresence.
+    56 Manual { slot: Slot, user: Key, away: bool }
+    /// users.getPresence.
+    57 PresenceQuery { ask: Ask, slot: Slot, user: Key }
+    58 PresenceIs { ask: Ask, active: bool, online: bool, auto_away: bool, manual_away: bool, connections: u32, idle_s: u32 }
+
+    // ---- control-plane shards <-> their driver's hands (database)
+
+    /// After a commit: a row of the outbox, for the dispatcher. `id` is the row's.
+    60 Committed { id: u64, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, name: &'a str, payload: &'a [u8] }
+    /// Question: the oldest rows above `after` that are still in the outbox, at most `count_max`. Answered by `Committed`s and `OutboxEnd`.
+    61 OutboxRead { ask: Ask, after: u64, count_max: u32 }
+    /// `more`: there are rows above `last`.
+    62 OutboxEnd { ask: Ask, last: u64, more: bool }
+    /// Question: remove finalised rows, a list of `u64` ids. Answered by `Removed`.
+    63 OutboxRemove { ask: Ask, ids: Packed<'a> }
+    64 Removed { ask: Ask, ok: bool }
+    /// Question: a linearizable read of the ring, started now. Answered by `RingIs`.
+    65 RingRead { ask: Ask }
+    /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
+    66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+}
+
+/// Why a subscription, a fetch or a publication was not taken.
+pub mod nack {
+    /// The slot is not mine: look at the ring.
+    pub const MOVED: u8 = 1;
+    /// Your seat epoch is older than mine.
+    pub const STALE: u8 = 2;
+    /// I am not ready (behind, opening, full): try again.
+    pub const RETRY: u8 = 3;
+    /// There is no such channel.
+    pub const UNKNOWN: u8 = 4;
+    /// A table is full.
+    pub const FULL: u8 = 5;
+}
+
+/// Bits of `Boot::flags`.
+pub mod boot {
+    /// The client will send `resume` frames before anything durable.
+    pub const RESUME: u8 = 1;
+    /// The client understands presence_change with `users`.
+    pub const BATCH_PRESENCE: u8 = 2;
+    /// The user is away by hand.
+    pub const MANUAL_AWAY: u8 = 4;
+    /// Bots are never away.
+    pub const BOT: u8 = 8;
+}

@@ -1,0 +1,13 @@
+//! What shards say to each other: values <-> bytes. Pure, versioned, the same on one core, between cores and between nodes.
+//!
+//! - `codec`: how a field becomes bytes
+//! - `message`: the closed list of messages, each with what happens when it is lost
+
+pub mod codec;
+pub mod message;
+
+pub use codec::{Broken, Field, Packed, Reader};
+pub use message::{Hello, Member, Membership, Message};
+
+/// The wire's version: nodes with another major version refuse each other at hello.
+pub const VERSION: u16 = 1;

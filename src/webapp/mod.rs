@@ -1,1 +1,5 @@
 //! The reference back end: Web API, database, tickets, source, the chat page.
+//!
+//! - `control`: how HTTP handlers and the database's writer speak to shards
+
+pub mod control;

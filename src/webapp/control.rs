@@ -1,0 +1,64 @@
+//! How HTTP handlers and the database's writer speak to shards: a bounded queue into the control plane's driver.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::{Ask, Peer};
+use crate::wire::Message;
+
+/// One message for a shard, and who waits for the answer.
+#[derive(Debug)]
+pub struct Mail {
+    pub to: Peer,
+    /// An encoded [`Message`].
+    pub message: Vec<u8>,
+    /// The message's `ask`, and where the answer with the same `ask` goes (an encoded [`Message`]).
+    pub answer: Option<(Ask, oneshot::Sender<Vec<u8>>)>,
+}
+
+/// The queue is full, or the driver is gone: nothing was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// The sending end, shared by all handlers of a node. The driver holds the receiving end.
+#[derive(Clone, Debug)]
+pub struct Control {
+    mail: mpsc::Sender<Mail>,
+    asks: Arc<AtomicU32>,
+}
+
+impl Control {
+    pub fn new(mails_max: usize) -> (Self, mpsc::Receiver<Mail>) {
+        let (mail, driver) = mpsc::channel(mails_max);
+        (Self { mail, asks: Arc::default() }, driver)
+    }
+
+    /// Says something to a shard, and waits for nothing.
+    pub fn tell(&self, to: Peer, message: &Message<'_>) -> Result<(), Full> {
+        self.post(to, message, None)
+    }
+
+    /// Asks a shard. `question` is given the `Ask` to put into its message; the shard answers to `Role::Http`.
+    pub async fn ask<F>(&self, to: Peer, question: F) -> Result<Vec<u8>, Full>
+    where
+        F: for<'a> FnOnce(Ask) -> Message<'a>,
+    {
+        let ask = Ask(self.asks.fetch_add(1, Ordering::Relaxed));
+        let (answer, waiting) = oneshot::channel();
+        self.post(to, &question(ask), Some((ask, answer)))?;
+        waiting.await.map_err(|_| Full)
+    }
+
+    fn post(
+        &self,
+        to: Peer,
+        message: &Message<'_>,
+        answer: Option<(Ask, oneshot::Sender<Vec<u8>>)>,
+    ) -> Result<(), Full> {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        self.mail.try_send(Mail { to, message: bytes, answer }).map_err(|_| Full)
+    }
+}

@@ -41,9 +41,9 @@ impl Control {
     }
 
     /// Asks a shard. `question` is given the `Ask` to put into its message; the shard answers to `Role::Http`.
-    pub async fn ask<F>(&self, to: Peer, question: F) -> Result<Vec<u8>, Full>
+    pub async fn ask<'a, F>(&self, to: Peer, question: F) -> Result<Vec<u8>, Full>
     where
-        F: for<'a> FnOnce(Ask) -> Message<'a>,
+        F: FnOnce(Ask) -> Message<'a>,
     {
         let ask = Ask(self.asks.fetch_add(1, Ordering::Relaxed));
         let (answer, waiting) = oneshot::channel();

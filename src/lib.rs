@@ -1,4 +1,68 @@
-//! Campanile: THE MAP (written out by the end of the first issue).
+//! Campanile: THE MAP.
+//!
+//! # The path of a message
+//!
+//! ```text
+//!  HTTP (Web API)                              websocket (RTM `message`)
+//!        │                                            │
+//!        ▼                                            ▼
+//!  webapp::http ──▶ webapp::database (writer) ◀── webapp::desk ◀─ Post ── gateway::shard
+//!                        │ one transaction: message, event with a dense offset, outbox row
+//!                        ▼ Committed
+//!                   admin::dispatch ── Publish ──▶ channel::shard      (the owner: core = slot % cores)
+//!                        ▲  Published ◀──────────────┘ │ Publication, one copy per interested gateway node
+//!                        │                             ▼
+//!                   admin::finalise              gateway::interest     (core = slot % cores of the gateway)
+//!                   (row leaves the outbox)            │ Publication, one copy per interested core
+//!                                                      ▼
+//!                                                gateway::hub ──▶ outboxes ──▶ one write per socket and turn
+//! ```
+//!
+//! Typing and presence never touch the database: `gateway` → owner → gateways, and `gateway` ↔ `presence`.
+//!
+//! # Reading order and layers
+//!
+//! | module | what it is | may use |
+//! |---|---|---|
+//! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
+//! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
+//! | [`ring`] | placement: name → slot → seat → node and core | the above |
+//! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
+//! | [`websocket`] [`rtm`] | RFC 6455; Slack's dialect. Bytes ↔ values | `ids limits` |
+//! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
+//! | [`gateway`] | sessions, hubs, interests, outboxes | and the dialects |
+//! | [`presence`] | who is online | |
+//! | [`admin`] | outbox → owners, and out of the outbox again | |
+//! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
+//! | [`ops`] | metrics, health, what the host allows | tokio, axum |
+//! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
+//! | [`cli`] | one `Config` per subcommand | |
+//!
+//! `tests/tidy.rs` holds this table. The `channel`, `gateway`, `presence` folders, `admin`, and `webapp::desk` are pure: no clock,
+//! no I/O, no `async`. The same shards run under `tests/sim` with a seeded clock, network and database.
+//!
+//! # Invariants (the short list)
+//!
+//! 1. Offsets of a durable channel are 1, 2, 3 … and are given in the transaction that stores the event.
+//! 2. Every committed event is in the outbox until its owner acknowledged it and a later read of the ring shows the same owner.
+//! 3. An owner sends `tip + 1`, `tip + 2` … on a link: no hole, nothing twice; it opens a channel by asking the source for its tip.
+//! 4. What travels one way on one link stays in order; a full link breaks, it never skips.
+//! 5. A connection is given every event of its channels once and in order, or is told the gap, or is closed with a code.
+//! 6. Everything waiting has a bound in [`limits`], and full is an answer with a counter.
+//!
+//! # Decisions
+//!
+//! **`since` travels in `Fetch`, not in `Subscribe`.** A subscription is answered with the owner's tip; whoever holds less fetches the
+//! difference over the same link, and the answer that says "complete" stands in the link's order before the next live
+//! publication. So no live frame is ever held for a client that catches up, and one mechanism serves a client's return, a broken
+//! link and an overflowed mailbox. We would change it if paging a very busy channel were seen not to converge.
+//!
+//! **One link per pair of cores.** Mail is a link without TCP: same messages, bounded, with a life number. When it overflows, both ends
+//! are told that the peer is lost and begin a new life, exactly as after a broken connection between nodes. So the hardest recovery runs
+//! in every process, every day.
+//!
+//! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
+//! frames the event, once per core. Nothing in a frame is per connection.
 
 pub mod cli;
 pub mod ids;

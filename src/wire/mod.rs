@@ -1,9 +1,11 @@
 //! What shards say to each other: values <-> bytes. Pure, versioned, the same on one core, between cores and between nodes.
 //!
 //! - `codec`: how a field becomes bytes
+//! - `link`: one end of a link: lives, bounds, envelopes
 //! - `message`: the closed list of messages, each with what happens when it is lost
 
 pub mod codec;
+pub mod link;
 pub mod message;
 
 pub use codec::{Broken, Field, Packed, Reader};

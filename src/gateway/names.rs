@@ -23,7 +23,7 @@ pub struct Names {
 
 impl Names {
     pub fn new(count_max: u32) -> Self {
-        Self { names: Vec::new(), free: Vec::new(), index: FxHashMap::default(), count_max }
+        Self { list: Vec::new(), free: Vec::new(), index: FxHashMap::default(), count_max }
     }
 
     /// The name's number, with one more holder. `key` is the key of `name`.

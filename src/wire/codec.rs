@@ -31,6 +31,10 @@ impl<'a> Reader<'a> {
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
+    /// All that is not read yet.
+    pub fn rest(self) -> &'a [u8] {
+        self.rest
+    }
 }
 
 /// A value with a place in a message.

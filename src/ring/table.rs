@@ -58,3 +58,84 @@ impl Ring {
         (row.node, (slot.0 % u16::from(row.cores)) as u8, row.seat_epoch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many of each number there are: the fewest and the most, of `count` kinds.
+    fn spread(kinds: impl Iterator<Item = usize>, count: usize) -> (u32, u32) {
+        let mut tally = vec![0u32; count];
+        for kind in kinds {
+            tally[kind] += 1;
+        }
+        let min = tally.iter().min().copied().unwrap_or(0);
+        (min, tally.iter().max().copied().unwrap_or(0))
+    }
+
+    fn nodes() -> impl Strategy<Value = Vec<(NodeId, u8)>> {
+        proptest::collection::vec(1u8..=128, 1..40).prop_map(|cores| {
+            cores.into_iter().enumerate().map(|(at, cores)| (NodeId(at as u16), cores)).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_slot_has_one_seat_and_seats_are_even(nodes in nodes()) {
+            let ring = Ring::new(&nodes);
+            let seats = ring.seats.len();
+            prop_assert_eq!(seats, nodes.len() * usize::from(SEATS_PER_NODE));
+            for assign in [&ring.channels, &ring.users] {
+                prop_assert_eq!(assign.len(), SLOTS);
+                let (min, max) = spread(assign.iter().map(|seat| usize::from(seat.0)), seats);
+                prop_assert!(max <= min + 1, "{} to {} slots a seat", min, max);
+            }
+        }
+
+        #[test]
+        fn a_seat_is_even_over_the_cores_of_its_node(nodes in nodes()) {
+            let ring = Ring::new(&nodes);
+            for (at, row) in ring.seats.iter().enumerate() {
+                let slots = (0..SLOTS).filter(|slot| usize::from(ring.channels[*slot].0) == at);
+                let cores = usize::from(row.cores);
+                let (min, max) = spread(slots.map(|slot| slot % cores), cores);
+                prop_assert!(max <= min + 1, "{} to {} slots a core of seat {}", min, max, at);
+            }
+        }
+
+        #[test]
+        fn a_nodes_seats_are_even_over_nodes_and_owners_exist(nodes in nodes(), slot in any::<u16>()) {
+            let ring = Ring::new(&nodes);
+            for &(node, cores) in &nodes {
+                let seats: Vec<_> = ring.seats.iter().filter(|row| row.node == node).collect();
+                prop_assert_eq!(seats.len(), usize::from(SEATS_PER_NODE));
+                prop_assert!(seats.iter().all(|row| row.cores == cores && row.seat_epoch == 1));
+            }
+            for (node, core, seat_epoch) in
+                [ring.channel_owner(Slot(slot)), ring.user_owner(Slot(slot))]
+            {
+                let cores = nodes[usize::from(node.0)].1;
+                prop_assert_eq!(u16::from(core), slot % u16::from(cores));
+                prop_assert_eq!(seat_epoch, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn one_node_owns_everything_on_the_core_that_the_slot_names() {
+        let ring = Ring::new(&[(NodeId(0), 4)]);
+        for slot in [0, 1, 2, 3, 4, 0x81c9, u16::MAX] {
+            assert_eq!(ring.channel_owner(Slot(slot)), (NodeId(0), (slot % 4) as u8, 1));
+        }
+    }
+
+    #[test]
+    fn the_same_nodes_give_the_same_ring() {
+        let nodes = [(NodeId(3), 2), (NodeId(1), 8)];
+        assert_eq!(Ring::new(&nodes), Ring::new(&nodes));
+    }
+}

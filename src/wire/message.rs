@@ -80,6 +80,9 @@ macro_rules! messages {
             $($(#[$doc])* $name { $($(#[$fdoc])* $field: $t),* },)*
         }
 
+        /// Every message's tag and name, in the order of the list: golden vectors are kept for each.
+        pub const TAGS: &[(u8, &str)] = &[$(($tag, stringify!($name))),*];
+
         impl<'a> Message<'a> {
             /// Appends the message's bytes.
             pub fn encode(&self, to: &mut Vec<u8>) {

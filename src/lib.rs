@@ -27,6 +27,7 @@
 //! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
 //! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
 //! | [`ring`] | placement: name → slot → seat → node and core | the above |
+//! | [`tables`] | slabs and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
 //! | [`websocket`] [`rtm`] | RFC 6455; Slack's dialect. Bytes ↔ values | `ids limits` |
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
@@ -69,6 +70,7 @@ pub mod ids;
 pub mod limits;
 pub mod ring;
 pub mod shard;
+pub mod tables;
 pub mod time;
 pub mod wire;
 

@@ -11,4 +11,6 @@ pub mod lists;
 pub mod members;
 pub mod names;
 pub mod outbox;
-pub mod slab;
+
+// Shared with other shards.
+use crate::tables::slab;

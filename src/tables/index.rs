@@ -1,0 +1,321 @@
+//! From a key to the place of its entry: 4-byte cells in sub-tables that are rebuilt one at a time, so that no insert
+//! ever moves more than `TABLE_MAX` cells.
+//!
+//! A cell holds a place and a few bits of the key; the key itself is in the entry, which the caller looks at.
+
+use crate::ids::Key;
+
+/// Places have 26 bits in a cell, the tag 6.
+pub const PLACES_MAX: u32 = (1 << 26) - 1;
+/// Keys in one sub-table, above which it is split in two.
+const TABLE_MAX: u32 = 8_192;
+const EMPTY: u32 = u32::MAX;
+
+/// Keys of one table of entries, or of one slot of it. 24 bytes, and nothing behind them while it is empty.
+#[derive(Debug, Default)]
+pub struct Index(Form);
+
+#[derive(Debug)]
+enum Form {
+    One(Table),
+    Many(Box<Directory>),
+}
+
+/// Extendible hashing: `by_prefix[first depth bits of the split hash]` is a number in `tables`.
+#[derive(Debug)]
+struct Directory {
+    depth: u32,
+    by_prefix: Vec<u32>,
+    tables: Vec<(u32, Table)>,
+    count: u32,
+}
+
+/// Linear probing at loads up to 0.8.
+#[derive(Debug, Default)]
+struct Table {
+    cells: Box<[u32]>,
+    count: u32,
+}
+
+const _: () = assert!(size_of::<Index>() == 24);
+
+impl Default for Form {
+    fn default() -> Self {
+        Self::One(Table::default())
+    }
+}
+
+impl Index {
+    /// The place of a key. `is_at` says whether the entry at a place has it.
+    pub fn find(&self, key: &Key, is_at: impl Fn(u32) -> bool) -> Option<u32> {
+        let table = match &self.0 {
+            Form::One(table) => table,
+            Form::Many(directory) => &directory.tables[directory.table_of(key)].1,
+        };
+        table.find(key, is_at)
+    }
+
+    /// Adds a key that is not in it. `key_of` gives the key of a place that is.
+    pub fn insert(&mut self, key: &Key, place: u32, key_of: impl Fn(u32) -> Key) {
+        assert!(place < PLACES_MAX, "a place fits its bits");
+        match &mut self.0 {
+            Form::One(table) if table.count < TABLE_MAX => table.insert(key, place, &key_of),
+            Form::One(table) => {
+                let table = std::mem::take(table);
+                let count = table.count;
+                let mut directory = Box::new(Directory {
+                    depth: 0,
+                    by_prefix: vec![0],
+                    tables: vec![(0, table)],
+                    count,
+                });
+                directory.insert(key, place, &key_of);
+                self.0 = Form::Many(directory);
+            }
+            Form::Many(directory) => directory.insert(key, place, &key_of),
+        }
+    }
+
+    /// Takes out a key that is in it, at this place.
+    pub fn remove(&mut self, key: &Key, place: u32, key_of: impl Fn(u32) -> Key) {
+        match &mut self.0 {
+            Form::One(table) => table.remove(key, place, &key_of),
+            Form::Many(directory) => {
+                let table = directory.table_of(key);
+                directory.tables[table].1.remove(key, place, &key_of);
+                directory.count -= 1;
+                if directory.count == 0 {
+                    *self = Self::default();
+                }
+            }
+        }
+    }
+
+    /// All places, in no order.
+    pub fn places(&self) -> impl Iterator<Item = u32> {
+        let (one, many): (&[u32], &[(u32, Table)]) = match &self.0 {
+            Form::One(table) => (&table.cells, &[]),
+            Form::Many(directory) => (&[], &directory.tables),
+        };
+        let cells = one.iter().chain(many.iter().flat_map(|(_, table)| table.cells.iter()));
+        cells.filter(|cell| **cell != EMPTY).map(|cell| cell & PLACES_MAX)
+    }
+
+    /// Keys in it.
+    pub fn count(&self) -> u32 {
+        match &self.0 {
+            Form::One(table) => table.count,
+            Form::Many(directory) => directory.count,
+        }
+    }
+
+    /// Bytes behind the 24.
+    pub fn bytes(&self) -> usize {
+        match &self.0 {
+            Form::One(table) => table.cells.len() * 4,
+            Form::Many(directory) => {
+                size_of::<Directory>()
+                    + directory.by_prefix.capacity() * 4
+                    + directory.tables.capacity() * size_of::<(u32, Table)>()
+                    + directory.tables.iter().map(|(_, table)| table.cells.len() * 4).sum::<usize>()
+            }
+        }
+    }
+}
+
+impl Directory {
+    fn table_of(&self, key: &Key) -> usize {
+        self.by_prefix[prefix(key, self.depth) as usize] as usize
+    }
+
+    fn insert(&mut self, key: &Key, place: u32, key_of: &impl Fn(u32) -> Key) {
+        // Keys are keyed hashes: half of a table leaves by a split, and one nearly always makes room.
+        while self.tables[self.table_of(key)].1.count >= TABLE_MAX && self.depth < 24 {
+            self.split(self.table_of(key), key_of);
+        }
+        let table = self.table_of(key);
+        self.tables[table].1.insert(key, place, key_of);
+        self.count += 1;
+    }
+
+    fn split(&mut self, number: usize, key_of: &impl Fn(u32) -> Key) {
+        let depth = self.tables[number].0 + 1;
+        if depth > self.depth {
+            self.by_prefix = self.by_prefix.iter().flat_map(|table| [*table, *table]).collect();
+            self.depth = depth;
+        }
+        let old = std::mem::take(&mut self.tables[number].1);
+        let (mut low, mut high) = (Table::default(), Table::default());
+        for cell in old.cells.iter().filter(|cell| **cell != EMPTY) {
+            let place = cell & PLACES_MAX;
+            let key = key_of(place);
+            let half = if prefix(&key, depth) & 1 == 0 { &mut low } else { &mut high };
+            half.insert(&key, place, key_of);
+        }
+        let new = self.tables.len() as u32;
+        self.tables[number] = (depth, low);
+        self.tables.push((depth, high));
+        let bit = 1 << (self.depth - depth);
+        for (prefix, table) in self.by_prefix.iter_mut().enumerate() {
+            if *table == number as u32 && prefix & bit != 0 {
+                *table = new;
+            }
+        }
+    }
+}
+
+impl Table {
+    fn find(&self, key: &Key, is_at: impl Fn(u32) -> bool) -> Option<u32> {
+        if self.cells.is_empty() {
+            return None;
+        }
+        let tag = tag(key);
+        let mut at = self.home(key);
+        loop {
+            let cell = self.cells[at];
+            if cell == EMPTY {
+                return None;
+            }
+            if cell & !PLACES_MAX == tag && is_at(cell & PLACES_MAX) {
+                return Some(cell & PLACES_MAX);
+            }
+            at = self.after(at);
+        }
+    }
+
+    fn insert(&mut self, key: &Key, place: u32, key_of: &impl Fn(u32) -> Key) {
+        if (self.count as usize + 1) * 5 > self.cells.len() * 4 {
+            self.rebuild((self.cells.len() * 5 / 4).max(self.cells.len() + 4), key_of);
+        }
+        self.put(key, tag(key) | place);
+        self.count += 1;
+    }
+
+    fn remove(&mut self, key: &Key, place: u32, key_of: &impl Fn(u32) -> Key) {
+        let mut hole = self.home(key);
+        while self.cells[hole] & PLACES_MAX != place || self.cells[hole] == EMPTY {
+            assert!(self.cells[hole] != EMPTY, "a key that is taken out is in");
+            hole = self.after(hole);
+        }
+        // Whoever was pushed past the hole moves back into it.
+        let len = self.cells.len();
+        let mut at = self.after(hole);
+        while self.cells[at] != EMPTY {
+            let home = self.home(&key_of(self.cells[at] & PLACES_MAX));
+            if (at + len - home) % len >= (at + len - hole) % len {
+                self.cells[hole] = self.cells[at];
+                hole = at;
+            }
+            at = self.after(at);
+        }
+        self.cells[hole] = EMPTY;
+        self.count -= 1;
+        if self.count == 0 {
+            self.cells = Box::default();
+        } else if self.cells.len() > 8 && self.count as usize * 5 < self.cells.len() * 2 {
+            self.rebuild(self.count as usize * 3 / 2 + 2, key_of);
+        }
+    }
+
+    fn rebuild(&mut self, len: usize, key_of: &impl Fn(u32) -> Key) {
+        // Small boxes come in sixteens of bytes anyway.
+        let len = len.next_multiple_of(4);
+        let old = std::mem::replace(&mut self.cells, vec![EMPTY; len].into_boxed_slice());
+        for &cell in old.iter().filter(|cell| **cell != EMPTY) {
+            self.put(&key_of(cell & PLACES_MAX), cell);
+        }
+    }
+
+    fn put(&mut self, key: &Key, cell: u32) {
+        let mut at = self.home(key);
+        while self.cells[at] != EMPTY {
+            at = self.after(at);
+        }
+        self.cells[at] = cell;
+    }
+
+    fn home(&self, key: &Key) -> usize {
+        ((u64::from(word(key, 0)) * self.cells.len() as u64) >> 32) as usize
+    }
+
+    fn after(&self, at: usize) -> usize {
+        if at + 1 == self.cells.len() { 0 } else { at + 1 }
+    }
+}
+
+/// Home, tag and prefix come from different bytes of the key.
+fn word(key: &Key, at: usize) -> u32 {
+    u32::from_le_bytes(key.0[at..at + 4].try_into().expect("4 of 12 bytes"))
+}
+
+fn tag(key: &Key) -> u32 {
+    word(key, 4) & !PLACES_MAX
+}
+
+fn prefix(key: &Key, depth: u32) -> u32 {
+    (u64::from(word(key, 8)) >> (32 - depth)) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ring::Secret;
+
+    fn keys(count: u32) -> Vec<Key> {
+        (0..count).map(|n| Secret([3; 16]).key_of(&n.to_string())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_is_a_map(steps in prop::collection::vec((any::<bool>(), 0u32..60), 1..400)) {
+            let keys = keys(60);
+            let key_of = |place: u32| keys[place as usize];
+            let mut index = Index::default();
+            let mut twin = BTreeMap::new();
+            for (add, n) in steps {
+                let key = keys[n as usize];
+                if add && twin.insert(key, n).is_none() {
+                    index.insert(&key, n, key_of);
+                } else if !add && twin.remove(&key).is_some() {
+                    index.remove(&key, n, key_of);
+                }
+                for key in &keys {
+                    let found = index.find(key, |place| key_of(place) == *key);
+                    prop_assert_eq!(found, twin.get(key).copied());
+                }
+                prop_assert_eq!(index.count() as usize, twin.len());
+                let mut places: Vec<u32> = index.places().collect();
+                places.sort_unstable();
+                let mut expected: Vec<u32> = twin.values().copied().collect();
+                expected.sort_unstable();
+                prop_assert_eq!(places, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_index_splits_and_stays_small() {
+        let keys = keys(100_000);
+        let key_of = |place: u32| keys[place as usize];
+        let mut index = Index::default();
+        for (place, key) in keys.iter().enumerate() {
+            index.insert(key, place as u32, key_of);
+        }
+        assert!(
+            matches!(&index.0, Form::Many(directory) if directory.tables.len() >= 100_000 / 8_192)
+        );
+        assert!(index.bytes() < keys.len() * 7, "{} bytes", index.bytes());
+        for (place, key) in keys.iter().enumerate() {
+            assert_eq!(index.find(key, |place| key_of(place) == *key), Some(place as u32));
+        }
+        for (place, key) in keys.iter().enumerate() {
+            index.remove(key, place as u32, key_of);
+            assert_eq!(index.find(key, |place| key_of(place) == *key), None);
+        }
+        assert_eq!((index.count(), index.bytes()), (0, 0));
+    }
+}

@@ -98,6 +98,10 @@ pub struct Limits {
     pub away_after: Duration,
     /// How long users of a lost gateway stay as they were.
     pub presence_lease: Duration,
+    /// Users that one core knows because somebody reports or watches them.
+    pub users_max: u32,
+    /// Reports and watches of one core, one for each user and gateway core.
+    pub ties_max: u32,
     /// A gateway reports activity of a user at most so often.
     pub activity_interval: Duration,
 
@@ -169,6 +173,8 @@ impl Limits {
         fetches_max: 4_096,
         away_after: Duration::from_secs(600),
         presence_lease: Duration::from_secs(10),
+        users_max: 1 << 22,
+        ties_max: 1 << 24,
         activity_interval: Duration::from_secs(60),
         mail_bytes_max: 16 << 20,
         mail_messages_max: 65_536,

@@ -299,4 +299,8 @@ counters! {
     TicketsRefused = "tickets_refused",
     /// Presence changes told to watchers.
     PresenceTold = "presence_told",
+    /// Users and watches that found no room.
+    PresenceShed = "presence_shed",
+    /// Presence messages about users of somebody else, or of gateway cores that are not up.
+    PresenceMisplaced = "presence_misplaced",
 }

@@ -115,6 +115,8 @@ pub struct Limits {
     // -- control plane
     /// Outbox rows on their way to owners.
     pub dispatch_max: u32,
+    /// Bytes of these.
+    pub dispatch_bytes_max: u64,
     /// An unacknowledged outbox row is sent again after this.
     pub dispatch_timeout: Duration,
     /// Posts waiting for a commit; above that they are refused.
@@ -180,6 +182,7 @@ impl Limits {
         mail_messages_max: 65_536,
         bulk_messages_per_room: 4_096,
         dispatch_max: 16_384,
+        dispatch_bytes_max: 64 << 20,
         dispatch_timeout: Duration::from_secs(1),
         commits_max: 4_096,
         commit_batch_max: 256,

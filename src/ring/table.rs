@@ -49,6 +49,10 @@ impl Ring {
     pub fn channel_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.channels, slot)
     }
+    /// The seat that has a slot's channels.
+    pub fn channel_seat(&self, slot: Slot) -> Seat {
+        self.channels[usize::from(slot.0)]
+    }
     /// Who keeps the presence of the users of a slot.
     pub fn user_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.users, slot)

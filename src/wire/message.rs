@@ -206,7 +206,7 @@ messages! {
 
     // ---- control-plane shards <-> their driver's hands (database)
 
-    /// After a commit: a row of the outbox, for the dispatcher. `id` is the row's.
+    /// After a commit: a row of the outbox, for the dispatcher. `id` is the row's: ids grow and are never given again.
     60 Committed { id: u64, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, name: &'a str, payload: &'a [u8] }
     /// Question: the oldest rows above `after` that are still in the outbox, at most `count_max`. Answered by `Committed`s and `OutboxEnd`.
     61 OutboxRead { ask: Ask, after: u64, count_max: u32 }

@@ -196,21 +196,77 @@ impl Limits {
     /// # Panics
     /// When one does not hold: such limits would deadlock or lose something silently.
     pub const fn check(&self) {
-        assert!(self.connections_max <= 1 << 24, "an index has 24 bits");
-        assert!(self.outbox_soft_bytes < self.outbox_bytes_max, "transient events go first");
-        assert!(self.catch_up_bytes < self.outbox_bytes_max, "one page of catch-up fits an outbox");
-        assert!(
-            self.publication_bytes_max < self.outbox_bytes_max,
-            "one publication fits an outbox"
-        );
-        assert!(self.publication_bytes_max < self.backlog_bytes / 4, "and the backlog");
-        assert!(self.publication_bytes_max * 2 < self.mail_bytes_max, "and a mailbox");
-        assert!(
-            self.bulk_messages_per_room * 2 <= self.mail_messages_max,
-            "bulk alone never overflows a mailbox"
-        );
-        assert!(self.name_bytes_max <= 255, "a name's length is one byte in the tables");
-        assert!(self.replay_per_channel_max <= self.replay_per_conn_max, "one channel within all");
+        if let Some(fault) = self.fault() {
+            panic!("{}", fault);
+        }
+    }
+
+    /// The first relation between the bounds that does not hold, as a sentence.
+    pub const fn fault(&self) -> Option<&'static str> {
+        if !(self.connections_max <= 1 << 24) {
+            return Some("connections_max: an index has 24 bits");
+        }
+        if !(self.outbox_soft_bytes < self.outbox_bytes_max) {
+            return Some("outbox_soft_bytes: transient events go first, below outbox_bytes_max");
+        }
+        if !(self.catch_up_bytes < self.outbox_bytes_max) {
+            return Some("catch_up_bytes: one page of catch-up fits an outbox");
+        }
+        if !(self.publication_bytes_max < self.outbox_bytes_max) {
+            return Some("publication_bytes_max: one publication fits an outbox");
+        }
+        if !(self.publication_bytes_max < self.backlog_bytes / 4) {
+            return Some("publication_bytes_max: four publications fit the backlog");
+        }
+        if !(self.publication_bytes_max * 2 < self.mail_bytes_max) {
+            return Some("publication_bytes_max: two publications fit a mailbox");
+        }
+        if !(self.bulk_messages_per_room * 2 <= self.mail_messages_max) {
+            return Some("bulk_messages_per_room: bulk alone never overflows a mailbox");
+        }
+        if !(self.name_bytes_max <= 255) {
+            return Some("name_bytes_max: a name's length is one byte in the tables");
+        }
+        if !(self.replay_per_channel_max <= self.replay_per_conn_max) {
+            return Some("replay_per_channel_max: one channel within replay_per_conn_max");
+        }
+        None
+    }
+
+    /// Sets one bound by its name: a whole number, for durations of milliseconds. An operator's door, for what a
+    /// host or a test needs otherwise.
+    ///
+    /// # Errors
+    /// A sentence, when there is no such setting or the value does not fit.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |why: &dyn std::fmt::Display| format!("{name}={value}: {why}");
+        let number: u32 = value.parse().map_err(|error| wrong(&error))?;
+        let span = Duration::from_millis(u64::from(number));
+        match name {
+            "outbox_soft_bytes" => self.outbox_soft_bytes = number,
+            "outbox_bytes_max" => self.outbox_bytes_max = number,
+            "connections_max" => self.connections_max = number,
+            "connections_per_user_max" => self.connections_per_user_max = number,
+            "posts_per_1000_seconds" => self.posts_per_1000_seconds = number,
+            "posts_burst" => self.posts_burst = number,
+            "boots_per_second" => self.boots_per_second = number,
+            "boots_burst" => self.boots_burst = number,
+            "replay_per_channel_max" => self.replay_per_channel_max = number,
+            "replay_per_conn_max" => self.replay_per_conn_max = number,
+            "mail_bytes_max" => self.mail_bytes_max = number,
+            "mail_messages_max" => self.mail_messages_max = number,
+            "bulk_messages_per_room" => self.bulk_messages_per_room = number,
+            "publication_bytes_max" => self.publication_bytes_max = number,
+            "backlog_bytes" => self.backlog_bytes = number,
+            "commits_max" => self.commits_max = number,
+            "ping_interval_ms" => self.ping_interval = span,
+            "away_after_ms" => self.away_after = span,
+            "connection_age_max_ms" => self.connection_age_max = span,
+            "goodbye_window_ms" => self.goodbye_window = span,
+            "ticket_timeout_ms" => self.ticket_timeout = span,
+            _ => return Err(wrong(&"there is no such setting")),
+        }
+        self.fault().map_or(Ok(()), |fault| Err(wrong(&fault)))
     }
 }
 
@@ -219,5 +275,21 @@ const _: () = Limits::DEFAULT.check();
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_checked_against_the_others() {
+        let mut limits = Limits::DEFAULT;
+        assert_eq!(limits.set("boots_burst", "7"), Ok(()));
+        assert_eq!(limits.set("away_after_ms", "250"), Ok(()));
+        assert_eq!((limits.boots_burst, limits.away_after), (7, Duration::from_millis(250)));
+        assert!(limits.set("boots_burst", "-1").is_err());
+        assert!(limits.set("no_such", "1").is_err());
+        assert!(limits.set("outbox_bytes_max", "1").is_err_and(|why| why.contains("outbox")));
     }
 }

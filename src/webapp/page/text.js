@@ -63,7 +63,7 @@ export function dayName(ts) {
   return day === today.toDateString() ? 'Yesterday' : long.format(dateOf(ts));
 }
 
-const HUES = [12, 38, 92, 150, 186, 212, 255, 285, 325];
+const HUES = [12, 205, 140, 275, 38, 185, 325, 235, 95];
 /** A colour of their own for everybody, from the id. */
 export function hueOf(id) {
   let sum = 7;

@@ -1,0 +1,116 @@
+"""More cores than one: members everywhere, one order, one encoding per core; and connections that cost no thread."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from harness import HERE, until
+from rtm import Client
+
+
+@pytest.fixture(scope="module")
+def four():
+    from harness import Server
+
+    with Server("--ephemeral", "--cores", "4") as server:
+        yield server
+
+
+def connections_by_core(server):
+    return {dict(labels)["core"]: value for (name, labels), value in server.metrics().items() if name == "campanile_connections" and "core" in dict(labels)}
+
+
+def test_members_on_all_cores_are_told_in_one_order_and_once(four):
+    channel = four.new_channel("everywhere", "alice", "bob", "carol", "bot")
+    members = []
+    # Some kernels put several connections on one core first: add until all four have a member.
+    while len(members) < 12 or min((connections_by_core(four) or {"?": 0}).values()) < 1 or len(connections_by_core(four)) < 4:
+        assert len(members) < 60, connections_by_core(four)
+        members.append(Client(four, ("alice", "bob", "carol")[len(members) % 3]).connect())
+        members[-1].pong()
+    start = members[0].positions[channel]
+    before = four.metric("campanile_frames_encoded_total")
+    for count in range(200):
+        four.say("bot" if count % 2 else "alice", channel, f"line {count}")
+    for member in members:
+        member.catch_up_to(channel, start + 200)
+        assert member.texts(channel)[-200:] == [f"line {count}" for count in range(200)]
+    encoded = four.metric("campanile_frames_encoded_total") - before
+    assert encoded == 200 * 4, f"{encoded} frames for 200 publications on 4 cores"
+    for member in members:
+        member.drop()
+
+
+def test_a_burst_from_all_sides_keeps_one_order(four):
+    channel = four.new_channel("burst", "alice", "bob", "carol", "bot")
+    members = [Client(four, ("alice", "bob", "carol")[count % 3]).connect() for count in range(12)]
+    start = members[0].positions[channel]
+    for count in range(10):
+        for member in members:
+            member.unanswered[member.send("message", channel=channel, text=f"{members.index(member)} {count}")] = channel
+    for member in members:
+        member.catch_up_to(channel, start + 120, 30)
+    order = [event["text"] for event in four.events("bot", channel) if event["seq"] > start]
+    assert len(order) == 120
+    for member in members:
+        assert member.texts(channel)[-120:] == order
+        member.drop()
+
+
+IDLE = """
+import socket, sys
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+held = []
+for url in sys.stdin:
+    path = url.strip().split('/', 3)[3]
+    one = socket.create_connection((host, port))
+    one.sendall(f'GET /{path} HTTP/1.1\\r\\nHost: {host}\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n'
+                'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n'.encode())
+    head = b''
+    while b'hello' not in head:
+        more = one.recv(4096)
+        assert more, head
+        head += more
+    held.append(one)
+    if len(held) % 500 == 0:
+        print(len(held), flush=True)
+sys.stdin.close()
+print('all', flush=True)
+import signal
+signal.pause()
+"""
+
+
+def test_ten_thousand_idle_connections_add_no_thread_and_no_buffer(fresh):
+    count = 10_000
+    server = fresh("--ephemeral", "--cores", "2", environment={"CAMPANILE_CONNECTIONS_PER_USER": "100000", "CAMPANILE_BOOTS_PER_SECOND": "100000"}).up()
+    host, port = server.ws_at.split(":")
+    first = Client(server, "alice").connect()
+    first.pong()
+    threads, memory, descriptors = server.threads(), server.resident_bytes(), server.descriptors()
+    crowd = subprocess.Popen([sys.executable, "-c", IDLE, host, port, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        for at in range(count):
+            status, _, boot = server.ask("rtm.connect", token=server.token("bob"))
+            while status == 429:
+                status, _, boot = server.ask("rtm.connect", token=server.token("bob"))
+            assert boot["ok"], boot
+            crowd.stdin.write(boot["url"] + "\n")
+        crowd.stdin.close()
+        assert crowd.stdout.read(1)
+        until(60, "all connections", lambda: server.metric("campanile_connections") >= count + 1)
+        assert server.threads() == threads
+        grown = (server.resident_bytes() - memory) / count
+        print(f"{grown:.0f} bytes of process memory and {(server.descriptors() - descriptors) / count:.2f} descriptors a connection, {threads} threads")
+        assert grown < 4096, f"{grown:.0f} bytes a connection"
+        server.say("alice", server.channel("general"), "to ten thousand")
+        first.wait_text("to ten thousand")
+        first.pong()
+    finally:
+        crowd.kill()
+        crowd.wait(10)
+    until(60, "the end of all connections", lambda: server.metric("campanile_connections") <= 1)
+    first.pong()

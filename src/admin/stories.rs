@@ -39,6 +39,8 @@ struct World {
     mail: BTreeMap<Peer, VecDeque<Vec<u8>>>,
     back: VecDeque<(Peer, Vec<u8>)>,
     asked: VecDeque<(Ask, Vec<u8>)>,
+    /// The ring as it was read, until the answer arrives.
+    read: VecDeque<(Ask, Ring)>,
     counted: BTreeMap<&'static str, u32>,
     published: Vec<(&'static str, u64)>,
     finalised: u32,
@@ -80,6 +82,7 @@ impl World {
             mail: BTreeMap::new(),
             back: VecDeque::new(),
             asked: VecDeque::new(),
+            read: VecDeque::new(),
             counted: BTreeMap::new(),
             published: Vec::new(),
             finalised: 0,
@@ -126,6 +129,7 @@ impl World {
         self.mail.clear();
         self.back.clear();
         self.asked.clear();
+        self.read.clear();
         self.admin = Admin::new(ME, SECRET, 1, &self.limits);
         self.tell_ring();
         self.up(NodeId(0));
@@ -216,19 +220,8 @@ impl World {
                     });
                 }
             }
-            Message::RingRead { .. } => {
-                let mut list = Vec::new();
-                let seats = self.ring.seats.iter().enumerate();
-                let seats = seats.map(|(seat, row)| (seat as u16, row.seat_epoch));
-                let seats = Packed::pack(seats, &mut list);
-                let ring_epoch = self.ring.ring_epoch;
-                if is_heard {
-                    self.input(Input::Answer {
-                        ask,
-                        message: Message::RingIs { ask, ring_epoch, seats },
-                    });
-                }
-            }
+            Message::RingRead { .. } if is_heard => self.read.push_back((ask, self.ring.clone())),
+            Message::RingRead { .. } => {}
             Message::OutboxRemove { ids, .. } => {
                 for id in ids.iter::<u64>().filter(|_| ok) {
                     if let Some((name, offset)) = self.outbox.remove(&id) {
@@ -242,6 +235,18 @@ impl World {
             }
             other => panic!("a dispatcher does not ask {other:?}"),
         }
+        true
+    }
+
+    /// The answer to a read of the ring arrives.
+    fn hear(&mut self) -> bool {
+        let Some((ask, ring)) = self.read.pop_front() else { return false };
+        let mut list = Vec::new();
+        let seats = ring.seats.iter().enumerate();
+        let seats = seats.map(|(seat, row)| (seat as u16, row.seat_epoch));
+        let seats = Packed::pack(seats, &mut list);
+        let message = Message::RingIs { ask, ring_epoch: ring.ring_epoch, seats };
+        self.input(Input::Answer { ask, message });
         true
     }
 
@@ -263,6 +268,7 @@ impl World {
                 || self.deliver(owner_peer(NodeId(1)), None)
                 || self.deliver_back()
                 || self.carry_out(true, true)
+                || self.hear()
             {}
             match self.admin.deadline().filter(|due| *due <= end) {
                 Some(due) => {
@@ -494,6 +500,7 @@ fn a_removal_that_fails_or_is_not_answered_is_tried_again() {
         world.input(Input::Tick);
         while world.asked.front().is_some_and(|(_, question)| question[0] != 63) {
             world.carry_out(true, true);
+            world.hear();
         }
         world.carry_out(is_heard, ok);
         world.run(world.limits.ask_timeout + Duration::from_secs(3));
@@ -540,7 +547,7 @@ fn whatever_goes_wrong_every_row_reaches_the_owner_before_it_leaves_the_outbox()
             let name = CHANNELS[random.below(3) as usize];
             let node = NodeId(random.below(2) as u16);
             match random.below(100) {
-                0..20 => world.commit(name, random.below(4) > 0),
+                3..20 => world.commit(name, random.below(4) > 0),
                 20..45 => {
                     let why = (random.below(8) == 0).then_some(nack::RETRY);
                     world.deliver(owner_peer(node), why);
@@ -574,6 +581,9 @@ fn whatever_goes_wrong_every_row_reaches_the_owner_before_it_leaves_the_outbox()
                     if let Some(first) = world.asked.pop_front() {
                         world.asked.push_back(first);
                     }
+                }
+                0..3 => {
+                    world.hear();
                 }
                 98 if random.below(4) == 0 => world.restart(),
                 _ => {}

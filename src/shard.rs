@@ -294,6 +294,8 @@ counters! {
     OutboxFinalised = "outbox_finalised",
     /// Posts refused because the commit queue was full.
     PostsShed = "posts_shed",
+    /// Reads of the past that found no room at the webapp; they are asked again.
+    ReadsShed = "reads_shed",
     /// Tickets redeemed and refused.
     TicketsRedeemed = "tickets_redeemed",
     TicketsRefused = "tickets_refused",

@@ -1,0 +1,328 @@
+//! The webapp's shard: what gateways and owners ask of the database goes through here, bounded and in turn.
+//!
+//! Posts and tickets go on at once, up to a bound: people wait for them. Reads of the past wait in `source` for each other and for room at
+//! the asker's mailbox. Questions of HTTP handlers about presence are passed on to whoever knows. Nothing is kept here that its asker
+//! could not ask again.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::source::{Read, Reads};
+use crate::ids::{Ask, NodeId, Peer, Role};
+use crate::limits::Limits;
+use crate::ring::Ring;
+use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
+use crate::time::{Mono, Now};
+use crate::wire::Message;
+
+/// The desk. One for a node's control plane.
+#[derive(Debug)]
+pub struct Desk {
+    node: NodeId,
+    limits: Limits,
+    ring: Option<Ring>,
+    reads: Reads,
+    /// Questions that are open, by our number.
+    open: FxHashMap<u32, Open>,
+    /// When an answer is given up; answered ones are passed over.
+    due: VecDeque<(Mono, u32)>,
+    posts: u32,
+    redeems: u32,
+    /// Shards that are up, and which life of the link it is.
+    lives: FxHashMap<Peer, u32>,
+    asks: u32,
+}
+
+#[derive(Debug)]
+enum Open {
+    Post(Asker),
+    Redeem(Asker),
+    Read(Read),
+}
+
+/// Who asked, by what number, in which life of the link.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    peer: Peer,
+    ask: Ask,
+    life: u32,
+}
+
+impl Desk {
+    pub fn new(node: NodeId, limits: &Limits) -> Self {
+        Self {
+            node,
+            limits: limits.clone(),
+            ring: None,
+            reads: Reads::new(limits),
+            open: FxHashMap::default(),
+            due: VecDeque::new(),
+            posts: 0,
+            redeems: 0,
+            lives: FxHashMap::default(),
+            asks: 0,
+        }
+    }
+
+    fn wire(&mut self, now: Now, peer: Peer, message: Message<'_>, out: &mut Effects) {
+        match message {
+            Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin } => {
+                if self.posts >= self.limits.commits_max {
+                    out.count(Counter::PostsShed);
+                    return out.send(peer, &Message::PostFailed { ask, reason: "ratelimited" });
+                }
+                let Some(asker) = self.asker(peer, ask, out) else { return };
+                self.posts += 1;
+                let ask = self.ask(now, Open::Post(asker));
+                let post =
+                    Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin };
+                out.ask(ask, &post);
+            }
+            Message::Redeem { ask, ticket } => {
+                if self.redeems >= self.limits.boots_burst {
+                    out.count(Counter::TicketsRefused);
+                    return out.send(peer, &Message::Refused { ask, retry: true });
+                }
+                let Some(asker) = self.asker(peer, ask, out) else { return };
+                self.redeems += 1;
+                let ask = self.ask(now, Open::Redeem(asker));
+                out.ask(ask, &Message::Redeem { ask, ticket });
+            }
+            Message::Tip { ask, name } => {
+                // No word of refusal: an owner asks again what was not answered.
+                if self.reads.tip(peer, ask, name).is_err() {
+                    out.count(Counter::ReadsShed);
+                }
+            }
+            Message::Range { ask, name, from, to, bytes_max } => {
+                if self.reads.range(peer, ask, name, (from, to), bytes_max).is_err() {
+                    out.count(Counter::ReadsShed);
+                    out.send(peer, &Message::RangeEnd { ask, ok: false, upto: 0 });
+                }
+            }
+            Message::PresenceQuery { .. } | Message::Manual { .. } if peer.role == Role::Http => {
+                self.presence(&message, out);
+            }
+            Message::PresenceIs { .. } if peer.role == Role::Presence => {
+                out.send(Peer::control(self.node, Role::Http), &message);
+            }
+            _ => out.count(Counter::WireBroken),
+        }
+    }
+
+    /// Passes a question of an HTTP handler on to who keeps the user's presence.
+    fn presence(&self, message: &Message<'_>, out: &mut Effects) {
+        let (Message::PresenceQuery { slot, .. } | Message::Manual { slot, .. }) = *message else {
+            return;
+        };
+        let keeper = self.ring.as_ref().map(|ring| {
+            let (node, core, _) = ring.user_owner(slot);
+            Peer::new(node, Role::Presence, core)
+        });
+        match (keeper.filter(|keeper| self.lives.contains_key(keeper)), message) {
+            (Some(keeper), message) => out.send(keeper, message),
+            // Nobody knows: whoever asks is told what is shown of people whom nobody knows.
+            (None, Message::PresenceQuery { ask, .. }) => {
+                let nobody = Message::PresenceIs {
+                    ask: *ask,
+                    active: false,
+                    online: false,
+                    auto_away: false,
+                    manual_away: false,
+                    connections: 0,
+                    idle_s: 0,
+                };
+                out.send(Peer::control(self.node, Role::Http), &nobody);
+            }
+            // The database has it, and the next connection brings it along.
+            (None, _) => {}
+        }
+    }
+
+    fn answer(&mut self, our: Ask, message: Message<'_>, out: &mut Effects) {
+        if let Message::RangeEvent { .. } = message {
+            return self.event(our, &message, out);
+        }
+        match (self.open.remove(&our.0), message) {
+            (None, _) => {}
+            (Some(Open::Post(asker)), _) => {
+                self.posts -= 1;
+                self.posted(asker, &message, out);
+            }
+            (Some(Open::Redeem(asker)), _) => {
+                self.redeems -= 1;
+                self.redeemed(asker, &message, out);
+            }
+            (Some(Open::Read(read)), _) => self.read(&read, &message, out),
+        }
+    }
+
+    fn posted(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
+        if self.lives.get(&peer) != Some(&life) {
+            return;
+        }
+        match *message {
+            Message::Posted { offset, ts, text, .. } => {
+                out.send(peer, &Message::Posted { ask, offset, ts, text });
+            }
+            Message::PostFailed { reason, .. } => {
+                out.send(peer, &Message::PostFailed { ask, reason });
+            }
+            _ => out.count(Counter::WireBroken),
+        }
+    }
+
+    fn redeemed(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
+        let is_wanted = self.lives.get(&peer) == Some(&life);
+        match *message {
+            Message::Boot { user, team, epoch, flags, channels, .. } => {
+                out.count(Counter::TicketsRedeemed);
+                if is_wanted {
+                    out.send(peer, &Message::Boot { ask, user, team, epoch, flags, channels });
+                }
+            }
+            Message::Refused { retry, .. } => {
+                out.count(Counter::TicketsRefused);
+                if is_wanted {
+                    out.send(peer, &Message::Refused { ask, retry });
+                }
+            }
+            _ => out.count(Counter::WireBroken),
+        }
+    }
+
+    /// One event of a range, to everybody who asked for it.
+    fn event(&mut self, our: Ask, message: &Message<'_>, out: &mut Effects) {
+        let Message::RangeEvent { offset, origin, member, payload, .. } = *message else { return };
+        let Some(Open::Read(read)) = self.open.get_mut(&our.0) else { return };
+        if !self.reads.is_wanted(read) {
+            return;
+        }
+        for ask in read.asks.iter().copied() {
+            read.used.messages += 1;
+            read.used.bytes += payload.len() as u64;
+            out.send_bulk(read.peer, &Message::RangeEvent { ask, offset, origin, member, payload });
+        }
+    }
+
+    /// The end of a read.
+    fn read(&mut self, read: &Read, message: &Message<'_>, out: &mut Effects) {
+        let is_wanted = self.reads.is_wanted(read);
+        let mut used = read.used;
+        for ask in read.asks.iter().copied().filter(|_| is_wanted) {
+            match *message {
+                Message::TipIs { found, tip, .. } => {
+                    out.send(read.peer, &Message::TipIs { ask, found, tip });
+                }
+                Message::RangeEnd { ok, upto, .. } => {
+                    used.messages += 1;
+                    out.send_bulk(read.peer, &Message::RangeEnd { ask, ok, upto });
+                }
+                _ => out.count(Counter::WireBroken),
+            }
+        }
+        self.reads.ended(read, used);
+    }
+
+    /// Begins as many waiting reads as may run at once.
+    fn begin_reads(&mut self, now: Now, out: &mut Effects) {
+        while let Some(read) = self.reads.next() {
+            let question = read.question.clone();
+            let ask = self.ask(now, Open::Read(read));
+            match Message::decode(&question).expect("encoded by `source`") {
+                Message::Tip { name, .. } => out.ask(ask, &Message::Tip { ask, name }),
+                Message::Range { name, from, to, bytes_max, .. } => {
+                    out.ask(ask, &Message::Range { ask, name, from, to, bytes_max });
+                }
+                other => unreachable!("{} is no read", other.name()),
+            }
+        }
+    }
+
+    /// Questions that were not answered in time count no more, and hold up nobody.
+    fn give_up(&mut self, now: Now, out: &mut Effects) {
+        while let Some(&(due, our)) = self.due.front() {
+            let is_open = self.open.contains_key(&our);
+            if is_open && due > now.mono {
+                return;
+            }
+            self.due.pop_front();
+            match self.open.remove(&our).filter(|_| is_open) {
+                None => {}
+                // Whether it was committed nobody knows: so nothing is said.
+                Some(Open::Post(_)) => self.posts -= 1,
+                Some(Open::Redeem(asker)) => {
+                    self.redeems -= 1;
+                    self.redeemed(asker, &Message::Refused { ask: asker.ask, retry: true }, out);
+                }
+                Some(Open::Read(read)) => {
+                    let is_tip = matches!(Message::decode(&read.question), Ok(Message::Tip { .. }));
+                    let end = Message::RangeEnd { ask: Ask(0), ok: false, upto: 0 };
+                    // An owner asks for a tip again by itself.
+                    if is_tip {
+                        self.reads.ended(&read, read.used);
+                    } else {
+                        self.read(&read, &end, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `None`: the link to the asker is not up, so the answer would be lost.
+    fn asker(&self, peer: Peer, ask: Ask, out: &mut Effects) -> Option<Asker> {
+        let life = self.lives.get(&peer).copied();
+        if life.is_none() {
+            out.count(Counter::WireBroken);
+        }
+        life.map(|life| Asker { peer, ask, life })
+    }
+
+    fn ask(&mut self, now: Now, open: Open) -> Ask {
+        self.asks = self.asks.wrapping_add(1);
+        self.open.insert(self.asks, open);
+        // Later than the asker gives up, so that a late answer is still used where it can be.
+        self.due.push_back((now.mono + self.limits.ask_timeout * 2, self.asks));
+        Ask(self.asks)
+    }
+}
+
+impl Shard for Desk {
+    fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
+        match input {
+            Input::Wire { peer, message } => self.wire(now, peer, message, out),
+            Input::Answer { ask, message } => self.answer(ask, message, out),
+            Input::PeerUp { peer, life, .. } => {
+                self.lives.insert(peer, life);
+                if peer.role == Role::Channel {
+                    self.reads.up(peer);
+                }
+            }
+            Input::PeerRoom { peer } => self.reads.room(peer),
+            Input::PeerLost { peer } => {
+                self.lives.remove(&peer);
+                self.reads.lost(peer);
+            }
+            Input::Ring { ring } => self.ring = Some(ring.clone()),
+            Input::Tick => self.give_up(now, out),
+            _ => {}
+        }
+        self.begin_reads(now, out);
+    }
+
+    fn advance(&mut self, _now: Now, _budget: Budget, _out: &mut Effects) -> bool {
+        false
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        self.due.front().map(|(due, _)| *due)
+    }
+
+    fn report(&self, into: &mut Report) {
+        into.gauge("desk_posts_open", f64::from(self.posts));
+        into.gauge("desk_redeems_open", f64::from(self.redeems));
+        into.gauge("desk_reads_open", f64::from(self.reads.open()));
+        into.gauge("desk_reads_waiting", self.reads.waiting() as f64);
+    }
+}

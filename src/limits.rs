@@ -206,31 +206,37 @@ impl Limits {
 
     /// The first relation between the bounds that does not hold, as a sentence.
     pub const fn fault(&self) -> Option<&'static str> {
-        if !(self.connections_max <= 1 << 24) {
+        if self.connections_max > 1 << 24 {
             return Some("connections_max: an index has 24 bits");
         }
-        if !(self.outbox_soft_bytes < self.outbox_bytes_max) {
+        if self.outbox_soft_bytes >= self.outbox_bytes_max {
             return Some("outbox_soft_bytes: transient events go first, below outbox_bytes_max");
         }
-        if !(self.catch_up_bytes < self.outbox_bytes_max) {
+        if self.catch_up_bytes >= self.outbox_bytes_max {
             return Some("catch_up_bytes: one page of catch-up fits an outbox");
         }
-        if !(self.publication_bytes_max < self.outbox_bytes_max) {
+        if self.publication_bytes_max >= self.outbox_bytes_max {
             return Some("publication_bytes_max: one publication fits an outbox");
         }
-        if !(self.publication_bytes_max < self.backlog_bytes / 4) {
+        if self.publication_bytes_max >= self.backlog_bytes / 4 {
             return Some("publication_bytes_max: four publications fit the backlog");
         }
-        if !(self.publication_bytes_max * 2 < self.mail_bytes_max) {
+        if self.publication_bytes_max * 2 >= self.mail_bytes_max {
             return Some("publication_bytes_max: two publications fit a mailbox");
         }
-        if !(self.bulk_messages_per_room * 2 <= self.mail_messages_max) {
+        if self.bulk_messages_per_room * 2 > self.mail_messages_max {
             return Some("bulk_messages_per_room: bulk alone never overflows a mailbox");
         }
-        if !(self.name_bytes_max <= 255) {
+        if self.bulk_messages_per_room < 2 {
+            return Some("bulk_messages_per_room: one event and the end of its range fit");
+        }
+        if self.users_max >= 1 << 26 {
+            return Some("users_max: a place in an index has 26 bits");
+        }
+        if self.name_bytes_max > 255 {
             return Some("name_bytes_max: a name's length is one byte in the tables");
         }
-        if !(self.replay_per_channel_max <= self.replay_per_conn_max) {
+        if self.replay_per_channel_max > self.replay_per_conn_max {
             return Some("replay_per_channel_max: one channel within replay_per_conn_max");
         }
         None

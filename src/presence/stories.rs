@@ -432,6 +432,21 @@ fn many_users_of_a_lost_gateway_core_fall_piece_by_piece() {
 }
 
 #[test]
+fn a_user_online_and_watched_costs_less_than_112_bytes() {
+    let mut town = Town::new(&Limits::DEFAULT);
+    town.up(0);
+    for user in 0..100_000u32 {
+        let secret = crate::ring::Secret([9; 16]);
+        let (slot, key) = (Slot(0), secret.key_of(&user.to_string()));
+        let (connections, manual_away, bot) = (1, false, false);
+        town.say(0, Message::Online { slot, user: key, connections, manual_away, bot });
+        town.say(0, Message::Watch { slot, user: key, handle: Handle(user) });
+    }
+    let each = town.gauge("presence_table_bytes") / 100_000;
+    assert!(each < 112, "{each} bytes");
+}
+
+#[test]
 fn users_of_somebody_elses_slots_are_not_kept() {
     let mut town = Town::open();
     town.online(1, 2, 1);

@@ -1,21 +1,17 @@
 """More cores than one: members everywhere, one order, one encoding per core; and connections that cost no thread."""
 
-import pathlib
-import re
 import subprocess
 import sys
 
 import pytest
 
-from harness import HERE, until
+from harness import Server, until
 from rtm import Client
 
 
 @pytest.fixture(scope="module")
 def four():
-    from harness import Server
-
-    with Server("--ephemeral", "--cores", "4") as server:
+    with Server("--ephemeral", "--cores", "4", "--limit", "connections_per_user_max=100") as server:
         yield server
 
 
@@ -86,7 +82,7 @@ signal.pause()
 
 def test_ten_thousand_idle_connections_add_no_thread_and_no_buffer(fresh):
     count = 10_000
-    server = fresh("--ephemeral", "--cores", "2", environment={"CAMPANILE_CONNECTIONS_PER_USER": "100000", "CAMPANILE_BOOTS_PER_SECOND": "100000"}).up()
+    server = fresh("--ephemeral", "--cores", "2", "--limit", "connections_per_user_max=20000", "--limit", "boots_burst=20000").up()
     host, port = server.ws_at.split(":")
     first = Client(server, "alice").connect()
     first.pong()
@@ -114,3 +110,27 @@ def test_ten_thousand_idle_connections_add_no_thread_and_no_buffer(fresh):
         crowd.wait(10)
     until(60, "the end of all connections", lambda: server.metric("campanile_connections") <= 1)
     first.pong()
+
+
+def test_an_overflowed_mailbox_resubscribes_and_loses_nothing(fresh):
+    """With tiny mailboxes between cores a burst breaks links all the time: everybody still has everything, once and in order."""
+    tiny = ["bulk_messages_per_room=8", "mail_messages_max=16", "posts_burst=100000", "connections_per_user_max=100"]
+    server = fresh("--ephemeral", "--cores", "4", *(word for limit in tiny for word in ("--limit", limit))).up()
+    channel = server.new_channel("narrow", "alice", "bob", "carol", "bot")
+    members = [Client(server, ("alice", "bob", "carol")[count % 3]).connect() for count in range(12)]
+    start = members[0].positions[channel]
+    accepted = 0
+    for count in range(100):
+        for member in members:
+            member.unanswered[member.send("message", channel=channel, text=f"{members.index(member)} {count}")] = channel
+    for member in members:
+        while member.unanswered:
+            answer = member.wait("acks", lambda value: "reply_to" in value, 60)
+            accepted += bool(answer["ok"])
+    tip = server.events("bot", channel)[-1]["seq"]
+    assert tip - start == accepted > 100
+    for member in members:
+        member.catch_up_to(channel, tip, 60)
+        assert not member.gaps
+        assert sorted(seq for seq in member.seen[channel] if seq > start) == list(range(start + 1, tip + 1))
+    assert server.metric("campanile_links_lost_total") > 0, "the story needs an overflow"

@@ -1,0 +1,88 @@
+//! Rows as Slack's JSON objects, and time stamps as Slack's strings.
+
+use serde_json::{Value, json};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+/// What [`conversation`] reads: as `?1` sees it.
+pub(super) const CONVERSATION: &str = "SELECT c.n, c.id, c.name, c.kind, c.pair, c.creator, c.created, c.is_general, c.topic, \
+     m.user IS NOT NULL, m.last_read, (SELECT COUNT(*) FROM members o WHERE o.channel = c.id) \
+     FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.user = ?1";
+
+/// Messages of channel `?1` after `?2` by others than `?3`. Nobody counts further than a thousand.
+pub(super) const UNREAD: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE channel = ?1 AND ts > ?2 AND user <> ?3 \
+     AND deleted = 0 AND is_reply = 0 LIMIT 1000)";
+
+/// Microseconds as Slack writes them: ten digits, a dot, six digits. Ordered as strings, too.
+pub fn ts_of(micros: i64) -> String {
+    format!("{:010}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+/// The other way round. A client may leave out the fraction, or some of its digits.
+pub fn micros_of(ts: &str) -> Option<i64> {
+    let (seconds, fraction) = ts.split_once('.').unwrap_or((ts, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if seconds.is_empty()
+        || seconds.len() > 12
+        || fraction.len() > 6
+        || !is_number(seconds)
+        || !is_number(fraction)
+    {
+        return None;
+    }
+    let micros: i64 = format!("{fraction:0<6}").parse().ok()?;
+    Some(seconds.parse::<i64>().ok()? * 1_000_000 + micros)
+}
+
+/// A stored body.
+pub(super) fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).expect("bodies are stored as JSON")
+}
+
+/// A row of [`CONVERSATION`].
+pub(super) fn conversation(row: &SqliteRow, user: &str) -> Value {
+    let (kind, people): (i64, Option<&str>) = (row.get("kind"), row.get("pair"));
+    let people: Vec<&str> = people.map_or(Vec::new(), |pair| pair.split(',').collect());
+    let (is_im, is_mpim) = (kind == 2 && people.len() <= 2, kind == 2 && people.len() > 2);
+    let created = row.get::<i64, _>("created") / 1_000_000;
+    let (creator, topic): (&str, &str) = (row.get("creator"), row.get("topic"));
+    let is_member: bool = row.get(9);
+    let mut value = json!({
+        "id": row.get::<&str, _>("id"), "created": created, "creator": creator, "is_archived": false,
+        "is_channel": kind == 0, "is_group": kind == 1, "is_im": is_im, "is_mpim": is_mpim, "is_private": kind != 0,
+        "is_general": row.get::<bool, _>("is_general"), "is_member": is_member, "is_org_shared": false,
+        "num_members": row.get::<i64, _>(11),
+    });
+    if is_im {
+        let other = people.iter().find(|id| **id != user).unwrap_or(&user);
+        value["user"] = (*other).into();
+    } else {
+        let name: Option<&str> = row.get("name");
+        let name = name.map_or_else(|| format!("mpdm-{}", people.join("-")), Into::into);
+        value["name_normalized"] = name.as_str().into();
+        value["name"] = name.into();
+        value["topic"] = json!({ "value": topic, "creator": creator, "last_set": created });
+        value["purpose"] = json!({ "value": "", "creator": "", "last_set": 0 });
+        value["previous_names"] = json!([]);
+    }
+    if is_member {
+        value["last_read"] = ts_of(row.get::<Option<i64>, _>("last_read").unwrap_or(0)).into();
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stamps_are_ordered_as_strings_and_come_back() {
+        assert_eq!(ts_of(1_700_000_000_000_001), "1700000000.000001");
+        assert_eq!(micros_of("1700000000.000001"), Some(1_700_000_000_000_001));
+        assert_eq!(micros_of("1700000000.5"), Some(1_700_000_000_500_000));
+        assert_eq!(micros_of("0"), Some(0));
+        for wrong in ["", ".", "x", "1.1234567", "1e9", "-1", "1.-1", "99999999999999", "1 "] {
+            assert_eq!(micros_of(wrong), None, "{wrong}");
+        }
+    }
+}

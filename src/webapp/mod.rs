@@ -3,11 +3,13 @@
 //! - `control`: how HTTP handlers and the database's writer speak to shards
 //! - `database`: SQLite behind one writer
 //! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn
+//! - `http`: Slack's Web API
 //! - `page`: the chat page, carried by the binary
 
 pub mod control;
 pub mod database;
 pub mod desk;
+pub mod http;
 pub mod page;
 mod source;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::ids::{Ask, Conn, Origin};
 use crate::wire::{Member, Membership, Message};
 
 /// How a ticket is kept: whoever reads the database cannot connect with it.
-pub(crate) fn ticket_hash(ticket: &str) -> [u8; 32] {
+pub(in crate::webapp) fn ticket_hash(ticket: &str) -> [u8; 32] {
     Sha256::digest(ticket.as_bytes()).into()
 }
 

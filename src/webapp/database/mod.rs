@@ -26,6 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
+pub(super) use answer::ticket_hash;
 pub use change::{Change, Outcome};
 pub use open::Unopened;
 pub use reads::{Page, Part, Span};
@@ -146,16 +147,18 @@ impl Database {
 }
 
 /// Microseconds since 1970.
-fn now_micros() -> i64 {
+pub(super) fn now_micros() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Random bytes as lower-case hex.
-fn random_hex(bytes: usize) -> String {
+/// Random bytes, at most 32 of them, as lower-case hex.
+pub(super) fn random_hex(bytes: usize) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut random = [0; 32];
     getrandom::fill(&mut random[..bytes]).expect("the kernel gives random bytes");
-    random[..bytes].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = random[..bytes].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| DIGITS[usize::from(digit)] as char).collect()
 }
 
 /// An id as Slack's look: a letter that says of what, then ten of 32 letters and digits.

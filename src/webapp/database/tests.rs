@@ -137,7 +137,7 @@ async fn a_ticket_is_redeemed_once_and_names_where_everything_stands() {
     let posted = stage.database.change(stage.post("bob", "general", "one", None)).await;
     assert!(posted.is_ok());
     let user = stage.id("alice");
-    let hash = answer::ticket_hash("t");
+    let hash = ticket_hash("t");
     let ticket = Change::Ticket { user: user.clone(), hash, flags: 1 };
     let Ok(Outcome::Ticket { positions }) = stage.database.change(ticket).await else {
         panic!("a ticket")

@@ -1,0 +1,203 @@
+//! The HTTP door: Slack's Web API under `/api/`, the chat page, and `/dev/workspace.json`.
+//!
+//! - `arguments`: query, form, JSON and multipart as one map
+//! - `pace`: how often something may happen
+//! - `methods`: from a name to what it does; `chat`, `conversations`, `users`, `rtm`: the methods
+
+mod arguments;
+mod chat;
+mod conversations;
+mod methods;
+mod pace;
+mod rtm;
+#[cfg(test)]
+mod tests;
+mod users;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use serde_json::{Value, json};
+
+use self::arguments::Arguments;
+use self::pace::Pace;
+use super::control::Control;
+use super::database::{Database, Refused, User};
+use super::page;
+use crate::limits::Limits;
+
+/// Bytes of one request's body: a message with blocks is far below.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long whoever finds the node draining or full may wait before the next try, in seconds.
+const RETRY_AFTER_S: u64 = 1;
+
+/// What the handlers of a node share.
+#[derive(Clone, Debug)]
+pub struct Site {
+    database: Database,
+    control: Control,
+    limits: Limits,
+    /// Where websockets are accepted, as `ws://host:port`.
+    ws_url: Arc<str>,
+    is_draining: Arc<AtomicBool>,
+    boots: Arc<Mutex<Pace>>,
+}
+
+impl Site {
+    pub fn new(database: Database, control: Control, limits: &Limits, ws_url: &str) -> Self {
+        Self {
+            database,
+            control,
+            limits: limits.clone(),
+            ws_url: ws_url.into(),
+            is_draining: Arc::default(),
+            boots: Arc::new(Mutex::new(Pace::new(limits.boots_per_second, limits.boots_burst))),
+        }
+    }
+
+    /// From now on every call is answered with 503: come again, to the next process.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The routes of a node's HTTP port, but for `/health` and `/metrics`.
+pub fn router(site: Site) -> Router {
+    Router::new()
+        .route("/api/{method}", any(api))
+        .route("/dev/workspace.json", get(workspace))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(site)
+        .merge(page::router())
+}
+
+/// Why a call has no answer with `ok` true.
+#[derive(Clone, Debug)]
+enum Failure {
+    /// Slack's error name, with status 200.
+    Refused(&'static str),
+    /// Too often, or full: 429, and when to come again.
+    Limited { seconds: u64 },
+    /// A transient fault: 503. Never 200, which clients take for the last word.
+    Unavailable(&'static str),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::BUSY => Self::Limited { seconds: RETRY_AFTER_S },
+            Refused::INTERNAL => Self::Unavailable("internal_error"),
+            Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
+/// What an answer adds to `"ok": true`.
+type Answer = Result<Value, Failure>;
+
+fn refuse<T>(reason: &'static str) -> Result<T, Failure> {
+    Err(Failure::Refused(reason))
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let wait = |status: StatusCode, error: &str, seconds: u64| {
+            let value = json!({ "ok": false, "error": error });
+            (status, [(RETRY_AFTER, seconds.to_string())], in_json(&value)).into_response()
+        };
+        match self {
+            Self::Refused(error) => {
+                in_json(&json!({ "ok": false, "error": error })).into_response()
+            }
+            Self::Limited { seconds } => {
+                wait(StatusCode::TOO_MANY_REQUESTS, "ratelimited", seconds)
+            }
+            Self::Unavailable(error) => wait(StatusCode::SERVICE_UNAVAILABLE, error, RETRY_AFTER_S),
+        }
+    }
+}
+
+fn in_json(value: &Value) -> impl IntoResponse + use<> {
+    let headers = [(CONTENT_TYPE, "application/json; charset=utf-8"), (CACHE_CONTROL, "no-store")];
+    (headers, value.to_string())
+}
+
+/// One call as a method sees it.
+struct Call<'a> {
+    site: &'a Site,
+    arguments: Arguments,
+    headers: HeaderMap,
+}
+
+async fn api(State(site): State<Site>, Path(method): Path<String>, request: Request) -> Response {
+    if site.is_draining.load(Ordering::Relaxed) {
+        return Failure::Unavailable("service_unavailable").into_response();
+    }
+    match answer(&site, &method, request).await {
+        Ok(value) => in_json(&value).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn answer(site: &Site, method: &str, request: Request) -> Answer {
+    let headers = request.headers().clone();
+    let arguments = Arguments::read(request).await?;
+    let call = Call { site, arguments, headers };
+    let mut value = methods::call(method, &call).await?;
+    if value.get("ok").is_none() {
+        value["ok"] = true.into();
+    }
+    Ok(value)
+}
+
+impl Call<'_> {
+    /// Who calls: by the header, or by the argument `token`.
+    fn user(&self) -> Result<&User, Failure> {
+        let header = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let bearer = header.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_string())
+        });
+        let Some(token) = bearer.or_else(|| self.arguments.text("token")) else {
+            return refuse("not_authed");
+        };
+        self.site.database.user_of_token(&token).ok_or(Failure::Refused("invalid_auth"))
+    }
+
+    /// Where this client finds websockets: when we listen everywhere, at the name by which it found us.
+    fn ws_url(&self) -> String {
+        let host = self.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let url = &self.site.ws_url;
+        if name.is_empty() {
+            return url.to_string();
+        }
+        url.replace("//0.0.0.0:", &format!("//{name}:")).replace("//[::]:", &format!("//{name}:"))
+    }
+}
+
+/// Who and what there is, for a person and for the page. Of `dev` only: it gives the tokens away.
+async fn workspace(State(site): State<Site>) -> Response {
+    let database = &site.database;
+    let users: Vec<Value> = database
+        .users()
+        .iter()
+        .map(|user| {
+            json!({ "id": user.id, "name": user.name, "token": user.token, "is_bot": user.is_bot })
+        })
+        .collect();
+    let channels: Vec<Value> = database
+        .seeded_channels()
+        .iter()
+        .map(|(id, name)| json!({ "id": id, "name": name }))
+        .collect();
+    let team = database.team();
+    let team = json!({ "id": team.id, "name": team.name, "domain": team.domain });
+    in_json(&json!({ "team": team, "users": users, "channels": channels })).into_response()
+}

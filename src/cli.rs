@@ -1,1 +1,162 @@
 //! One `Config` per subcommand; nothing unchecked gets past this file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::limits::Limits;
+
+/// Self-hosted real-time messaging.
+#[derive(Parser, Debug)]
+#[command(name = "campanile", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The whole system in one process, with nothing to install and nothing to configure
+    Dev(DevArguments),
+}
+
+#[derive(clap::Args, Debug)]
+struct DevArguments {
+    /// Where the Web API and the page are
+    #[arg(long, env = "CAMPANILE_HTTP", default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// Where websockets are accepted
+    #[arg(long, env = "CAMPANILE_WS", default_value = "127.0.0.1:8081")]
+    ws: SocketAddr,
+    /// The data directory; made when there is none
+    #[arg(long, env = "CAMPANILE_DATA", default_value = "./campanile-data")]
+    data: PathBuf,
+    /// Keep everything in memory and write nothing
+    #[arg(long, env = "CAMPANILE_EPHEMERAL")]
+    ephemeral: bool,
+    /// Cores of the data plane [default: as many as this process may use]
+    #[arg(long, env = "CAMPANILE_CORES", value_parser = clap::value_parser!(u8).range(1..=64))]
+    cores: Option<u8>,
+    /// CPUs for all threads, such as 0,2-3
+    #[arg(long, env = "CAMPANILE_CPUS", value_parser = cpus)]
+    cpus: Option<Cpus>,
+    /// Seconds from goodbye to Close at the end
+    #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
+    drain: u32,
+    /// Another bound than the built-in one; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
+    limit: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Cpus(Vec<usize>);
+
+/// What the process was asked to do.
+#[derive(Clone, Debug)]
+pub enum Config {
+    Dev(Dev),
+}
+
+/// `campanile dev`, checked.
+#[derive(Clone, Debug)]
+pub struct Dev {
+    pub http: SocketAddr,
+    pub ws: SocketAddr,
+    pub data: PathBuf,
+    pub ephemeral: bool,
+    pub cores: Option<u8>,
+    pub cpus: Option<Vec<usize>>,
+    pub drain: Duration,
+    pub limits: Limits,
+}
+
+/// Reads the command line and the environment; ends the process with a usage message when they make no sense.
+pub fn parse() -> Result<Config, String> {
+    let Command::Dev(dev) = Arguments::parse().command;
+    dev.checked().map(Config::Dev)
+}
+
+impl DevArguments {
+    fn checked(self) -> Result<Dev, String> {
+        let mut limits = Limits::DEFAULT;
+        for pair in &self.limit {
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
+            limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
+        }
+        if self.http == self.ws && self.http.port() != 0 {
+            return Err(format!("--http and --ws are both {}: choose two ports", self.http));
+        }
+        Ok(Dev {
+            http: self.http,
+            ws: self.ws,
+            data: self.data,
+            ephemeral: self.ephemeral,
+            cores: self.cores,
+            cpus: self.cpus.map(|cpus| cpus.0),
+            drain: Duration::from_secs(u64::from(self.drain)),
+            limits,
+        })
+    }
+}
+
+/// `0,2-3` as 0, 2, 3.
+fn cpus(text: &str) -> Result<Cpus, String> {
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let number =
+            |text: &str| text.trim().parse::<usize>().map_err(|error| format!("{text:?}: {error}"));
+        let (first, last) = match part.split_once('-') {
+            Some((first, last)) => (number(first)?, number(last)?),
+            None => (number(part)?, number(part)?),
+        };
+        if first > last || last >= 1024 {
+            return Err(format!("{part:?}: not a range of CPUs"));
+        }
+        list.extend((first..=last).filter(|cpu| !list.contains(cpu)).collect::<Vec<_>>());
+    }
+    Ok(Cpus(list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dev(words: &[&str]) -> Result<Dev, String> {
+        let all = ["campanile", "dev"].iter().chain(words);
+        let arguments = Arguments::try_parse_from(all).map_err(|error| error.to_string())?;
+        let Command::Dev(dev) = arguments.command;
+        dev.checked()
+    }
+
+    #[test]
+    fn without_a_word_everything_is_on_loopback() {
+        let dev = dev(&[]).expect("the defaults");
+        assert!(dev.http.ip().is_loopback() && dev.ws.ip().is_loopback());
+        assert_eq!((dev.ephemeral, dev.cores, dev.drain), (false, None, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn cpus_are_a_list_of_ranges() {
+        let dev = dev(&["--cpus", "0,2-3,2"]).expect("a list");
+        assert_eq!(dev.cpus, Some(vec![0, 2, 3]));
+    }
+
+    #[test]
+    fn nonsense_is_told_before_anything_binds() {
+        for words in [
+            &["--cores", "0"][..],
+            &["--http", "nonsense"],
+            &["--cpus", "3-1"],
+            &["--limit", "boots_burst"],
+            &["--limit", "boots_burst=x"],
+            &["--limit", "no_such=1"],
+            &["--limit", "outbox_bytes_max=1"],
+            &["--http", "127.0.0.1:9", "--ws", "127.0.0.1:9"],
+        ] {
+            assert!(dev(words).is_err(), "{words:?}");
+        }
+    }
+}

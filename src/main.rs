@@ -1,1 +1,26 @@
-fn main() {}
+//! Parse, one arm per subcommand, exit code.
+
+use std::process::ExitCode;
+
+use campanile::cli::{self, Config};
+use campanile::runtime::node;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .init();
+    let done = cli::parse().and_then(|config| match config {
+        Config::Dev(dev) => node::dev(&dev),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("campanile: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -11,6 +11,7 @@ pub mod lists;
 pub mod members;
 pub mod names;
 pub mod outbox;
+pub mod shard;
 
 // Shared with other shards.
 use crate::tables::slab;

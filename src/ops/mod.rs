@@ -1,1 +1,5 @@
 //! Metrics and health.
+//!
+//! - `metrics`: Prometheus's text, from samples
+
+pub mod metrics;

@@ -1,1 +1,20 @@
 //! The only folder that lives on glommio and io_uring: the drivers of the shards.
+//!
+//! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
+//! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
+//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores
+//! - `place`: the shards of one core or of the control plane, and all mail between places
+//! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
+
+mod clock;
+mod control;
+mod core;
+mod doors;
+mod host;
+mod letters;
+pub mod node;
+mod place;
+mod sockets;
+mod stats;
+mod uring;
+mod watch;

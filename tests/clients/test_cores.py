@@ -133,4 +133,4 @@ def test_an_overflowed_mailbox_resubscribes_and_loses_nothing(fresh):
         member.catch_up_to(channel, tip, 60)
         assert not member.gaps
         assert sorted(seq for seq in member.seen[channel] if seq > start) == list(range(start + 1, tip + 1))
-    assert server.metric("campanile_links_lost_total") > 0, "the story needs an overflow"
+    assert server.metric("campanile_mail_overflows_total") > 0, "the story needs an overflow"

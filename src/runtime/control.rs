@@ -1,0 +1,256 @@
+//! The control plane's driver: the dispatcher and the desk on tokio, with the database for hands.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::clock::Clock;
+use super::letters::{Letter, LetterBox};
+use super::place::{CONTROL_ROLES, Hands, Place, Shards};
+use super::stats::{Gauges, Stats};
+use crate::admin::shard::Admin;
+use crate::ids::{Ask, NodeId, Peer, Role};
+use crate::limits::Limits;
+use crate::ring::Ring;
+use crate::shard::{Effect, Effects, Input, Report, Shard};
+use crate::time::Now;
+use crate::webapp::control::Mail;
+use crate::webapp::database::Database;
+use crate::webapp::desk::Desk;
+use crate::wire::link::Batch;
+use crate::wire::{Message, Packed};
+
+struct ControlShards {
+    admin: Admin,
+    desk: Desk,
+}
+
+impl Shards for ControlShards {
+    const ROLES: &'static [Role] = CONTROL_ROLES;
+    fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
+        Some(match role {
+            Role::Admin => &mut self.admin,
+            Role::Webapp => &mut self.desk,
+            _ => return None,
+        })
+    }
+}
+
+/// The encoded answers to one question.
+type Answers = (Role, Ask, Vec<Vec<u8>>);
+
+struct ControlHands {
+    database: Database,
+    ring: Ring,
+    stats: Stats,
+    answers: mpsc::UnboundedSender<Answers>,
+    /// HTTP handlers that wait, by the number of their question.
+    waiting: HashMap<u32, oneshot::Sender<Vec<u8>>>,
+}
+
+impl Hands for ControlHands {
+    fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects) {
+        match effect {
+            Effect::Ask { ask, question } => self.answer(role, ask, effects.bytes(question)),
+            Effect::Count { what, by } => self.stats.count(what, by),
+            other => unreachable!("{role:?} has no sockets, and mail is the place's: {other:?}"),
+        }
+    }
+
+    fn tell_http(&mut self, message: &[u8]) {
+        let ask = match Message::decode(message) {
+            Ok(Message::PresenceIs { ask, .. }) => ask,
+            other => unreachable!("no handler asks for {other:?}"),
+        };
+        if let Some(handler) = self.waiting.remove(&ask.0) {
+            // A handler that gave up has dropped its end.
+            let _ = handler.send(message.to_vec());
+        }
+    }
+}
+
+impl ControlHands {
+    /// How many questions are open at once is the shards' affair: all of them have their bounds.
+    fn answer(&self, role: Role, ask: Ask, question: &[u8]) {
+        if matches!(Message::decode(question), Ok(Message::RingRead { .. })) {
+            // The driver has ended when nobody takes the answer.
+            let _ = self.answers.send((role, ask, vec![self.ring_is(ask)]));
+            return;
+        }
+        let (database, answers) = (self.database.clone(), self.answers.clone());
+        let question = question.to_vec();
+        tokio::spawn(async move {
+            let list = database.answer(question).await;
+            let _ = answers.send((role, ask, list));
+        });
+    }
+
+    /// The ring of one node is in memory and never changes: a read of it is always linearizable.
+    fn ring_is(&self, ask: Ask) -> Vec<u8> {
+        let (mut list, mut bytes) = (Vec::new(), Vec::new());
+        let rows = self.ring.seats.iter().enumerate();
+        let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
+        let seats = Packed::pack(rows, &mut list);
+        Message::RingIs { ask, ring_epoch: self.ring.ring_epoch, seats }.encode(&mut bytes);
+        bytes
+    }
+}
+
+/// What the driver is started with.
+pub(super) struct Start {
+    pub(super) limits: Limits,
+    pub(super) ring: Ring,
+    pub(super) clock: Clock,
+    pub(super) life: u64,
+    pub(super) seed: u64,
+    pub(super) database: Database,
+    pub(super) mail: mpsc::Receiver<Mail>,
+    pub(super) from_cores: mpsc::Receiver<(usize, Batch)>,
+    pub(super) cores: Vec<LetterBox>,
+    /// A core took a letter.
+    pub(super) room: Arc<Notify>,
+    pub(super) stats: Stats,
+    /// Whoever wants to know how the shards are.
+    pub(super) reports: mpsc::Receiver<oneshot::Sender<Gauges>>,
+}
+
+/// Handlers that wait are looked through for those that gave up when there are so many.
+const WAITING_MAX: usize = 4_096;
+
+/// Runs as long as the process.
+pub(super) async fn run(start: Start) {
+    let Start { limits, ring, clock, life, seed, database, cores, room, stats, .. } = start;
+    let (mut mail, mut from_cores, mut reports) = (start.mail, start.from_cores, start.reports);
+    let node = NodeId(0);
+    let shards = ControlShards {
+        admin: Admin::new(node, database.secret(), seed, &limits),
+        desk: Desk::new(node, &limits),
+    };
+    let (answers, mut answered) = mpsc::unbounded_channel();
+    let mut hands =
+        ControlHands { database, ring: ring.clone(), stats, answers, waiting: HashMap::new() };
+    let mut place = Place::new(shards, cores.len(), cores.len(), life, &limits);
+    let mut outgoing = Outgoing { waiting: cores.iter().map(|_| None).collect(), cores };
+    place.begin(clock.now(), &ring, &mut hands);
+    loop {
+        let now = clock.now();
+        let more = place.advance(now, &mut hands);
+        let to = std::cell::RefCell::new(&mut outgoing);
+        place.carry(
+            now,
+            &mut hands,
+            |other| to.borrow_mut().has_room(other),
+            |other, batch| to.borrow_mut().carry(other, batch),
+        );
+        let pause = match place.deadline() {
+            _ if more => Duration::ZERO,
+            Some(due) => due.since(clock.mono()),
+            None => Duration::from_secs(3_600),
+        };
+        tokio::select! {
+            Some(letter) = mail.recv() => {
+                let now = clock.now();
+                http(&mut place, &mut hands, now, letter);
+                // Whatever else is there goes along, so that one batch carries it.
+                while let Ok(letter) = mail.try_recv() {
+                    http(&mut place, &mut hands, now, letter);
+                }
+            }
+            Some((core, batch)) = from_cores.recv() => {
+                let now = clock.now();
+                place.receive(now, core, &batch, &mut hands);
+                while let Ok((core, batch)) = from_cores.try_recv() {
+                    place.receive(now, core, &batch, &mut hands);
+                }
+            }
+            Some((role, ask, list)) = answered.recv() => {
+                let now = clock.now();
+                answer(&mut place, &mut hands, now, (role, ask, list));
+                while let Ok(more) = answered.try_recv() {
+                    answer(&mut place, &mut hands, now, more);
+                }
+            }
+            Some(asker) = reports.recv() => {
+                // Who asked may have gone.
+                let _ = asker.send(gauges(&mut place));
+            }
+            () = room.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Something that an HTTP handler or the database's writer says.
+fn http(
+    place: &mut Place<ControlShards>,
+    hands: &mut ControlHands,
+    now: Now,
+    Mail { to, message, answer }: Mail,
+) {
+    if let Some((ask, handler)) = answer {
+        if hands.waiting.len() >= WAITING_MAX {
+            hands.waiting.retain(|_, handler| !handler.is_closed());
+        }
+        hands.waiting.insert(ask.0, handler);
+    }
+    if CONTROL_ROLES.contains(&to.role) {
+        let message = Message::decode(&message).expect("handlers encode");
+        let peer = Peer::control(NodeId(0), Role::Http);
+        place.input(now, to.role, Input::Wire { peer, message }, hands);
+    } else {
+        place.send(Role::Http, to, &message, false, hands);
+    }
+    place.settle(now, hands);
+}
+
+fn answer(
+    place: &mut Place<ControlShards>,
+    hands: &mut ControlHands,
+    now: Now,
+    (role, ask, list): Answers,
+) {
+    for bytes in &list {
+        let message = Message::decode(bytes).expect("the database encodes");
+        place.input(now, role, Input::Answer { ask, message }, hands);
+    }
+    place.settle(now, hands);
+}
+
+fn gauges(place: &mut Place<ControlShards>) -> Gauges {
+    let mut gauges = Vec::new();
+    for &role in CONTROL_ROLES {
+        let mut report = Report::default();
+        if let Some(shard) = place.shards.of(role) {
+            shard.report(&mut report);
+        }
+        gauges.extend(report.gauges.into_iter().map(|(name, value)| (role, name, value)));
+    }
+    Gauges(gauges)
+}
+
+/// The way to the cores: what a queue does not take waits here, one batch a core, and behind it in the link.
+struct Outgoing {
+    cores: Vec<LetterBox>,
+    waiting: Vec<Option<Batch>>,
+}
+
+impl Outgoing {
+    fn has_room(&mut self, core: usize) -> bool {
+        match self.waiting[core].take() {
+            None => true,
+            Some(batch) => {
+                self.carry(core, batch);
+                self.waiting[core].is_none()
+            }
+        }
+    }
+
+    fn carry(&mut self, core: usize, batch: Batch) {
+        self.waiting[core] = match self.cores[core].post(Letter::Mail(batch)) {
+            Err(Letter::Mail(batch)) => Some(batch),
+            _ => None,
+        };
+    }
+}

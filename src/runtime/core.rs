@@ -1,0 +1,448 @@
+//! One core of the data plane: a glommio executor with its shards, its sockets, and the mesh to the other cores.
+//!
+//! One turn: what the kernel tells, what peers say, deadlines, mail on the core, writes, mail to others. The executor sleeps only when a
+//! whole turn found nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use glommio::channels::channel_mesh::{Full, MeshBuilder, Senders};
+use tokio::sync::{Notify, mpsc};
+
+use super::clock::Clock;
+use super::letters::{Letter, wake};
+use super::place::{DATA_ROLES, Hands, Place, Shards};
+use super::sockets::{Event, Sockets};
+use super::stats::{Gauges, Stats};
+use super::uring::{Op, Tag, Uring, awaited};
+use crate::channel::shard::Owner;
+use crate::gateway::shard::{Gateway, GatewayConfig};
+use crate::ids::{NodeId, Role};
+use crate::limits::Limits;
+use crate::presence::shard::Roster;
+use crate::ring::{Ring, Secret};
+use crate::shard::{Door, Effect, Effects, Input, Report, Shard};
+use crate::time::{Mono, sooner};
+use crate::wire::link::Batch;
+
+/// What the control plane hears from cores: which one, and a batch of its link.
+pub(super) type ToControl = mpsc::Sender<(usize, Batch)>;
+/// The mesh between the cores of a node: which one, and a batch of its link.
+pub(super) type Mesh = MeshBuilder<(usize, Batch), Full>;
+
+/// Batches that may lie between two cores.
+pub(super) const MESH_BATCHES: usize = 64;
+/// Connections read in one turn, before peers are looked at again.
+const READS_A_TURN: usize = 128;
+/// Writes in one turn: so many calls into the kernel.
+const FLUSHES_A_TURN: usize = 4;
+/// Sized for the largest message of a client, several times over.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// A peer's full queue is looked at again after this.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// What one core is started with.
+pub(super) struct Start {
+    pub(super) core: usize,
+    pub(super) cores: usize,
+    pub(super) life: u64,
+    pub(super) secret: Secret,
+    pub(super) seed: u64,
+    pub(super) echo: bool,
+    pub(super) limits: Limits,
+    pub(super) ring: Ring,
+    pub(super) clock: Clock,
+    pub(super) listener: OwnedFd,
+    pub(super) letters: Receiver<Letter>,
+    pub(super) wake: Arc<OwnedFd>,
+    pub(super) control: ToControl,
+    /// Told whenever a letter was taken: there is room again.
+    pub(super) room: Arc<Notify>,
+    pub(super) stats: Stats,
+    pub(super) mesh: Option<Mesh>,
+    /// By core: its number in the mesh, which glommio chooses.
+    pub(super) mesh_ids: Arc<[AtomicUsize]>,
+    pub(super) ready: std::sync::mpsc::Sender<Result<(), String>>,
+}
+
+struct DataShards {
+    gateway: Gateway,
+    owner: Owner,
+    roster: Roster,
+}
+
+impl Shards for DataShards {
+    const ROLES: &'static [Role] = DATA_ROLES;
+    fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
+        Some(match role {
+            Role::Gateway => &mut self.gateway,
+            Role::Channel => &mut self.owner,
+            Role::Presence => &mut self.roster,
+            _ => return None,
+        })
+    }
+}
+
+struct DataHands {
+    sockets: Sockets,
+    stats: Stats,
+    now: Mono,
+}
+
+impl Hands for DataHands {
+    fn carry_out(&mut self, role: Role, effect: Effect, _effects: &Effects) {
+        match effect {
+            Effect::Dirty { conn, class } => self.sockets.dirty(conn, class),
+            Effect::Pause { conn } => self.sockets.pause(conn),
+            Effect::Resume { conn } => self.sockets.resume(conn),
+            Effect::Close { conn, reset } => self.sockets.close(conn, reset, self.now),
+            Effect::Count { what, by } => self.stats.count(what, by),
+            Effect::Ask { .. } | Effect::Send { .. } | Effect::Reset { .. } => {
+                unreachable!("{role:?} asks nothing outside, and mail is the place's")
+            }
+        }
+    }
+    fn tell_http(&mut self, _message: &[u8]) {
+        unreachable!("HTTP handlers are at the control plane");
+    }
+}
+
+/// Batches of other cores, filled by one task per peer.
+#[derive(Default)]
+struct Inbox {
+    batches: RefCell<VecDeque<(usize, Batch)>>,
+    is_asleep: Cell<bool>,
+}
+
+struct Peers {
+    senders: Option<Senders<(usize, Batch)>>,
+    ids: Vec<usize>,
+    /// By place: what its queue did not take.
+    waiting: Vec<Option<Batch>>,
+    control: ToControl,
+    here: usize,
+}
+
+impl Peers {
+    /// Whether the queue to a place took all that it was given.
+    fn has_room(&mut self, place: usize) -> bool {
+        match self.waiting[place].take() {
+            None => true,
+            Some(batch) => {
+                self.carry(place, batch);
+                self.waiting[place].is_none()
+            }
+        }
+    }
+
+    fn carry(&mut self, place: usize, batch: Batch) {
+        let here = self.here;
+        let refused = if place < self.ids.len() {
+            let senders = self.senders.as_ref().expect("several cores have a mesh");
+            senders.try_send_to(self.ids[place], (here, batch)).err().map(|error| match error {
+                glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel((_, batch)))
+                | glommio::GlommioError::Closed(glommio::ResourceType::Channel((_, batch))) => {
+                    batch
+                }
+                other => panic!("a mesh gives unsent batches back: {other}"),
+            })
+        } else {
+            match self.control.try_send((here, batch)) {
+                Ok(()) => None,
+                Err(
+                    mpsc::error::TrySendError::Full((_, batch))
+                    | mpsc::error::TrySendError::Closed((_, batch)),
+                ) => Some(batch),
+            }
+        };
+        self.waiting[place] = refused;
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting.iter().any(Option::is_some)
+    }
+}
+
+/// Runs one core until it is told to stop.
+pub(super) async fn run(mut start: Start) {
+    let mesh = start.mesh.take();
+    let ready = start.ready.clone();
+    let inbox = Rc::new(Inbox::default());
+    let (senders, ids) = match join(mesh, &start, &inbox).await {
+        Ok(joined) => joined,
+        Err(why) => {
+            // Whoever started us waits for the first word only.
+            let _ = ready.send(Err(why));
+            return;
+        }
+    };
+    match Core::new(start, inbox, senders, ids) {
+        Ok(mut core) => {
+            let _ = ready.send(Ok(()));
+            core.drive().await;
+        }
+        Err(why) => {
+            let _ = ready.send(Err(format!("cannot make an io_uring: {why}")));
+        }
+    }
+}
+
+type Joined = (Option<Senders<(usize, Batch)>>, Vec<usize>);
+
+/// Joins the mesh, learns who is who, and starts one task per peer that only waits for its batches.
+async fn join(mesh: Option<Mesh>, start: &Start, inbox: &Rc<Inbox>) -> Result<Joined, String> {
+    let Some(mesh) = mesh else { return Ok((None, vec![0])) };
+    let (senders, mut receivers) =
+        mesh.join().await.map_err(|error| format!("cannot join the mesh of cores: {error}"))?;
+    start.mesh_ids[start.core].store(senders.peer_id(), Ordering::Release);
+    let mut ids = Vec::new();
+    for known in start.mesh_ids.iter() {
+        let mut id = known.load(Ordering::Acquire);
+        while id == usize::MAX {
+            glommio::timer::sleep(RETRY).await;
+            id = known.load(Ordering::Acquire);
+        }
+        ids.push(id);
+    }
+    for (_, receiver) in receivers.streams() {
+        let (inbox, fd) = (Rc::clone(inbox), Arc::clone(&start.wake));
+        glommio::spawn_local(async move {
+            while let Some(mail) = receiver.recv().await {
+                inbox.batches.borrow_mut().push_back(mail);
+                if inbox.is_asleep.replace(false) {
+                    wake(&fd);
+                }
+            }
+        })
+        .detach();
+    }
+    Ok((Some(senders), ids))
+}
+
+struct Core {
+    place: Place<DataShards>,
+    hands: DataHands,
+    peers: Peers,
+    inbox: Rc<Inbox>,
+    letters: Receiver<Letter>,
+    room: Arc<Notify>,
+    wake: Arc<OwnedFd>,
+    clock: Clock,
+    events: Vec<Event>,
+    scratch: Box<[u8]>,
+    /// The soonest deadline that the ring already knows.
+    armed_for: Option<Mono>,
+    is_stopping: bool,
+    has_more: bool,
+}
+
+impl Core {
+    fn new(
+        start: Start,
+        inbox: Rc<Inbox>,
+        senders: Option<Senders<(usize, Batch)>>,
+        ids: Vec<usize>,
+    ) -> std::io::Result<Self> {
+        use std::os::fd::AsRawFd;
+        let node = NodeId(0);
+        let Start { core, cores, life, secret, seed, echo, limits, clock, .. } = start;
+        let uring = Uring::new()?;
+        uring.wake_by(start.wake.as_raw_fd())?;
+        let config =
+            GatewayConfig { node, core: core as u8, cores: cores as u8, life, secret, seed, echo };
+        let shards = DataShards {
+            gateway: Gateway::new(config, &limits),
+            owner: Owner::new(node, core as u8, seed, &limits),
+            roster: Roster::new(node, core as u8, seed, &limits),
+        };
+        let sockets = Sockets::new(uring, core as u8, start.listener, limits.connections_max);
+        let now = clock.now();
+        let mut hands = DataHands { sockets, stats: start.stats, now: now.mono };
+        let mut place = Place::new(shards, core, cores, life, &limits);
+        place.begin(now, &start.ring, &mut hands);
+        Ok(Self {
+            place,
+            hands,
+            peers: Peers {
+                senders,
+                ids,
+                waiting: (0..=cores).map(|_| None).collect(),
+                control: start.control,
+                here: core,
+            },
+            inbox,
+            letters: start.letters,
+            room: start.room,
+            wake: start.wake,
+            clock,
+            events: Vec::new(),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            armed_for: None,
+            is_stopping: false,
+            has_more: false,
+        })
+    }
+
+    async fn drive(&mut self) {
+        let woken = awaited(&self.wake).expect("an eventfd can be cloned");
+        while !self.is_stopping {
+            self.turn();
+            if self.is_busy() {
+                glommio::yield_if_needed().await;
+                continue;
+            }
+            self.hands.sockets.uring.arm(true);
+            self.hands.sockets.enter();
+            self.take_events();
+            if self.is_busy() || !self.events.is_empty() {
+                self.hands.sockets.uring.arm(false);
+                continue;
+            }
+            self.arm_deadline();
+            self.inbox.is_asleep.set(true);
+            // Only a broken eventfd makes it fail, and then turning is all that is left.
+            let _ = woken.read_at(0, 8).await;
+            self.inbox.is_asleep.set(false);
+            self.hands.sockets.uring.arm(false);
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.has_more || self.hands.sockets.is_busy() || !self.inbox.batches.borrow().is_empty()
+    }
+
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        self.hands.now = now.mono;
+        self.take_events();
+        self.gateway_events(now);
+        self.read(now);
+        self.receive(now);
+        self.letters(now);
+        self.has_more = self.place.advance(now, &mut self.hands);
+        for _ in 0..FLUSHES_A_TURN {
+            let sockets = &mut self.hands.sockets;
+            sockets.flush(&self.place.shards.gateway, now.mono, &mut self.events);
+            if self.events.is_empty() {
+                break;
+            }
+            self.gateway_events(now);
+        }
+        self.hands.sockets.bury(&mut self.events);
+        self.gateway_events(now);
+        let Self { place, hands, peers, .. } = self;
+        let peers = RefCell::new(peers);
+        place.carry(
+            now,
+            hands,
+            |other| peers.borrow_mut().has_room(other),
+            |other, batch| peers.borrow_mut().carry(other, batch),
+        );
+    }
+
+    fn take_events(&mut self) {
+        let mono = self.clock.mono();
+        self.hands.sockets.look(mono, &mut self.events);
+    }
+
+    fn gateway_events(&mut self, now: crate::time::Now) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            let input = match event {
+                Event::Accepted(conn, remote) => {
+                    Input::Accepted { conn, door: Door::Websocket, remote }
+                }
+                Event::Writable(conn) => Input::Writable { conn },
+                Event::Sent(conn, bytes) => Input::Sent { conn, bytes },
+                Event::Closed(conn, why) => Input::Closed { conn, why },
+            };
+            self.place.input(now, Role::Gateway, input, &mut self.hands);
+        }
+        self.events = events;
+        self.place.settle(now, &mut self.hands);
+    }
+
+    fn read(&mut self, now: crate::time::Now) {
+        for _ in 0..READS_A_TURN {
+            let Some(conn) = self.hands.sockets.next_readable() else { break };
+            if let Some(len) = self.hands.sockets.read(conn, &mut self.scratch) {
+                let input = Input::Received { conn, bytes: &mut self.scratch[..len] };
+                self.place.input(now, Role::Gateway, input, &mut self.hands);
+                self.hands.sockets.read_on(conn, len < SCRATCH_BYTES);
+            }
+        }
+        self.place.settle(now, &mut self.hands);
+    }
+
+    fn receive(&mut self, now: crate::time::Now) {
+        loop {
+            let mail = self.inbox.batches.borrow_mut().pop_front();
+            let Some((other, batch)) = mail else { break };
+            self.place.receive(now, other, &batch, &mut self.hands);
+        }
+    }
+
+    fn letters(&mut self, now: crate::time::Now) {
+        let control = self.peers.ids.len();
+        loop {
+            match self.letters.try_recv() {
+                Ok(Letter::Mail(batch)) => {
+                    self.room.notify_one();
+                    self.place.receive(now, control, &batch, &mut self.hands);
+                }
+                Ok(Letter::Report(answer)) => {
+                    // Who asked may have gone.
+                    let _ = answer.send(self.gauges());
+                }
+                Ok(Letter::Drain(window)) => {
+                    self.hands.sockets.shut_door();
+                    let until = now.mono + window;
+                    self.place.input(now, Role::Gateway, Input::Drain { until }, &mut self.hands);
+                    self.place.settle(now, &mut self.hands);
+                }
+                Ok(Letter::Stop) | Err(TryRecvError::Disconnected) => {
+                    self.is_stopping = true;
+                    break;
+                }
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+    }
+
+    fn gauges(&mut self) -> Gauges {
+        let connections = f64::from(self.hands.sockets.count());
+        let mut gauges = vec![(Role::Gateway, "connections", connections)];
+        for &role in DataShards::ROLES {
+            let mut report = Report::default();
+            if let Some(shard) = self.place.shards.of(role) {
+                shard.report(&mut report);
+            }
+            gauges.extend(report.gauges.into_iter().map(|(name, value)| (role, name, value)));
+        }
+        Gauges(gauges)
+    }
+
+    /// Makes sure that the ring wakes us at the soonest deadline.
+    fn arm_deadline(&mut self) {
+        let mono = self.clock.mono();
+        let mut due = sooner(self.place.deadline(), self.hands.sockets.deadline());
+        if self.peers.is_waiting() {
+            due = sooner(due, Some(mono + RETRY));
+        }
+        if self.armed_for.is_some_and(|armed| armed <= mono) {
+            self.armed_for = None;
+        }
+        let Some(due) = due else { return };
+        if self.armed_for.is_none_or(|armed| due < armed) {
+            self.armed_for = Some(due);
+            let tag = Tag::new(Op::Deadline, 0, 0);
+            self.hands.sockets.uring.wake_after(due.since(mono), tag);
+            self.hands.sockets.enter();
+        }
+    }
+}

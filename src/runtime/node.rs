@@ -1,0 +1,231 @@
+//! One process with all roles: what `campanile dev` runs, from the first check to the last goodbye.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
+
+use glommio::channels::channel_mesh::MeshBuilder;
+use glommio::{LocalExecutorBuilder, Placement};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use super::clock::Clock;
+use super::core::{self, MESH_BATCHES};
+use super::letters::{Letter, LetterBox};
+use super::stats::Stats;
+use super::{control, doors, host, uring, watch};
+use crate::cli::Dev;
+use crate::ids::NodeId;
+use crate::limits::Limits;
+use crate::ring::Ring;
+use crate::webapp::control::Control;
+use crate::webapp::database::Database;
+use crate::webapp::http::{self, Site};
+
+/// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
+const MAILS_MAX: usize = 16_384;
+const BATCHES_TO_CONTROL: usize = 256;
+/// Of the control plane: the database has its own, and everything else waits.
+const CONTROL_THREADS: usize = 2;
+/// A core's number has 8 bits, of which one value means the control plane.
+const CORES_MAX: usize = 64;
+/// glommio's memory for files; we read none.
+const IO_MEMORY_BYTES: usize = 64 << 10;
+const RING_DEPTH: usize = 1_024;
+/// A busy core looks at its peers at least so often.
+const PREEMPT: Duration = Duration::from_millis(1);
+/// After the window of a drain: Close frames are on their way.
+const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// A sentence for the operator: what stood in the way, and how to mend it.
+pub fn dev(config: &Dev) -> Result<(), String> {
+    let mut limits = config.limits.clone();
+    limits.goodbye_window = config.drain;
+    let mut warnings = Vec::new();
+    let allowed = host::cpus();
+    let cpus = config.cpus.clone().unwrap_or_else(|| allowed.clone());
+    if config.cpus.is_some() {
+        host::pin(&cpus)?;
+    }
+    host::check(&mut limits, &mut warnings)?;
+    let cores = config.cores.map_or_else(|| cpus.len().min(CORES_MAX), usize::from);
+    if cores > cpus.len() {
+        warnings.push(format!("{cores} cores on {} CPUs: they take turns", cpus.len()));
+    }
+    for warning in &warnings {
+        eprintln!("campanile: {warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start threads: {error}"))?;
+    runtime.block_on(serve(config, &limits, cores, &cpus))
+}
+
+async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> Result<(), String> {
+    let fault = |what: &str| {
+        let what = what.to_string();
+        move |error: std::io::Error| format!("{what}: {error}")
+    };
+    let mut signals = Signals::new().map_err(fault("cannot wait for signals"))?;
+    let http_listener = doors::http(config.http)?;
+    let http_address = http_listener.local_addr().map_err(fault("cannot listen"))?;
+    let (listeners, ws_address) = doors::websocket(config.ws, cores)?;
+    let (control, mail) = Control::new(MAILS_MAX);
+    let directory = (!config.ephemeral).then_some(config.data.as_path());
+    let database = Database::open(directory, limits, control.clone())
+        .await
+        .map_err(|unopened| unopened.to_string())?;
+
+    let clock = Clock::new();
+    let (life, seed) = (random()? | 1, random()?);
+    let ring = Ring::new(&[(NodeId(0), cores as u8)]);
+    let room = Arc::new(Notify::new());
+    let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
+    let (ready, told) = std_mpsc::channel();
+    let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_BATCHES));
+    let mesh_ids: Arc<[AtomicUsize]> = (0..cores).map(|_| AtomicUsize::new(usize::MAX)).collect();
+    let (mut boxes, mut stats, mut threads) = (Vec::new(), Vec::new(), Vec::new());
+    for (core, listener) in listeners.into_iter().enumerate() {
+        let wake = uring::wake_fd().map_err(fault("cannot make an eventfd"))?;
+        let (letter_box, letters, wake) = LetterBox::new(wake);
+        boxes.push(letter_box);
+        stats.push(Stats::new());
+        let start = core::Start {
+            core,
+            cores,
+            life,
+            secret: database.secret(),
+            seed: seed ^ core as u64,
+            echo: true,
+            limits: limits.clone(),
+            ring: ring.clone(),
+            clock,
+            listener,
+            letters,
+            wake,
+            control: to_control.clone(),
+            room: Arc::clone(&room),
+            stats: stats[core].clone(),
+            mesh: mesh.clone(),
+            mesh_ids: Arc::clone(&mesh_ids),
+            ready: ready.clone(),
+        };
+        let cpu = cpus[core % cpus.len()];
+        let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+            .name(&format!("core-{core}"))
+            .io_memory(IO_MEMORY_BYTES)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT)
+            .spawn(move || core::run(start))
+            .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
+        threads.push(thread);
+    }
+    drop((ready, to_control));
+    wait_for_cores(told, cores).await?;
+
+    let control_stats = Stats::new();
+    let (reports, report_requests) = mpsc::channel(16);
+    tokio::spawn(control::run(control::Start {
+        limits: limits.clone(),
+        ring,
+        clock,
+        life,
+        seed,
+        database: database.clone(),
+        mail,
+        from_cores,
+        cores: boxes.clone(),
+        room,
+        stats: control_stats.clone(),
+        reports: report_requests,
+    }));
+    let ws_url = format!("ws://{ws_address}");
+    let site = Site::new(database.clone(), control, limits, &ws_url);
+    let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
+    let router = http::router(site.clone()).merge(watch::router(watch));
+    let listener = TcpListener::from_std(http_listener).map_err(fault("cannot listen"))?;
+    tokio::spawn(async move { axum::serve(listener, router).await });
+
+    say_ready(&format!("http://{http_address}"), &ws_url, &database);
+    signals.next().await;
+    drain(limits.goodbye_window, &site, &boxes, &mut signals).await;
+    Ok(())
+}
+
+/// Goodbye, a window in which nobody new is served, Close. A second signal cuts it short.
+async fn drain(window: Duration, site: &Site, boxes: &[LetterBox], signals: &mut Signals) {
+    site.drain();
+    for letter_box in boxes {
+        // A core that takes no letters is overloaded: its clients see the end of their connections.
+        let _ = letter_box.post(Letter::Drain(window));
+    }
+    let end = async {
+        tokio::time::sleep(window).await;
+        watch::until_nobody_is_left(boxes, AFTER_WINDOW).await;
+    };
+    tokio::select! {
+        () = end => {}
+        () = signals.next() => {}
+    }
+    for letter_box in boxes {
+        let _ = letter_box.post(Letter::Stop);
+    }
+}
+
+async fn wait_for_cores(
+    told: std_mpsc::Receiver<Result<(), String>>,
+    cores: usize,
+) -> Result<(), String> {
+    let waiting = tokio::task::spawn_blocking(move || {
+        (0..cores).try_for_each(|_| {
+            told.recv_timeout(Duration::from_secs(10))
+                .unwrap_or_else(|_| Err("a core did not start".into()))
+        })
+    });
+    waiting.await.map_err(|error| error.to_string())?
+}
+
+fn random() -> Result<u64, String> {
+    getrandom::u64().map_err(|error| format!("the kernel gives no random bytes: {error}"))
+}
+
+/// One line for programs on stdout; for a person, everything else on stderr.
+fn say_ready(http: &str, ws: &str, database: &Database) {
+    let mut text = format!("\n  Campanile is up. Open {http}/ and choose who you are.\n\n");
+    for user in database.users() {
+        let _ = writeln!(text, "  {:<6} {}", user.name, user.token);
+    }
+    let _ = writeln!(text, "\n  Web API {http}/api/   RTM {ws}   metrics {http}/metrics");
+    eprintln!("{text}");
+    let mut stdout = std::io::stdout().lock();
+    // A closed stdout is nobody waiting for us.
+    let _ = writeln!(stdout, "ready http={http} ws={ws}");
+    let _ = stdout.flush();
+}
+
+/// SIGTERM and SIGINT mean the same.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

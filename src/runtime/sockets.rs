@@ -195,7 +195,7 @@ impl Sockets {
                     return;
                 }
                 let conn = self.conn(tag.index);
-                self.at(tag.index).flags &= !BLOCKED;
+                self.at(tag.index).flags &= !(BLOCKED | DIRTY);
                 self.dirty(conn, Class::Small);
                 events.push(Event::Writable(conn));
             }

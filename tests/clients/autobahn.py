@@ -25,7 +25,7 @@ def run(url, name, cases, count):
     tally = collections.Counter(result["behavior"] for result in results.values())
     bad = {case: (result["behavior"], result["behaviorClose"]) for case, result in results.items() if result["behavior"] not in GOOD or result["behaviorClose"] not in GOOD_CLOSE}
     print(f"{name}: {len(results)} cases, {dict(tally)}, {time.monotonic() - begun:.0f} s", flush=True)
-    for case, verdict in sorted(bad.items()):
+    for case, verdict in sorted(bad.items())[:20]:
         print(f"  {case}: {verdict}")
     return not bad and len(results) == count
 

@@ -197,6 +197,10 @@ class Server:
                 return found
             start = found[-1]["seq"] + 1
 
+    def tip(self, name, seq_of):
+        """How far the database is in one channel."""
+        return self.call(name, "events.list", **{"seq_of": seq_of, "from": 1, "to": 1})["tip"]
+
     def metrics(self):
         """Every sample of /metrics: {(name, frozenset of labels): value}."""
         with urllib.request.urlopen(f"{self.http}/metrics", timeout=5) as answer:

@@ -127,7 +127,7 @@ def test_an_overflowed_mailbox_resubscribes_and_loses_nothing(fresh):
         while member.unanswered:
             answer = member.wait("acks", lambda value: "reply_to" in value, 60)
             accepted += bool(answer["ok"])
-    tip = server.events("bot", channel)[-1]["seq"]
+    tip = server.tip("bot", channel)
     assert tip - start == accepted > 100
     for member in members:
         member.catch_up_to(channel, tip, 60)

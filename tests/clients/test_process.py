@@ -219,7 +219,7 @@ def test_the_outbox_is_drained_after_a_crash_without_delaying_the_start(fresh):
     server.up()
     assert time.monotonic() - begun < 3
     bob.connect().catch_up()
-    tip = server.events("bob", general)[-1]["seq"]
+    tip = server.tip("bob", general)
     bob.catch_up_to(general, tip)
     server.say("alice", general, "and on")
     assert bob.wait_text("and on")["seq"] == tip + 1

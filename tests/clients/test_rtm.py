@@ -72,7 +72,7 @@ def test_a_ping_is_echoed_with_its_fields(server):
 
 def test_typing_is_told_to_the_others_once_in_three_seconds_and_never_stored(server, channel):
     alice, bob = connect(server, "alice"), connect(server, "bob")
-    tip = server.events("alice", channel)[-1]["seq"]
+    tip = server.tip("alice", channel)
     alice.send("typing", channel=channel)
     alice.send("typing", channel=channel)
     event = bob.wait("typing", lambda value: value["type"] == "user_typing")
@@ -81,7 +81,7 @@ def test_typing_is_told_to_the_others_once_in_three_seconds_and_never_stored(ser
     seen = []
     bob.wait("the message", lambda value: seen.append(value["type"]) or is_message("typed")(value))
     assert "user_typing" not in seen
-    assert server.events("alice", channel)[-1]["seq"] == tip + 1
+    assert server.tip("alice", channel) == tip + 1
 
 
 def test_presence_is_told_to_those_who_watch(server):
@@ -209,7 +209,7 @@ def test_what_is_too_old_for_a_replay_is_told_as_a_gap_and_listed(server):
         server.say("alice", channel, f"line {count}")
     bob.connect().catch_up(40)
     (gap,) = [gap for gap in bob.gaps if gap["seq_of"] == channel]
-    tip = server.call("bob", "events.list", seq_of=channel, **{"from": 1})["tip"]
+    tip = server.tip("bob", channel)
     assert (gap["from"], gap["to"]) == (start + 1, tip - 1_000)
     assert sorted(bob.seen[channel]) == list(range(tip - 999, tip + 1))
     listed = {event["seq"]: event for event in server.events("bob", channel, gap["from"])}
@@ -219,7 +219,7 @@ def test_what_is_too_old_for_a_replay_is_told_as_a_gap_and_listed(server):
 
 def test_positions_of_another_database_or_above_the_tip_get_a_gap_of_all(server, channel):
     server.say("alice", channel, "one")
-    tip = server.events("bob", channel)[-1]["seq"]
+    tip = server.tip("bob", channel)
     for epoch, position in (("another-epoch", 1), (None, tip + 1_000)):
         boot = server.call("bob", "rtm.connect", resume="true")
         socket = Socket(boot["url"])

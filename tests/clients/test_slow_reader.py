@@ -37,7 +37,7 @@ def test_a_slow_reader_is_let_go_with_4002_and_comes_back_complete(server):
     if slow.gaps:
         told = [event["text"] for event in server.events("bob", channel, start + 1) if "text" in event]
     assert [int(text.split()[0]) for text in told] == list(range(900))
-    tip = server.events("bob", channel)[-1]["seq"]
+    tip = server.tip("bob", channel)
     assert slow.positions[channel] == tip
 
 

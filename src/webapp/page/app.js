@@ -4,11 +4,11 @@ import { Connection, Refused, call } from "./rtm.js";
 import { Store } from "./store.js";
 import { PICKS, dayName, dayOf, el, emoji, escape, hueOf, momentOf, rich, timeOf, unescape } from "./text.js";
 
-const PAGE = 50, GROUP_S = 300, RTM_CHARS_MAX = 3_000, TYPING_MS = 3_000;
+const PAGE = 50, GROUP_S = 300, RTM_CHARS_MAX = 3_000, TYPING_MS = 3_000, TICKLE_MS = 60_000;
 const $ = (id) => document.getElementById(id);
 const STATES = { live: 'live', 'catching-up': 'catching up…', connecting: 'connecting…', offline: 'offline', idle: '' };
 
-let token, store, connection, current, editing, atBottom = true, typedAt = 0;
+let token, store, connection, current, editing, atBottom = true, typedAt = 0, tickledAt = 0;
 const nodes = new Map(); // key -> {node, version}: what is drawn in the open channel
 
 // ---- logging in
@@ -463,6 +463,13 @@ document.addEventListener('keydown', (key) => {
     show(rest[(rest.indexOf(current) + step + rest.length) % rest.length]);
   }
 });
+
+/** Somebody is here: so the dot stays green. */
+function tickle() {
+  const now = Date.now();
+  if (connection?.open && now - tickledAt > TICKLE_MS) { tickledAt = now; connection.put({ type: 'tickle' }); }
+}
+for (const sign of ['keydown', 'pointerdown', 'wheel']) addEventListener(sign, tickle, { passive: true });
 
 $('filter').oninput = drawLists;
 $('filter').onkeydown = (key) => {

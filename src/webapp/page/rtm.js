@@ -4,6 +4,8 @@
 // `resume=true` and is told the tips of that moment, so that we know where we begin, what we missed, and when we have caught up.
 
 const PING_MS = 10_000, SILENCE_MS = 25_000, BACKOFF_MS = 400, BACKOFF_MAX_MS = 20_000, CONNECT_MS = 10_000;
+/** Codes of refusals that pass: too fast, too many at once, full, outcome unknown. */
+const TRANSIENT = new Set([-1, 15, 16, 19]);
 const GAP_MAX = 2_000; // beyond this it is cheaper to read the history anew
 
 export class Refused extends Error {
@@ -170,7 +172,7 @@ export class Connection {
       const waiting = this.waiting.get(frame.reply_to);
       this.waiting.delete(frame.reply_to);
       if (frame.ok && waiting?.channel && frame.seq) this.positions.get(waiting.channel)?.take(frame.seq);
-      if (frame.ok === false) waiting?.reject(new Refused(frame.error?.msg ?? 'refused', undefined));
+      if (frame.ok === false) waiting?.reject(new Refused(frame.error?.msg ?? 'refused', TRANSIENT.has(frame.error?.code) ? 1 : undefined));
       else waiting?.resolve(frame);
       return;
     }

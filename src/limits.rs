@@ -109,7 +109,7 @@ pub struct Limits {
     /// Bytes and messages waiting from one core to another; overflow is a broken link.
     pub mail_bytes_max: u32,
     pub mail_messages_max: u32,
-    /// Bulk messages that a peer may send for each `PeerRoom`: below half of a mailbox.
+    /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a tenth of a mailbox (see `wire::room`).
     pub bulk_messages_per_room: u32,
 
     // -- control plane
@@ -224,8 +224,11 @@ impl Limits {
         if self.publication_bytes_max * 2 >= self.mail_bytes_max {
             return Some("publication_bytes_max: two publications fit a mailbox");
         }
-        if self.bulk_messages_per_room * 2 > self.mail_messages_max {
+        if self.bulk_messages_per_room * 10 > self.mail_messages_max {
             return Some("bulk_messages_per_room: bulk alone never overflows a mailbox");
+        }
+        if self.publication_bytes_max + self.catch_up_bytes >= self.mail_bytes_max / 10 {
+            return Some("mail_bytes_max: one page of catch-up fits what one sender may send");
         }
         if self.bulk_messages_per_room < 2 {
             return Some("bulk_messages_per_room: one event and the end of its range fit");

@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::ids::{Ask, Conn, Peer};
 use crate::ring::Ring;
 use crate::time::{Mono, Now};
+use crate::wire::link;
 use crate::wire::{Hello, Message};
 
 /// One core's share of one role.
@@ -68,7 +69,7 @@ pub enum Input<'a> {
     Closed { conn: Conn, why: Why },
     /// A link to this shard is up (again): everything said on an earlier life is void.
     PeerUp { peer: Peer, life: u32, hello: Hello },
-    /// `bulk_messages_per_room` more bulk messages may go to this peer.
+    /// The peer takes a whole grant of bulk again: see `wire::room`.
     PeerRoom { peer: Peer },
     /// The link broke, its mail overflowed, or the process died.
     PeerLost { peer: Peer },
@@ -117,11 +118,11 @@ pub enum Effect {
         conn: Conn,
         reset: bool,
     },
-    /// A message for a peer. `bulk` waits for room by the shard's own count; live mail may overflow, which is a lost peer.
+    /// A message for a peer. What becomes of it when the peer is slow, its class says.
     Send {
         peer: Peer,
         message: Span,
-        bulk: bool,
+        class: link::Class,
     },
     /// The link to this peer cannot be trusted any more: break it on both sides.
     Reset {
@@ -157,12 +158,17 @@ impl Effects {
     /// A live message: the link's order and its overflow policy hold.
     pub fn send(&mut self, peer: Peer, message: &Message<'_>) {
         let message = self.span(message);
-        self.list.push(Effect::Send { peer, message, bulk: false });
+        self.list.push(Effect::Send { peer, message, class: link::Class::Live });
     }
     /// A bulk message: the caller counts it against the peer's room.
     pub fn send_bulk(&mut self, peer: Peer, message: &Message<'_>) {
         let message = self.span(message);
-        self.list.push(Effect::Send { peer, message, bulk: true });
+        self.list.push(Effect::Send { peer, message, class: link::Class::Bulk });
+    }
+    /// A message that nobody misses.
+    pub fn send_transient(&mut self, peer: Peer, message: &Message<'_>) {
+        let message = self.span(message);
+        self.list.push(Effect::Send { peer, message, class: link::Class::Transient });
     }
     pub fn ask(&mut self, ask: Ask, question: &Message<'_>) {
         let question = self.span(question);
@@ -286,6 +292,8 @@ counters! {
     TransientsEmitted = "transients_emitted",
     /// Mail that overflowed: the link broke and came back.
     MailOverflows = "mail_overflows",
+    /// Transient mail dropped in front of a slow peer.
+    MailDropped = "mail_dropped",
     /// Messages that no shard understood.
     WireBroken = "wire_broken",
     /// Outbox rows sent to owners, sent again, finalised.

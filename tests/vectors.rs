@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use campanile::ids::{Ask, Conn, Handle, Key, Origin, Role, Slot};
 use campanile::ring::{Secret, placement_hash, slot_of};
-use campanile::wire::link::{Bounds, Link, envelopes};
+use campanile::wire::link::{Bounds, Class, Link, envelopes};
 use campanile::wire::message::TAGS;
 use campanile::wire::{Member, Membership, Message, Packed};
 
@@ -115,6 +115,8 @@ fn samples() -> Vec<Message<'static>> {
             channels,
         },
         Message::Refused { ask: ASK, retry: true },
+        Message::Renew { ask: ASK, user: "U1", flags: 0b11 },
+        Message::Ticketed { ask: ASK, path: "/websocket/t-1" },
         Message::Post {
             ask: ASK,
             user: "U1",
@@ -123,6 +125,7 @@ fn samples() -> Vec<Message<'static>> {
             thread_ts: "",
             client_msg_id: "m-1",
             origin: ORIGIN,
+            nth: 7,
         },
         Message::Posted { ask: ASK, offset, ts: "1700000000.000100", text: TEXT },
         Message::PostFailed { ask: ASK, reason: "not_in_channel" },
@@ -264,7 +267,7 @@ fn link_envelopes_have_their_golden_bytes() {
         .into_iter()
         .zip(Role::ALL.into_iter().cycle().skip(1))
         .map(|(a, b)| {
-            from.send(a, b, &encoded(&Message::Unsuback { handle: HANDLE }), false);
+            from.send(a, b, &encoded(&Message::Unsuback { handle: HANDLE }), Class::Live);
             let bytes = from.take().expect("one envelope").bytes;
             let read: Vec<_> = envelopes(&bytes).map(|one| one.expect("whole")).collect();
             assert!(matches!(read[..], [(x, y, _)] if x == a && y == b), "read back");

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::ids::{Ask, Handle, Key, Origin, Slot};
 use crate::time::Mono;
 use crate::wire::Member;
+use crate::wire::room::Room;
 
 /// What was asked of the source, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,7 +17,11 @@ pub(super) enum Question {
     /// Publications are held behind a hole.
     Fill { slot: Slot, key: Key },
     /// Somebody asked for what the backlog does not have.
-    Fetch { fetch: Fetch },
+    Fetch {
+        fetch: Fetch,
+        /// Of its answer, as far as it came.
+        used: Room,
+    },
 }
 
 /// A fetch on its way: who asked, and for what.
@@ -51,6 +56,9 @@ impl Questions {
     }
     pub(super) fn peek(&self, ask: Ask) -> Option<&Question> {
         self.open.get(&ask.0)
+    }
+    pub(super) fn peek_mut(&mut self, ask: Ask) -> Option<&mut Question> {
+        self.open.get_mut(&ask.0)
     }
     pub(super) fn close(&mut self, ask: Ask) -> Option<Question> {
         self.open.remove(&ask.0)

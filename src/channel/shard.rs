@@ -17,6 +17,7 @@ use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::Message;
 use crate::wire::message::nack;
+use crate::wire::room::{Credit, Room};
 
 /// The owner of the channels of this core's slots.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ pub struct Owner {
 struct Link {
     peer: Peer,
     is_up: bool,
-    /// Bulk messages that it takes now.
-    room: u32,
+    /// Bulk that it takes now.
+    credit: Credit,
 }
 
 /// A channel as a message names it.
@@ -426,73 +427,83 @@ impl Owner {
             return self.tell(link, &end, out);
         }
         // A page is sent as a whole, so there must be room for it as a whole.
-        let page = fetch.count_max.min(self.limits.bulk_messages_per_room - 1);
-        if self.links[usize::from(fetch.link)].room <= page {
+        let need = self.page_of(&fetch);
+        if !self.links[usize::from(fetch.link)].credit.reserve(need) {
             if self.waiting.len() >= self.limits.fetches_max as usize {
                 return self.refuse(&fetch, out);
             }
             self.waiting.push(fetch);
             return;
         }
-        match self.backlog.since(fetch.key, fetch.after, tip, page as usize) {
+        match self.backlog.since(fetch.key, fetch.after, tip, need.messages as usize - 1) {
             Some(positions) => self.page(&fetch, tip, &positions, out),
             None => self.fetch_from_source(now, fetch, tip, out),
         }
     }
 
+    /// What the answer to a fetch takes at most: its events, the one that reaches the bound of bytes whole, and the end.
+    fn page_of(&self, fetch: &Fetch) -> Room {
+        let grant = Room::grant(&self.limits);
+        let bytes = u64::from(fetch.bytes_max) + u64::from(self.limits.publication_bytes_max);
+        let messages = fetch.count_max.max(1).saturating_add(1);
+        Room { messages, bytes }.min(grant)
+    }
+
     fn page(&mut self, fetch: &Fetch, tip: u64, positions: &[u64], out: &mut Effects) {
         out.count(Counter::FetchesFromBacklog);
-        let link = &mut self.links[usize::from(fetch.link)];
-        let (mut upto, mut bytes) = (fetch.after, 0);
+        let peer = self.links[usize::from(fetch.link)].peer;
+        let (mut upto, mut used) = (fetch.after, Room { messages: 1, bytes: 0 });
         for position in positions {
-            if bytes >= fetch.bytes_max as usize {
+            if used.bytes >= u64::from(fetch.bytes_max) {
                 break;
             }
             let Stored { offset, origin, member, payload } = self.backlog.at(*position);
-            bytes += payload.len();
+            used.add(Room { messages: 1, bytes: payload.len() as u64 });
             upto = offset;
-            link.room -= 1;
-            out.send_bulk(
-                link.peer,
-                &Message::Past { ask: fetch.ask, offset, origin, member, payload },
-            );
+            out.send_bulk(peer, &Message::Past { ask: fetch.ask, offset, origin, member, payload });
         }
-        link.room -= 1;
         let Fetch { ask, handle, .. } = *fetch;
-        out.send_bulk(
-            link.peer,
-            &Message::PastEnd { ask, handle, upto, complete: upto == tip, missing: 0 },
-        );
+        let complete = upto == tip;
+        out.send_bulk(peer, &Message::PastEnd { ask, handle, upto, complete, missing: 0 });
+        self.settle(fetch, used);
+    }
+
+    /// The answer to a fetch used this much of what was reserved for it.
+    fn settle(&mut self, fetch: &Fetch, used: Room) {
+        let (need, grant) = (self.page_of(fetch), Room::grant(&self.limits));
+        self.links[usize::from(fetch.link)].credit.settle(need, used, grant);
     }
 
     fn fetch_from_source(&mut self, now: Now, fetch: Fetch, tip: u64, out: &mut Effects) {
         if !self.source_is_up || self.questions.len() >= self.limits.fetches_max as usize {
+            self.settle(&fetch, Room::default());
             return self.refuse(&fetch, out);
         }
         out.count(Counter::FetchesFromSource);
-        let page = fetch.count_max.min(self.limits.bulk_messages_per_room - 1);
-        // Room is taken now, so that the answer always fits.
-        self.links[usize::from(fetch.link)].room -= page + 1;
+        let page = self.page_of(&fetch).messages - 1;
         let (from, to) = (fetch.after + 1, tip.min(fetch.after + u64::from(page)));
         let (name, bytes_max) = (fetch.name.clone(), fetch.bytes_max);
-        let ask =
-            self.questions.open(Question::Fetch { fetch }, now.mono + self.limits.ask_timeout);
+        let ask = self.questions.open(
+            Question::Fetch { fetch, used: Room::default() },
+            now.mono + self.limits.ask_timeout,
+        );
         out.send(self.source, &Message::Range { ask, name: &name, from, to, bytes_max });
     }
 
     /// One event of the past, from the source.
     fn filled(&mut self, ask: Ask, stored: &Stored<'_>, out: &mut Effects) {
-        match self.questions.peek(ask) {
-            Some(&Question::Fill { slot, key }) => {
+        match self.questions.peek_mut(ask) {
+            Some(&mut Question::Fill { slot, key }) => {
                 let tip = self.table.find(slot, key).map_or(u64::MAX, Channel::tip);
                 if stored.offset == tip + 1 {
                     self.accept(slot, key, stored, out);
                 }
             }
-            Some(Question::Fetch { fetch }) => {
+            Some(Question::Fetch { fetch, used }) => {
                 let link = &self.links[usize::from(fetch.link)];
                 if link.is_up {
                     let Stored { offset, origin, member, payload } = *stored;
+                    used.add(Room { messages: 1, bytes: payload.len() as u64 });
                     out.send_bulk(
                         link.peer,
                         &Message::Past { ask: fetch.ask, offset, origin, member, payload },
@@ -512,13 +523,17 @@ impl Owner {
                     hole.since = now.mono;
                 }
             }
-            Some(Question::Fetch { fetch }) if ok && upto > fetch.after => {
+            Some(Question::Fetch { fetch, used }) if ok && upto > fetch.after => {
+                self.settle(&fetch, used);
                 let tip = self.table.find(fetch.slot, fetch.key).map_or(0, Channel::tip);
                 let Fetch { ask, handle, link, .. } = fetch;
                 let complete = upto == tip;
                 self.tell(link, &Message::PastEnd { ask, handle, upto, complete, missing: 0 }, out);
             }
-            Some(Question::Fetch { fetch }) => self.refuse(&fetch, out),
+            Some(Question::Fetch { fetch, used }) => {
+                self.settle(&fetch, used);
+                self.refuse(&fetch, out);
+            }
             _ => {}
         }
     }
@@ -555,7 +570,7 @@ impl Owner {
             return;
         }
         self.peer_lost(peer);
-        let fresh = Link { peer, is_up: true, room: self.limits.bulk_messages_per_room };
+        let fresh = Link { peer, is_up: true, credit: Credit::new(Room::grant(&self.limits)) };
         let swept = self.sweep.is_none();
         let spare = self.links.iter().position(|link| swept && !link.is_up);
         let at = spare.unwrap_or(self.links.len());
@@ -587,13 +602,16 @@ impl Owner {
         match question {
             Question::Tip { slot, key } => self.ask_tip(now, slot, key, out),
             Question::Fill { key, .. } => self.ask_fill(now, key, out),
-            Question::Fetch { fetch } => self.refuse(&fetch, out),
+            Question::Fetch { fetch, used } => {
+                self.settle(&fetch, used);
+                self.refuse(&fetch, out);
+            }
         }
     }
 
     fn room(&mut self, now: Now, peer: Peer, out: &mut Effects) {
         let Some(link) = self.link_of(peer) else { return };
-        self.links[usize::from(link)].room = self.limits.bulk_messages_per_room;
+        self.links[usize::from(link)].credit.renew(Room::grant(&self.limits));
         let (mine, others) =
             std::mem::take(&mut self.waiting).into_iter().partition(|fetch| fetch.link == link);
         self.waiting = others;

@@ -19,7 +19,7 @@ use crate::time::Now;
 use crate::webapp::control::Mail;
 use crate::webapp::database::Database;
 use crate::webapp::desk::Desk;
-use crate::wire::link::Batch;
+use crate::wire::link::{Batch, Class};
 use crate::wire::{Message, Packed};
 
 struct ControlShards {
@@ -200,7 +200,7 @@ fn http(
         let peer = Peer::control(NodeId(0), Role::Http);
         place.input(now, to.role, Input::Wire { peer, message }, hands);
     } else {
-        place.send(Role::Http, to, &message, false, hands);
+        place.send(Role::Http, to, &message, Class::Live, hands);
     }
     place.settle(now, hands);
 }

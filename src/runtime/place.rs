@@ -9,7 +9,7 @@ use crate::ids::{NodeId, Peer, Role};
 use crate::limits::Limits;
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Shard};
 use crate::time::{Mono, Now, sooner};
-use crate::wire::link::{Batch, Bounds, Link, Received, Sent, envelopes};
+use crate::wire::link::{Batch, Bounds, Class, Link, Received, Sent, envelopes};
 use crate::wire::{Field, Hello, Message, VERSION};
 
 /// The shards of one place.
@@ -147,7 +147,7 @@ impl<S: Shards> Place<S> {
         hands: &mut impl Hands,
     ) {
         match self.links[other].receive(batch) {
-            Received::Ignored => {}
+            Received::Nothing => {}
             Received::Up { life, was_up } => {
                 if was_up {
                     self.neighbours(now, other, None, hands);
@@ -211,8 +211,8 @@ impl<S: Shards> Place<S> {
     fn carry_out(&mut self, role: Role, effects: &Effects, hands: &mut impl Hands) {
         for &effect in effects.list() {
             match effect {
-                Effect::Send { peer, message, bulk } => {
-                    self.send(role, peer, effects.bytes(message), bulk, hands);
+                Effect::Send { peer, message, class } => {
+                    self.send(role, peer, effects.bytes(message), class, hands);
                 }
                 Effect::Reset { peer } => {
                     let other = self.place_of(peer);
@@ -232,7 +232,7 @@ impl<S: Shards> Place<S> {
         from: Role,
         to: Peer,
         message: &[u8],
-        bulk: bool,
+        class: Class,
         hands: &mut impl Hands,
     ) {
         let other = self.place_of(to);
@@ -240,12 +240,18 @@ impl<S: Shards> Place<S> {
             (from as u8).write(&mut self.local);
             (to.role as u8).write(&mut self.local);
             message.write(&mut self.local);
-            self.local_bulk |= bulk;
-        } else if self.links[other].send(from, to.role, message, bulk) == Sent::Overflowed {
-            let counted = Effect::Count { what: Counter::MailOverflows, by: 1 };
-            hands.carry_out(from, counted, &Effects::default());
-            self.lost.push_back(other);
+            self.local_bulk |= class == Class::Bulk;
+            return;
         }
+        let what = match self.links[other].send(from, to.role, message, class) {
+            Sent::Queued | Sent::Down => return,
+            Sent::Dropped => Counter::MailDropped,
+            Sent::Overflowed => {
+                self.lost.push_back(other);
+                Counter::MailOverflows
+            }
+        };
+        hands.carry_out(from, Effect::Count { what, by: 1 }, &Effects::default());
     }
 
     /// Tells our shards that those of `other` are up with a life, or lost.

@@ -67,7 +67,7 @@ impl Desk {
 
     fn wire(&mut self, now: Now, peer: Peer, message: Message<'_>, out: &mut Effects) {
         match message {
-            Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin } => {
+            Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth } => {
                 if self.posts >= self.limits.commits_max {
                     out.count(Counter::PostsShed);
                     return out.send(peer, &Message::PostFailed { ask, reason: "ratelimited" });
@@ -75,8 +75,16 @@ impl Desk {
                 let Some(asker) = self.asker(peer, ask, out) else { return };
                 self.posts += 1;
                 let ask = self.ask(now, Open::Post(asker));
-                let post =
-                    Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin };
+                let post = Message::Post {
+                    ask,
+                    user,
+                    channel,
+                    text,
+                    thread_ts,
+                    client_msg_id,
+                    origin,
+                    nth,
+                };
                 out.ask(ask, &post);
             }
             Message::Redeem { ask, ticket } => {

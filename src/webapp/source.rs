@@ -8,30 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use crate::ids::{Ask, Peer};
 use crate::limits::Limits;
 use crate::wire::Message;
-
-/// What an answer takes, or a mailbox gives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Room {
-    pub(super) messages: u32,
-    pub(super) bytes: u64,
-}
-
-impl Room {
-    fn holds(self, need: Self) -> bool {
-        need.messages <= self.messages && need.bytes <= self.bytes
-    }
-    fn add(&mut self, more: Self) {
-        self.messages += more.messages;
-        self.bytes += more.bytes;
-    }
-    fn take(&mut self, less: Self) {
-        self.messages = self.messages.saturating_sub(less.messages);
-        self.bytes = self.bytes.saturating_sub(less.bytes);
-    }
-    fn times(self, count: usize) -> Self {
-        Self { messages: self.messages * count as u32, bytes: self.bytes * count as u64 }
-    }
-}
+use crate::wire::room::{Credit, Room};
 
 /// A read that begins: a `Tip` or a `Range` with `Ask(0)`, encoded, and who wants the answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,8 +29,7 @@ struct Lane {
     life: u32,
     tips: Line,
     ranges: Line,
-    room: Room,
-    reserved: Room,
+    credit: Credit,
 }
 
 /// Reads of one kind, the longest waiting first.
@@ -102,10 +78,7 @@ impl Reads {
             open_max: limits.source_reads_max,
             tips_max: limits.mail_messages_max as usize,
             ranges_max: limits.fetches_max as usize,
-            grant: Room {
-                messages: limits.bulk_messages_per_room,
-                bytes: u64::from(limits.mail_bytes_max / 4),
-            },
+            grant: Room::grant(limits),
             publication_bytes_max: u64::from(limits.publication_bytes_max),
         }
     }
@@ -116,7 +89,7 @@ impl Reads {
         let grant = self.grant;
         let lane = self.lanes.entry(peer).or_default();
         lane.is_up = true;
-        lane.room = grant;
+        lane.credit = Credit::new(grant);
     }
 
     /// An asker is lost: nobody waits for its reads any more. Those that have begun go on for nobody.
@@ -129,8 +102,7 @@ impl Reads {
     /// The asker's mailbox is half empty.
     pub(super) fn room(&mut self, peer: Peer) {
         if let Some(lane) = self.lanes.get_mut(&peer).filter(|lane| lane.is_up) {
-            lane.room = self.grant;
-            lane.room.take(lane.reserved);
+            lane.credit.renew(self.grant);
         }
     }
 
@@ -183,8 +155,8 @@ impl Reads {
         let line = if lane.tips.waiting.is_empty() { &mut lane.ranges } else { &mut lane.tips };
         let Waiting { question, asks, need } = line.pop().expect("just seen");
         let reserved = need.times(asks.len());
-        lane.room.take(reserved);
-        lane.reserved.add(reserved);
+        // Tips need no room.
+        assert!(lane.credit.reserve(reserved), "a read begins when its whole answer fits");
         self.open += 1;
         self.last = Some(peer);
         let life = lane.life;
@@ -198,12 +170,7 @@ impl Reads {
             return;
         }
         let lane = self.lanes.get_mut(&read.peer).expect("wanted by somebody");
-        lane.reserved.take(read.reserved);
-        let mut left = read.reserved;
-        left.take(used);
-        lane.room.add(left);
-        lane.room.messages = lane.room.messages.min(self.grant.messages);
-        lane.room.bytes = lane.room.bytes.min(self.grant.bytes);
+        lane.credit.settle(read.reserved, used, self.grant);
     }
 
     /// Whether the asker is still the one that asked.
@@ -222,7 +189,7 @@ impl Lane {
     fn can_begin(&self) -> bool {
         let range = self.ranges.waiting.front();
         !self.tips.waiting.is_empty()
-            || range.is_some_and(|read| self.room.holds(read.need.times(read.asks.len())))
+            || range.is_some_and(|read| self.credit.holds(read.need.times(read.asks.len())))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now};
+use crate::wire::link::Class;
 use crate::wire::{Hello, Message, Packed};
 
 const ME: NodeId = NodeId(0);
@@ -63,10 +64,10 @@ impl Office {
         self.desk.handle(self.now, input, &mut out);
         for effect in out.list() {
             match *effect {
-                Effect::Send { peer, message, bulk } => {
+                Effect::Send { peer, message, class } => {
                     let message = Message::decode(out.bytes(message)).expect("a whole message");
                     self.said.push((peer, short(&message)));
-                    *self.bulk.entry(peer).or_default() += u32::from(bulk);
+                    *self.bulk.entry(peer).or_default() += u32::from(class == Class::Bulk);
                 }
                 Effect::Ask { ask, question } => {
                     let message = Message::decode(out.bytes(question)).expect("a whole question");
@@ -96,6 +97,7 @@ impl Office {
             thread_ts: "",
             client_msg_id: "",
             origin: Origin::NOBODY,
+            nth: 0,
         };
         self.say(GATEWAY, message);
     }

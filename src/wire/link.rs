@@ -1,18 +1,31 @@
-//! One end of a link between two cores of a node, without what carries it: lives, bounds, envelopes.
+//! One end of a link between two cores, without what carries it: lives, bounds, acknowledgements, envelopes.
 //!
 //! Mail is a link without TCP: first in, first out, and when it overflows it breaks. Both ends then tell their shards that the peer is
-//! lost, and begin a new life with a hello; what an older life said is ignored. Lost with a life: everything not yet received.
+//! lost, and begin a new life with a hello; what an older life said is ignored. Lost with a life: everything not yet received. The
+//! bounds hold for everything that the other side has not handled yet, whether it waits here or is on its way.
 //!
-//! Owned by a driver, one per pair of cores and direction pair; the shards only see `PeerUp`, `PeerRoom`, `PeerLost`, `Wire`.
+//! Owned by a driver, one per pair of cores; the shards only see `PeerUp`, `PeerRoom`, `PeerLost`, `Wire`.
 
 use super::codec::{Broken, Field, Reader};
+use super::room::Room;
 use crate::ids::Role;
 
-/// How much may wait on this side.
+/// How much may be sent and not yet handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub bytes_max: usize,
     pub messages_max: u32,
+}
+
+/// How a message behaves when its link is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Class {
+    /// Breaks the link: what follows it would not be in order.
+    Live,
+    /// Waits at its sender for room, so it never meets a full link.
+    Bulk,
+    /// Is dropped, before the link is full: nobody misses it.
+    Transient,
 }
 
 /// What is carried to the other side in one piece, in order.
@@ -21,8 +34,33 @@ pub struct Batch {
     pub life: u32,
     /// The first batch of a life.
     pub is_hello: bool,
+    /// How much of this life's mail the sender of this batch has handled, from the life's beginning.
+    pub handled: Handled,
+    /// Messages in `bytes`.
+    pub messages: u32,
     /// Envelopes: see [`envelopes`].
     pub bytes: Vec<u8>,
+}
+
+/// Totals of one life; they wrap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Handled {
+    pub messages: u32,
+    pub bytes: u64,
+}
+
+impl Handled {
+    fn add(&mut self, messages: u32, bytes: usize) {
+        self.messages = self.messages.wrapping_add(messages);
+        self.bytes = self.bytes.wrapping_add(bytes as u64);
+    }
+    /// How much more than `earlier`.
+    fn since(self, earlier: Self) -> Room {
+        Room {
+            messages: self.messages.wrapping_sub(earlier.messages),
+            bytes: self.bytes.wrapping_sub(earlier.bytes),
+        }
+    }
 }
 
 /// What became of a message.
@@ -30,6 +68,8 @@ pub struct Batch {
 pub enum Sent {
     Queued,
     /// The link is down: the sender was told so and will say it again after `PeerUp`.
+    Down,
+    /// It was transient, and the other side is slow.
     Dropped,
     /// It did not fit: the link is down now, and everything waiting is gone.
     Overflowed,
@@ -38,11 +78,11 @@ pub enum Sent {
 /// What a batch of the other side means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// Of an older life.
-    Ignored,
+    /// Of an older life, or only an acknowledgement.
+    Nothing,
     /// A new life began; `was_up`: an older one ended with it, so say `PeerLost` first.
     Up { life: u32, was_up: bool },
-    /// Envelopes to deliver.
+    /// Envelopes, to be handled before the next `take`.
     Mail,
 }
 
@@ -53,8 +93,14 @@ pub struct Link {
     is_up: bool,
     hello_is_due: bool,
     bulk_is_out: bool,
-    messages: u32,
     waiting: Vec<u8>,
+    waiting_messages: u32,
+    /// Everything taken to the other side in this life, and what of it was handled there.
+    taken: Handled,
+    taken_handled: Handled,
+    /// What came from the other side and was handled here, and what of it we said.
+    handled: Handled,
+    handled_told: Handled,
 }
 
 impl Link {
@@ -66,27 +112,34 @@ impl Link {
             is_up: false,
             hello_is_due: true,
             bulk_is_out: false,
-            messages: 0,
             waiting: Vec::new(),
+            waiting_messages: 0,
+            taken: Handled::default(),
+            taken_handled: Handled::default(),
+            handled: Handled::default(),
+            handled_told: Handled::default(),
         }
     }
 
     /// Queues one message.
-    pub fn send(&mut self, from: Role, to: Role, message: &[u8], is_bulk: bool) -> Sent {
+    pub fn send(&mut self, from: Role, to: Role, message: &[u8], class: Class) -> Sent {
         if !self.is_up {
+            return Sent::Down;
+        }
+        let out = self.outstanding();
+        let bytes = out.bytes as usize + message.len() + ENVELOPE_BYTES;
+        if class == Class::Transient && !self.is_low(out.messages, bytes) {
             return Sent::Dropped;
         }
-        let is_full = self.messages >= self.bounds.messages_max
-            || self.waiting.len() + message.len() + ENVELOPE_BYTES > self.bounds.bytes_max;
-        if is_full {
+        if out.messages >= self.bounds.messages_max || bytes > self.bounds.bytes_max {
             self.break_off();
             return Sent::Overflowed;
         }
         (from as u8).write(&mut self.waiting);
         (to as u8).write(&mut self.waiting);
         message.write(&mut self.waiting);
-        self.messages += 1;
-        self.bulk_is_out |= is_bulk;
+        self.waiting_messages += 1;
+        self.bulk_is_out |= class == Class::Bulk;
         Sent::Queued
     }
 
@@ -98,43 +151,49 @@ impl Link {
 
     /// What is to be carried now, if anything. Call only when the carrier has room: what is not taken waits here, bounded.
     pub fn take(&mut self) -> Option<Batch> {
-        if self.hello_is_due {
-            self.hello_is_due = false;
-            return Some(Batch { life: self.life, is_hello: true, bytes: Vec::new() });
-        }
-        if self.waiting.is_empty() {
+        if !self.has_waiting() {
             return None;
         }
-        self.messages = 0;
-        let bytes = std::mem::take(&mut self.waiting);
-        Some(Batch { life: self.life, is_hello: false, bytes })
+        let is_hello = std::mem::take(&mut self.hello_is_due);
+        let (messages, bytes) = if is_hello {
+            (0, Vec::new())
+        } else {
+            (std::mem::take(&mut self.waiting_messages), std::mem::take(&mut self.waiting))
+        };
+        self.taken.add(messages, bytes.len());
+        self.handled_told = self.handled;
+        Some(Batch { life: self.life, is_hello, handled: self.handled, messages, bytes })
     }
 
     /// Takes a batch of the other side.
     pub fn receive(&mut self, batch: &Batch) -> Received {
-        if !batch.is_hello {
-            return if self.is_up && batch.life == self.life {
-                Received::Mail
-            } else {
-                Received::Ignored
-            };
+        if batch.is_hello {
+            return self.receive_hello(batch.life);
         }
-        if batch.life < self.life {
-            return Received::Ignored;
+        if !self.is_up || batch.life != self.life {
+            return Received::Nothing;
+        }
+        self.taken_handled = batch.handled;
+        self.handled.add(batch.messages, batch.bytes.len());
+        if batch.bytes.is_empty() { Received::Nothing } else { Received::Mail }
+    }
+
+    fn receive_hello(&mut self, life: u32) -> Received {
+        if life < self.life {
+            return Received::Nothing;
         }
         let was_up = self.is_up;
-        if batch.life > self.life {
-            self.begin(batch.life);
+        if life > self.life {
+            self.begin(life);
         }
         self.is_up = true;
         Received::Up { life: self.life, was_up }
     }
 
-    /// True once after bulk went out and less than half of the bounds waits.
+    /// True once after bulk went out and less than half of the bounds is outstanding.
     pub fn has_room(&mut self) -> bool {
-        let is_low = self.messages <= self.bounds.messages_max / 2
-            && self.waiting.len() <= self.bounds.bytes_max / 2;
-        let tell = self.is_up && self.bulk_is_out && is_low;
+        let out = self.outstanding();
+        let tell = self.is_up && self.bulk_is_out && self.is_low(out.messages, out.bytes as usize);
         if tell {
             self.bulk_is_out = false;
         }
@@ -146,18 +205,29 @@ impl Link {
     }
     /// Whether `take` would give something.
     pub fn has_waiting(&self) -> bool {
-        self.hello_is_due || !self.waiting.is_empty()
+        self.hello_is_due || !self.waiting.is_empty() || self.owes_a_word()
     }
-    pub fn waiting_bytes(&self) -> usize {
-        self.waiting.len()
+    /// Not handled by the other side yet.
+    pub fn outstanding(&self) -> Room {
+        let mut out = self.taken.since(self.taken_handled);
+        out.add(Room { messages: self.waiting_messages, bytes: self.waiting.len() as u64 });
+        out
+    }
+
+    /// Whether the other side should hear how far we are, even if there is nothing else to say: seldom, so that quiet links stay quiet.
+    fn owes_a_word(&self) -> bool {
+        let untold = self.handled.since(self.handled_told);
+        let is_much = u64::from(untold.messages) * 4 >= u64::from(self.bounds.messages_max)
+            || untold.bytes * 4 >= self.bounds.bytes_max as u64;
+        self.is_up && is_much
+    }
+
+    fn is_low(&self, messages: u32, bytes: usize) -> bool {
+        messages <= self.bounds.messages_max / 2 && bytes <= self.bounds.bytes_max / 2
     }
 
     fn begin(&mut self, life: u32) {
-        self.life = life;
-        self.hello_is_due = true;
-        self.bulk_is_out = false;
-        self.messages = 0;
-        self.waiting = Vec::new();
+        *self = Self { life, is_up: self.is_up, ..Self::new(self.bounds) };
     }
 }
 
@@ -203,7 +273,7 @@ mod tests {
     }
 
     fn send(link: &mut Link, text: &str) -> Sent {
-        link.send(Role::Channel, Role::Gateway, text.as_bytes(), false)
+        link.send(Role::Channel, Role::Gateway, text.as_bytes(), Class::Live)
     }
 
     #[test]
@@ -229,8 +299,8 @@ mod tests {
             b.take().unwrap()
         };
         assert_eq!(send(&mut a, "x"), Sent::Overflowed);
-        assert_eq!(send(&mut a, "x"), Sent::Dropped);
-        assert_eq!(a.receive(&old), Received::Ignored, "an older life is ignored");
+        assert_eq!(send(&mut a, "x"), Sent::Down);
+        assert_eq!(a.receive(&old), Received::Nothing, "an older life is ignored");
         let hello = a.take().unwrap();
         assert_eq!((hello.life, hello.is_hello), (2, true));
         assert_eq!(b.receive(&hello), Received::Up { life: 2, was_up: true });
@@ -251,16 +321,47 @@ mod tests {
     }
 
     #[test]
-    fn room_is_told_once_after_bulk() {
-        let (mut a, _) = pair();
+    fn room_is_told_once_after_bulk_was_handled() {
+        let (mut a, mut b) = pair();
         assert!(!a.has_room());
         for _ in 0..3 {
-            a.send(Role::Webapp, Role::Channel, b"x", true);
+            a.send(Role::Webapp, Role::Channel, b"x", Class::Bulk);
         }
-        assert!(!a.has_room(), "more than half waits");
-        a.take();
+        let batch = a.take().unwrap();
+        assert!(!a.has_room(), "more than half is on its way");
+        assert_eq!(b.receive(&batch), Received::Mail);
+        let word = b.take().expect("three of four: worth a word of its own");
+        assert!(word.bytes.is_empty());
+        assert_eq!(a.receive(&word), Received::Nothing);
         assert!(a.has_room());
         assert!(!a.has_room());
+        assert_eq!((a.take(), b.take()), (None, None), "a word is not answered by a word");
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_until_it_is_handled() {
+        let (mut a, mut b) = pair();
+        for _ in 0..4 {
+            assert_eq!(send(&mut a, "x"), Sent::Queued);
+        }
+        let batch = a.take().unwrap();
+        assert_eq!(a.outstanding().messages, 4);
+        b.receive(&batch);
+        a.receive(&b.take().unwrap());
+        assert_eq!(a.outstanding(), Room::default());
+        assert_eq!(send(&mut a, "x"), Sent::Queued);
+    }
+
+    #[test]
+    fn the_transient_is_dropped_before_the_link_is_full() {
+        let (mut a, _) = pair();
+        let transient = |a: &mut Link| a.send(Role::Gateway, Role::Channel, b"x", Class::Transient);
+        for _ in 0..3 {
+            assert_eq!(transient(&mut a), Sent::Queued);
+        }
+        assert_eq!(transient(&mut a), Sent::Dropped);
+        assert!(a.is_up());
+        assert_eq!(send(&mut a, "x"), Sent::Queued);
     }
 
     #[test]

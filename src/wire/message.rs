@@ -177,8 +177,13 @@ messages! {
     41 Boot { ask: Ask, user: &'a str, team: &'a str, epoch: &'a str, flags: u8, channels: Packed<'a> }
     /// The ticket is unknown, used or expired, or the source is full (`retry`).
     42 Refused { ask: Ask, retry: bool }
+    /// A new ticket for a connection that ends soon. Answered by `Ticketed` or `Refused`.
+    43 Renew { ask: Ask, user: &'a str, flags: u8 }
+    /// The path to connect to, ticket included.
+    44 Ticketed { ask: Ask, path: &'a str }
     /// The same as chat.postMessage, by a websocket. Answered by `Posted` or `PostFailed` after the commit.
-    45 Post { ask: Ask, user: &'a str, channel: &'a str, text: &'a str, thread_ts: &'a str, client_msg_id: &'a str, origin: Origin }
+    /// `nth` tells the posts of one origin apart, so that one which is said again after a lost link is the same message.
+    45 Post { ask: Ask, user: &'a str, channel: &'a str, text: &'a str, thread_ts: &'a str, client_msg_id: &'a str, origin: Origin, nth: u32 }
     /// Committed: its offset in the conversation, its ts, the text as stored.
     46 Posted { ask: Ask, offset: u64, ts: &'a str, text: &'a str }
     /// Refused, nothing was stored. `reason` is Slack's error name.

@@ -108,7 +108,7 @@ impl Database {
     }
 
     async fn post(&self, question: &Message<'_>) -> Vec<u8> {
-        let Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin } =
+        let Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth } =
             *question
         else {
             unreachable!("asked with a post only");
@@ -131,7 +131,8 @@ impl Database {
             text: text.into(),
             thread_ts,
             broadcast: false,
-            key: client_msg_id.clone(),
+            // A post that is said again after a lost link is the same message, whether or not its client gave it an id.
+            key: Some(client_msg_id.clone().unwrap_or_else(|| said_once(origin, nth))),
             client_msg_id,
             more: serde_json::Map::new(),
             origin,
@@ -201,6 +202,11 @@ fn member(moved: &Moved) -> Member<'_> {
         channel: &moved.channel,
         offset: moved.seq as u64,
     }
+}
+
+/// The key of a post without an id of its client's: the `nth` of a connection of one life of a node.
+fn said_once(origin: Origin, nth: u32) -> String {
+    format!("rtm:{:x}-{:x}-{nth}", origin.life, origin.conn.0)
 }
 
 fn encoded(message: &Message<'_>) -> Vec<u8> {

@@ -366,6 +366,10 @@ impl Interest {
         let Channel { slot, key, namespace, name, .. } = self.channels[place];
         Wanted { place, slot, key, namespace, name }
     }
+    /// One above the highest place that was ever used.
+    pub fn places(&self) -> u32 {
+        self.channels.places()
+    }
     /// Channels for which `Subscribe` is still to be sent.
     pub fn waiting(&self) -> u32 {
         self.waiting

@@ -60,6 +60,8 @@ pub struct Outboxes {
     large: Vec<u32>,
     bytes: u64,
     transients_dropped: u64,
+    /// Counts boxes made and writes that took something.
+    progress: u32,
 }
 
 /// The queue of one connection while something waits. `bytes` 0: vacant, and `head` is the next vacant one.
@@ -79,6 +81,8 @@ struct Outbox {
     index: u32,
     /// Where this box is in `Outboxes::large`, or `NIL`.
     large: u32,
+    /// `Outboxes::progress` when it was made, or when bytes were taken of it last.
+    progress: u32,
 }
 
 /// One frame in one queue. The top bit of `frame` says transient. A vacant node has `VACANT` there.
@@ -93,7 +97,7 @@ const VACANT: u32 = u32::MAX;
 const LARGE_BYTES: u32 = 16 << 10;
 
 const _: () = assert!(size_of::<Node>() == 8);
-const _: () = assert!(size_of::<Outbox>() == 32);
+const _: () = assert!(size_of::<Outbox>() == 36);
 
 impl Entry for Node {
     fn vacant(next: u32) -> Self {
@@ -115,6 +119,7 @@ impl Entry for Outbox {
             transients: 0,
             index: 0,
             large: NIL,
+            progress: 0,
         }
     }
     fn next_vacant(&self) -> Option<u32> {
@@ -224,8 +229,12 @@ impl Outboxes {
             assert!(bytes == 0, "nothing waited, nothing was sent");
             return Rest::Drained;
         }
+        self.progress = self.progress.wrapping_add(u32::from(bytes > 0));
         let outbox = &mut self.boxes[place];
         outbox.offered.set(0);
+        if bytes > 0 {
+            outbox.progress = self.progress;
+        }
         let bytes = u32::try_from(bytes).expect("an outbox is below 4 GiB");
         let left = outbox.bytes.checked_sub(bytes).expect("no more is sent than waits");
         self.bytes -= u64::from(bytes);
@@ -287,6 +296,14 @@ impl Outboxes {
         }
     }
 
+    /// Something that changes whenever bytes of this connection are taken; `None`: nothing waits.
+    pub fn progress(&self, index: u32) -> Option<u32> {
+        match self.place(index) {
+            NIL => None,
+            place => Some(self.boxes[place].progress),
+        }
+    }
+
     /// The connection with the most waiting bytes: whom to evict when the core's budget is spent.
     pub fn largest(&self) -> Option<u32> {
         let large = self.large.iter().map(|&place| &self.boxes[place]).max_by_key(|b| b.bytes);
@@ -345,7 +362,9 @@ impl Outboxes {
         let bits = if transient { TRANSIENT } else { 0 };
         let node = self.nodes.insert(Node { frame: frame | bits, next: NIL });
         if place == NIL {
+            self.progress = self.progress.wrapping_add(1);
             let place = self.boxes.insert(Outbox {
+                progress: self.progress,
                 head: node,
                 tail: node,
                 bytes: len,

@@ -34,6 +34,7 @@ pub fn refusal(reply_to: &[u8], fault: Fault, into: &mut Vec<u8>) {
 pub fn post_refusal(reply_to: &[u8], reason: &str, into: &mut Vec<u8>) {
     match reason {
         "no_text" => refusal(reply_to, Fault::TextMissing, into),
+        "slow_down" => refusal(reply_to, Fault::TooFast, into),
         reason => refused(reply_to, code_of(reason), reason, into),
     }
 }

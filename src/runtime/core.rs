@@ -54,6 +54,8 @@ pub(super) struct Start {
     pub(super) secret: Secret,
     pub(super) seed: u64,
     pub(super) echo: bool,
+    /// Where clients find us, when that is one address.
+    pub(super) url: Option<Box<str>>,
     pub(super) limits: Limits,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
@@ -250,11 +252,11 @@ impl Core {
     ) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
         let node = NodeId(0);
-        let Start { core, cores, life, secret, seed, echo, limits, clock, .. } = start;
+        let Start { core, cores, life, secret, seed, echo, url, limits, clock, .. } = start;
         let uring = Uring::new()?;
         uring.wake_by(start.wake.as_raw_fd())?;
         let config =
-            GatewayConfig { node, core: core as u8, cores: cores as u8, life, secret, seed, echo };
+            GatewayConfig { node, core: core as u8, cores: cores as u8, life, secret, echo, url };
         let shards = DataShards {
             gateway: Gateway::new(config, &limits),
             owner: Owner::new(node, core as u8, seed, &limits),

@@ -85,6 +85,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         .await
         .map_err(|unopened| unopened.to_string())?;
 
+    let ws_url = format!("ws://{ws_address}");
     let clock = Clock::new();
     let (life, seed) = (random()? | 1, random()?);
     let ring = Ring::new(&[(NodeId(0), cores as u8)]);
@@ -106,6 +107,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             secret: database.secret(),
             seed: seed ^ core as u64,
             echo: true,
+            url: (!ws_address.ip().is_unspecified()).then(|| ws_url.as_str().into()),
             limits: limits.clone(),
             ring: ring.clone(),
             clock,
@@ -148,7 +150,6 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         stats: control_stats.clone(),
         reports: report_requests,
     }));
-    let ws_url = format!("ws://{ws_address}");
     let site = Site::new(database.clone(), control, limits, &ws_url);
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let router = http::router(site.clone()).merge(watch::router(watch));

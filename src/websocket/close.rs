@@ -8,6 +8,7 @@ pub const UNSUPPORTED: u16 = 1003;
 pub const INVALID_PAYLOAD: u16 = 1007;
 pub const POLICY: u16 = 1008;
 pub const TOO_BIG: u16 = 1009;
+pub const TRY_AGAIN: u16 = 1013;
 /// Ours, in the private range: you are too slow; come back and resume.
 pub const TOO_SLOW: u16 = 4002;
 

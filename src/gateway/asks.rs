@@ -1,0 +1,167 @@
+//! Questions of this core to other shards that are not answered yet. Bounded; each has a deadline.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::ids::{Ask, Conn, Peer};
+use crate::time::Mono;
+
+/// What was asked, and for whom.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A ticket. `Boot` or `Refused`.
+    Redeem { conn: Conn },
+    /// A post: what the client called it, and the encoded `Post`, to be said again when the link was lost.
+    Post { conn: Conn, reply_to: Box<[u8]>, message: Box<[u8]> },
+    /// One page of a connection's catch-up in the channel at a place of the hub.
+    Page { conn: Conn, place: u32 },
+    /// One page for a hub that lacks something itself.
+    Lapse { place: u32 },
+    /// The tip of a channel in which a client claims to stand above what we know.
+    Tip { conn: Conn, place: u32 },
+    /// Somebody's presence, once.
+    Query { conn: Conn, user: Box<str> },
+    /// A ticket for the next connection of a client whose connection ends soon.
+    Renew { conn: Conn },
+}
+
+/// Per shard.
+#[derive(Debug)]
+pub(super) struct Asks {
+    open: FxHashMap<u32, (Peer, Pending)>,
+    due: VecDeque<(Mono, u32)>,
+    next: u32,
+    count_max: u32,
+}
+
+/// The interest of a core puts the core above these bits.
+pub(super) const ASK_BITS: u32 = 24;
+
+/// Too many are open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Full;
+
+impl Asks {
+    pub(super) fn new(count_max: u32) -> Self {
+        // Numbers are given again only after all others were.
+        assert!(count_max < 1 << (ASK_BITS - 1), "numbers of questions have 24 bits");
+        Self { open: FxHashMap::default(), due: VecDeque::new(), next: 0, count_max }
+    }
+
+    /// Notes a question to `peer` that fails at `due`, which is not before that of the last one.
+    pub(super) fn open(&mut self, peer: Peer, due: Mono, pending: Pending) -> Result<Ask, Full> {
+        if self.open.len() >= self.count_max as usize {
+            return Err(Full);
+        }
+        loop {
+            self.next = (self.next + 1) % (1 << ASK_BITS);
+            if !self.open.contains_key(&self.next) {
+                break;
+            }
+        }
+        self.open.insert(self.next, (peer, pending));
+        // Answered ones are passed over here, so that the queue is as long as a few of its contents.
+        while self.due.front().is_some_and(|(_, ask)| !self.open.contains_key(ask)) {
+            self.due.pop_front();
+        }
+        self.due.push_back((due, self.next));
+        Ok(Ask(self.next))
+    }
+
+    /// What a post says, which is known only with its number.
+    pub(super) fn keep(&mut self, ask: Ask, bytes: Box<[u8]>) {
+        if let Some((_, Pending::Post { message, .. })) = self.open.get_mut(&ask.0) {
+            *message = bytes;
+        }
+    }
+
+    /// The question to which `peer` says something, if it was asked that.
+    pub(super) fn peek(&self, peer: Peer, ask: Ask) -> Option<&Pending> {
+        self.open.get(&ask.0).filter(|(asked, _)| *asked == peer).map(|(_, pending)| pending)
+    }
+
+    /// The last word to a question.
+    pub(super) fn close(&mut self, peer: Peer, ask: Ask) -> Option<Pending> {
+        self.peek(peer, ask)?;
+        self.open.remove(&ask.0).map(|(_, pending)| pending)
+    }
+
+    /// A question whose time is over.
+    pub(super) fn overdue(&mut self, now: Mono) -> Option<Pending> {
+        while let Some(&(due, ask)) = self.due.front() {
+            if due > now {
+                return None;
+            }
+            self.due.pop_front();
+            if let Some((_, pending)) = self.open.remove(&ask) {
+                return Some(pending);
+            }
+        }
+        None
+    }
+
+    /// The questions to a peer that is lost, but for posts: those wait for it, or for their deadline.
+    pub(super) fn lost(&mut self, peer: Peer) -> Vec<Pending> {
+        let is_lost = |_: &u32, (asked, pending): &mut (Peer, Pending)| {
+            *asked == peer && !matches!(pending, Pending::Post { .. })
+        };
+        let mut lost: Vec<(u32, (Peer, Pending))> = self.open.extract_if(is_lost).collect();
+        // In the order in which they were asked, as nearly as the numbers say.
+        lost.sort_unstable_by_key(|(ask, _)| *ask);
+        lost.into_iter().map(|(_, (_, pending))| pending).collect()
+    }
+
+    /// The posts that `peer` did not answer, oldest first.
+    pub(super) fn posts(&self, peer: Peer) -> impl Iterator<Item = &[u8]> {
+        self.due.iter().filter_map(move |(_, ask)| match self.open.get(ask) {
+            Some((asked, Pending::Post { message, .. })) if *asked == peer => Some(&**message),
+            _ => None,
+        })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.due.front().map(|(due, _)| *due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NodeId, Role};
+
+    const DESK: Peer = Peer { node: NodeId(0), role: Role::Webapp, core: Peer::CONTROL_CORE };
+    const OTHER: Peer = Peer { node: NodeId(0), role: Role::Gateway, core: 1 };
+
+    #[test]
+    fn only_who_was_asked_may_answer_and_only_once() {
+        let mut asks = Asks::new(2);
+        let ask = asks.open(DESK, Mono(9), Pending::Lapse { place: 1 }).expect("room");
+        assert!(asks.close(OTHER, ask).is_none());
+        assert!(asks.close(DESK, ask).is_some() && asks.close(DESK, ask).is_none());
+        for place in 0..2 {
+            asks.open(DESK, Mono(9), Pending::Lapse { place }).expect("room");
+        }
+        assert_eq!(asks.open(DESK, Mono(9), Pending::Lapse { place: 3 }).err(), Some(Full));
+    }
+
+    #[test]
+    fn a_lost_peer_loses_its_questions_but_posts_wait_for_it() {
+        let mut asks = Asks::new(9);
+        let conn = Conn::new(0, 1, 1);
+        let post = |name: &[u8]| Pending::Post { conn, reply_to: [].into(), message: name.into() };
+        asks.open(DESK, Mono(1), post(b"one")).expect("room");
+        asks.open(DESK, Mono(2), Pending::Redeem { conn }).expect("room");
+        asks.open(DESK, Mono(3), post(b"two")).expect("room");
+        asks.open(OTHER, Mono(3), Pending::Lapse { place: 1 }).expect("room");
+        assert!(matches!(asks.lost(DESK)[..], [Pending::Redeem { .. }]));
+        assert_eq!(asks.posts(DESK).collect::<Vec<_>>(), [b"one", b"two"]);
+        assert!(asks.overdue(Mono(0)).is_none());
+        assert!(matches!(asks.overdue(Mono(2)), Some(Pending::Post { .. })));
+        assert!(asks.overdue(Mono(2)).is_none());
+        assert_eq!((asks.count(), asks.deadline()), (2, Some(Mono(3))));
+    }
+}

@@ -1,0 +1,300 @@
+//! Subscriptions that do not stand at their hub's tip yet: only these have a record.
+//!
+//! A connection's records are a list, in the order in which its channels are caught up.
+
+use super::slab::{Entry, NIL, Slab};
+use crate::time::Mono;
+
+/// One subscription that is behind its hub, or ahead of it. 32 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    /// Everything up to here was given, or is known to be held.
+    pub(super) cursor: u64,
+    /// What it means, the claim says.
+    pub(super) bound: u64,
+    /// The channel's place in the hub.
+    pub(super) place: u32,
+    next: u32,
+    pub(super) claim: Claim,
+}
+
+const _: () = assert!(size_of::<Record>() == 32, "memory is the product");
+
+/// Where a client says that it stands, as against its ticket (or the offset at which it joined).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Claim {
+    Vacant,
+    /// At or below the ticket's offset, which is the bound: membership events up to it are old.
+    Sound,
+    /// The same, and what is too old for a replay was told as a gap.
+    Begun,
+    /// At the bound, above the ticket's offset, where the cursor is. It may be, if the tip is that far.
+    Above,
+    /// The same, and the source was asked.
+    Asked,
+    /// The same, and it is true: events up to the bound are not given again, but who comes and goes by them counts.
+    Proven,
+    /// In another database, or above the tip: it is told a gap of all up to the cursor, the ticket's offset.
+    Void,
+}
+
+impl Record {
+    /// The ticket's offset.
+    pub(super) fn floor(&self) -> u64 {
+        match self.claim {
+            Claim::Sound | Claim::Begun => self.bound,
+            _ => self.cursor,
+        }
+    }
+    /// Up to where the client holds everything.
+    pub(super) fn held(&self) -> u64 {
+        match self.claim {
+            Claim::Above | Claim::Asked | Claim::Proven => self.bound.max(self.cursor),
+            _ => self.cursor,
+        }
+    }
+    /// Whether the event with this offset changes who follows what.
+    pub(super) fn moves(&self, offset: u64) -> bool {
+        match self.claim {
+            Claim::Sound | Claim::Begun => offset > self.bound,
+            _ => true,
+        }
+    }
+}
+
+impl Entry for Record {
+    fn vacant(next: u32) -> Self {
+        Self { cursor: 0, bound: 0, place: NIL, next, claim: Claim::Vacant }
+    }
+    fn next_vacant(&self) -> Option<u32> {
+        (self.claim == Claim::Vacant).then_some(self.next)
+    }
+}
+
+/// What one connection's catch-up has come to.
+#[derive(Debug)]
+pub(super) struct Catching {
+    /// The first and the last of its records.
+    first: u32,
+    last: u32,
+    /// The window in which `frames` and `bytes` were given.
+    pub(super) window: Mono,
+    pub(super) frames: u32,
+    pub(super) bytes: u32,
+    /// Events that it was given beyond what was live, in all.
+    pub(super) replayed: u32,
+    pub(super) phase: Phase,
+}
+
+/// Why a catch-up does nothing now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Vacant,
+    /// The client is still to say where it stands.
+    Held,
+    /// It may go on.
+    Ready,
+    /// A page is on its way.
+    Fetching,
+    /// Its window is used up, or its outbox full, or its question was refused.
+    Paused,
+    /// There is no room for its question at the core that it goes to.
+    Crowded,
+}
+
+impl Entry for Catching {
+    fn vacant(next: u32) -> Self {
+        Self {
+            first: next,
+            last: NIL,
+            window: Mono(0),
+            frames: 0,
+            bytes: 0,
+            replayed: 0,
+            phase: Phase::Vacant,
+        }
+    }
+    fn next_vacant(&self) -> Option<u32> {
+        (self.phase == Phase::Vacant).then_some(self.first)
+    }
+}
+
+/// The table of records is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Full;
+
+/// Per shard.
+#[derive(Debug)]
+pub(super) struct Behind {
+    records: Slab<Record>,
+    catching: Slab<Catching>,
+    count_max: u32,
+}
+
+impl Behind {
+    pub(super) fn new(count_max: u32) -> Self {
+        Self { records: Slab::new(), catching: Slab::new(), count_max }
+    }
+
+    /// Begins the catch-up of a connection.
+    pub(super) fn begin(&mut self, phase: Phase) -> u32 {
+        self.catching.insert(Catching { phase, ..Catching::vacant(NIL) })
+    }
+
+    /// Adds a subscription at the end of a connection's list.
+    pub(super) fn add(&mut self, at: u32, place: u32, cursor: u64, floor: u64) -> Result<(), Full> {
+        if self.records.count() >= self.count_max {
+            return Err(Full);
+        }
+        let record = Record { cursor, bound: floor, place, next: NIL, claim: Claim::Sound };
+        let record = self.records.insert(record);
+        self.append(at, record);
+        Ok(())
+    }
+
+    fn append(&mut self, at: u32, record: u32) {
+        let catching = &mut self.catching[at];
+        let last = std::mem::replace(&mut catching.last, record);
+        match last {
+            NIL => catching.first = record,
+            last => self.records[last].next = record,
+        }
+        self.records[record].next = NIL;
+    }
+
+    /// The first record of a connection.
+    pub(super) fn first(&self, at: u32) -> Option<u32> {
+        Some(self.catching[at].first).filter(|first| *first != NIL)
+    }
+
+    /// The first record goes to the end: others may have their turn before it.
+    pub(super) fn rotate(&mut self, at: u32) {
+        let first = self.catching[at].first;
+        let next = self.records[first].next;
+        if next != NIL {
+            self.catching[at].first = next;
+            self.append(at, first);
+        }
+    }
+
+    /// A connection's record of a channel, searched from `hint` on (a record of the same connection) round the list: clients
+    /// name channels in the order in which they were told them.
+    pub(super) fn find(&self, at: u32, place: u32, hint: Option<u32>) -> Option<u32> {
+        let first = self.catching[at].first;
+        let start = hint.unwrap_or(first);
+        let mut record = start;
+        loop {
+            if record == NIL {
+                if start == first {
+                    return None;
+                }
+                record = first;
+            }
+            if self.records[record].place == place {
+                return Some(record);
+            }
+            record = self.records[record].next;
+            if record == start {
+                return None;
+            }
+        }
+    }
+
+    /// Takes a connection's record of a channel out.
+    pub(super) fn remove(&mut self, at: u32, place: u32) -> Option<Record> {
+        let (mut before, mut record) = (NIL, self.catching[at].first);
+        while record != NIL && self.records[record].place != place {
+            (before, record) = (record, self.records[record].next);
+        }
+        if record == NIL {
+            return None;
+        }
+        let gone = self.records.remove(record);
+        match before {
+            NIL => self.catching[at].first = gone.next,
+            before => self.records[before].next = gone.next,
+        }
+        if self.catching[at].last == record {
+            self.catching[at].last = before;
+        }
+        Some(gone)
+    }
+
+    /// Ends a connection's catch-up, with all records that are left.
+    pub(super) fn end(&mut self, at: u32) {
+        let mut record = self.catching[at].first;
+        while record != NIL {
+            record = self.records.remove(record).next;
+        }
+        self.catching.remove(at);
+    }
+
+    pub(super) fn record(&mut self, record: u32) -> &mut Record {
+        &mut self.records[record]
+    }
+    pub(super) fn catching(&mut self, at: u32) -> &mut Catching {
+        &mut self.catching[at]
+    }
+    /// Subscriptions with a record.
+    pub(super) fn count(&self) -> u32 {
+        self.records.count()
+    }
+    /// Connections that catch up.
+    pub(super) fn connections(&self) -> u32 {
+        self.catching.count()
+    }
+    pub(super) fn bytes(&self) -> usize {
+        self.records.bytes() + self.catching.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_records_is_a_queue_that_can_be_searched() {
+        let mut behind = Behind::new(1_000);
+        let at = behind.begin(Phase::Ready);
+        let mut twin: VecDeque<u32> = VecDeque::new();
+        let mut random = 11u64;
+        for step in 0..10_000u32 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let place = (random >> 33) as u32 % 30;
+            match random >> 62 {
+                0 | 1 if !twin.contains(&place) => {
+                    behind.add(at, place, u64::from(step), 0).expect("room");
+                    twin.push_back(place);
+                }
+                2 => {
+                    let gone = behind.remove(at, place).map(|record| record.place);
+                    let known = twin.iter().position(|other| *other == place);
+                    assert_eq!(gone, known.and_then(|known| twin.remove(known)));
+                }
+                _ if !twin.is_empty() => {
+                    behind.rotate(at);
+                    twin.rotate_left(1);
+                }
+                _ => {}
+            }
+            let first = behind.first(at);
+            assert_eq!(first.map(|first| behind.record(first).place), twin.front().copied());
+            let hint = twin.get(step as usize % 7).map(|place| behind.find(at, *place, None));
+            let found = behind.find(at, place, hint.flatten());
+            assert_eq!(found.is_some(), twin.contains(&place));
+            assert_eq!(behind.count() as usize, twin.len());
+        }
+        behind.end(at);
+        assert_eq!((behind.count(), behind.connections()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more() {
+        let mut behind = Behind::new(1);
+        let at = behind.begin(Phase::Held);
+        assert_eq!(behind.add(at, 1, 0, 0), Ok(()));
+        assert_eq!(behind.add(at, 2, 0, 0), Err(Full));
+    }
+}

@@ -1,0 +1,432 @@
+//! Connections that lack something: what each is given of the past, channel by channel, in order and paced.
+//!
+//! Every subscription of a connection that does not stand at its hub's tip has a record. The first record that can go on is fetched page
+//! by page; with the page that says "complete" the subscription stands at the tip, and the next live event is its next.
+
+use super::asks::Pending;
+use super::behind::{Claim, Phase};
+use super::deliver::Event;
+use super::hub::State as HubState;
+use super::members::Member;
+use super::outbox::Kind;
+use super::session::State;
+use super::shard::{Gateway, Turn};
+use super::slab::NIL;
+use crate::ids::{Ask, Conn, Handle, Peer};
+use crate::rtm::event;
+use crate::shard::Counter;
+use crate::wire::Message;
+
+/// The end of the answer to a fetch: see `PastEnd`.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    pub(super) upto: u64,
+    pub(super) complete: bool,
+    pub(super) missing: u64,
+}
+
+impl Gateway {
+    /// The catch-up of a connection, begun if there is none.
+    pub(super) fn catching_of(&mut self, index: u32) -> u32 {
+        let session = self.sessions.at(index);
+        if session.catching == NIL {
+            session.catching = self.behind.begin(Phase::Ready);
+        }
+        session.catching
+    }
+
+    pub(super) fn end_catch_up(&mut self, index: u32) {
+        let at = std::mem::replace(&mut self.sessions.at(index).catching, NIL);
+        if at != NIL {
+            self.behind.end(at);
+        }
+    }
+
+    /// Does what can be done now for a connection's catch-up.
+    pub(super) fn catch_up(&mut self, turn: &mut Turn<'_>, index: u32) {
+        let at = self.sessions.of(index).catching;
+        if at == NIL || self.behind.catching(at).phase != Phase::Ready {
+            return;
+        }
+        let mut first_stuck = None;
+        while let Some(record) = self.behind.first(at) {
+            if first_stuck == Some(record) {
+                return;
+            }
+            if self.step(turn, index, record) {
+                continue;
+            }
+            if self.sessions.of(index).catching != at
+                || self.behind.catching(at).phase != Phase::Ready
+            {
+                return;
+            }
+            first_stuck = first_stuck.or(Some(record));
+            self.behind.rotate(at);
+        }
+        self.end_catch_up(index);
+    }
+
+    /// The first record of a connection. True: it is done. False: it waits for something; others may go on if the phase is `Ready`.
+    fn step(&mut self, turn: &mut Turn<'_>, index: u32, record: u32) -> bool {
+        let place = self.behind.record(record).place;
+        if self.behind.record(record).claim == Claim::Void {
+            let one = self.behind.record(record);
+            let floor = one.cursor;
+            (one.claim, one.bound) = (Claim::Sound, floor);
+            if floor > 0 {
+                self.tell_gap(turn, index, place, 1, floor);
+            }
+        }
+        if self.hub.state(place) != HubState::Live {
+            return false;
+        }
+        let tip = self.hub.tip(place).expect("a live channel has a tip");
+        let one = *self.behind.record(record);
+        if one.claim == Claim::Above {
+            if one.bound > tip {
+                self.hub.set_flags(place, index, Member::AHEAD, true);
+                self.ask_tip(turn, index, record);
+                return false;
+            }
+            self.behind.record(record).claim = Claim::Proven;
+        }
+        if one.cursor < tip {
+            self.begin_replay(turn, index, record, tip);
+            if self.behind.record(record).cursor < tip {
+                self.fetch(turn, index, record);
+                return false;
+            }
+        }
+        if self.behind.record(record).held() > tip {
+            // The hub has not come so far: it will.
+            self.hub.set_flags(place, index, Member::AHEAD, true);
+            return false;
+        }
+        self.go_live(index, place);
+        true
+    }
+
+    /// What is too old for a replay is told as a gap, once. Nothing since the ticket is ever too old.
+    fn begin_replay(&mut self, turn: &mut Turn<'_>, index: u32, record: u32, tip: u64) {
+        let one = *self.behind.record(record);
+        if one.claim != Claim::Sound {
+            return;
+        }
+        let at = self.sessions.of(index).catching;
+        let left =
+            self.limits.replay_per_conn_max.saturating_sub(self.behind.catching(at).replayed);
+        let allowed = u64::from(left.min(self.limits.replay_per_channel_max));
+        let upto = tip.saturating_sub(allowed).min(one.bound);
+        let one = self.behind.record(record);
+        one.claim = Claim::Begun;
+        if upto > one.cursor {
+            let (from, place) = (one.cursor + 1, one.place);
+            one.cursor = upto;
+            self.tell_gap(turn, index, place, from, upto);
+        }
+    }
+
+    fn go_live(&mut self, index: u32, place: u32) {
+        self.behind.remove(self.sessions.of(index).catching, place);
+        self.hub.set_flags(place, index, Member::BEHIND | Member::AHEAD, false);
+    }
+
+    /// Asks for the next page, as large as the connection's window allows.
+    fn fetch(&mut self, turn: &mut Turn<'_>, index: u32, record: u32) {
+        let at = self.sessions.of(index).catching;
+        let (place, after) = {
+            let one = self.behind.record(record);
+            (one.place, one.cursor)
+        };
+        let interval = self.limits.catch_up_interval;
+        let catching = self.behind.catching(at);
+        if catching.window + interval <= turn.now.mono {
+            (catching.window, catching.frames, catching.bytes) = (turn.now.mono, 0, 0);
+        }
+        let frames = self.limits.catch_up_frames.saturating_sub(catching.frames);
+        let bytes = self.limits.catch_up_bytes.saturating_sub(catching.bytes);
+        let conn = self.sessions.conn(self.me.core, index);
+        let is_full = self.outboxes.waiting_bytes(index) >= self.limits.outbox_soft_bytes;
+        if frames == 0 || bytes == 0 || is_full {
+            return self.pause(turn, conn);
+        }
+        let (slot, key, name) = (self.hub.slot(place), self.hub.key(place), self.hub.name(place));
+        let core = self.interest_core(slot);
+        let peer = self.neighbour(core);
+        if !self.may_ask(core, self.names.text(name).len()) {
+            self.behind.catching(at).phase = Phase::Crowded;
+            return self.wait_for_room(core, index);
+        }
+        let due = turn.now.mono + self.limits.ask_timeout;
+        let Ok(ask) = self.asks.open(peer, due, Pending::Page { conn, place }) else {
+            return self.pause(turn, conn);
+        };
+        self.behind.catching(at).phase = Phase::Fetching;
+        turn.out.send_bulk(
+            peer,
+            &Message::Fetch {
+                slot,
+                seat_epoch: 0,
+                key,
+                handle: Handle(place),
+                ask,
+                after,
+                count_max: frames,
+                bytes_max: bytes,
+                name: self.names.text(name),
+            },
+        );
+    }
+
+    /// A client claims to hold more than we know of: the source knows.
+    fn ask_tip(&mut self, turn: &mut Turn<'_>, index: u32, record: u32) {
+        let conn = self.sessions.conn(self.me.core, index);
+        let place = self.behind.record(record).place;
+        let due = turn.now.mono + self.limits.ask_timeout;
+        let is_up = self.desk_is_up;
+        match self.asks.open(self.desk, due, Pending::Tip { conn, place }) {
+            Ok(ask) if is_up => {
+                self.behind.record(record).claim = Claim::Asked;
+                let name = self.names.text(self.hub.name(place));
+                turn.out.send(self.desk, &Message::Tip { ask, name });
+            }
+            Ok(ask) => {
+                self.asks.close(self.desk, ask);
+                self.pause(turn, conn);
+            }
+            Err(_) => self.pause(turn, conn),
+        }
+    }
+
+    /// How far a channel is, in which a client claims to be further than we know.
+    pub(super) fn tip_is(&mut self, turn: &mut Turn<'_>, conn: Conn, place: u32, tip: u64) {
+        let Some((index, record)) = self.record_of(conn, place) else { return };
+        let one = self.behind.record(record);
+        if one.claim != Claim::Asked {
+            return;
+        }
+        one.claim = if one.bound <= tip { Claim::Proven } else { Claim::Void };
+        self.catch_up(turn, index);
+    }
+
+    /// The question for a tip has no answer: it is asked again.
+    pub(super) fn tip_unknown(&mut self, turn: &mut Turn<'_>, conn: Conn, place: u32) {
+        if let Some((_, record)) = self.record_of(conn, place) {
+            let one = self.behind.record(record);
+            if one.claim == Claim::Asked {
+                one.claim = Claim::Above;
+            }
+            self.pause(turn, conn);
+        }
+    }
+
+    fn record_of(&mut self, conn: Conn, place: u32) -> Option<(u32, u32)> {
+        let at = self.sessions.find(conn)?.catching;
+        if at == NIL {
+            return None;
+        }
+        Some((conn.index(), self.behind.find(at, place, None)?))
+    }
+
+    // ---- the answers
+
+    /// One event of a page, for a connection or for a hub.
+    pub(super) fn past(&mut self, turn: &mut Turn<'_>, peer: Peer, ask: Ask, event: &Event<'_>) {
+        match self.asks.peek(peer, ask) {
+            Some(&Pending::Page { conn, place }) => self.page_event(turn, conn, place, event),
+            Some(&Pending::Lapse { place }) => self.lapse_past(turn, place, event),
+            _ => {}
+        }
+    }
+
+    fn page_event(&mut self, turn: &mut Turn<'_>, conn: Conn, place: u32, event: &Event<'_>) {
+        let Some((index, record)) = self.record_of(conn, place) else { return };
+        let one = *self.behind.record(record);
+        if event.offset <= one.cursor {
+            return;
+        }
+        if event.offset > one.cursor + 1 {
+            self.tell_gap(turn, index, place, one.cursor + 1, event.offset - 1);
+        }
+        self.behind.record(record).cursor = event.offset;
+        let is_own = self.causer(event.origin) == Some(index);
+        if event.offset > one.held() && !is_own {
+            let frame = self.durable_frame(turn, self.hub.name(place), event);
+            self.append(turn, index, &frame, Kind::Durable);
+            self.outboxes.release(frame);
+            turn.out.count(Counter::Replayed);
+        }
+        let catching = self.behind.catching(self.sessions.of(index).catching);
+        catching.replayed += 1;
+        catching.frames += 1;
+        catching.bytes = catching.bytes.saturating_add(event.payload.len() as u32);
+        if let Some(member) = event.member.filter(|_| one.moves(event.offset)) {
+            self.moved(turn, index, place, &member);
+        }
+    }
+
+    pub(super) fn past_end(&mut self, turn: &mut Turn<'_>, peer: Peer, ask: Ask, end: End) {
+        match self.asks.close(peer, ask) {
+            Some(Pending::Page { conn, place }) => self.page_end(turn, conn, place, end),
+            Some(Pending::Lapse { place }) => self.lapse_end(turn, place, end),
+            _ => {}
+        }
+    }
+
+    fn page_end(&mut self, turn: &mut Turn<'_>, conn: Conn, place: u32, end: End) {
+        let Some(at) = self.sessions.find(conn).map(|session| session.catching) else { return };
+        if at == NIL {
+            return;
+        }
+        let index = conn.index();
+        if self.behind.catching(at).phase == Phase::Fetching {
+            self.behind.catching(at).phase = Phase::Ready;
+        }
+        if let Some(record) = self.behind.find(at, place, None) {
+            let one = self.behind.record(record);
+            if end.missing > one.cursor {
+                let from = one.cursor + 1;
+                one.cursor = end.missing;
+                self.tell_gap(turn, index, place, from, end.missing);
+            }
+            let tip = self.hub.tip(place).unwrap_or(0);
+            if end.complete && end.upto < tip {
+                // The owner is behind the hub, which is not for long.
+                return self.pause(turn, conn);
+            }
+        }
+        self.catch_up(turn, index);
+    }
+
+    pub(super) fn past_refused(&mut self, turn: &mut Turn<'_>, peer: Peer, ask: Ask) {
+        if let Some(pending) = self.asks.close(peer, ask) {
+            self.unanswered(turn, pending);
+        }
+    }
+
+    // ---- waiting
+
+    /// A connection's catch-up goes on after a pause.
+    pub(super) fn pause(&mut self, turn: &mut Turn<'_>, conn: Conn) {
+        let Some(at) = self.sessions.find(conn).map(|session| session.catching) else { return };
+        if at != NIL && self.behind.catching(at).phase != Phase::Paused {
+            self.behind.catching(at).phase = Phase::Paused;
+            self.timers.paces.push(turn.now.mono + self.limits.catch_up_interval, conn);
+        }
+    }
+
+    /// The pause is over.
+    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>, conn: Conn) {
+        if self.sessions.is_live(conn) {
+            self.go_on_from(turn, conn.index(), Phase::Paused);
+        }
+    }
+
+    /// There may be room now.
+    pub(super) fn has_room(&mut self, turn: &mut Turn<'_>, index: u32) {
+        self.go_on_from(turn, index, Phase::Crowded);
+    }
+
+    fn go_on_from(&mut self, turn: &mut Turn<'_>, index: u32, phase: Phase) {
+        let at = self.sessions.of(index).catching;
+        if at != NIL && self.behind.catching(at).phase == phase {
+            self.behind.catching(at).phase = Phase::Ready;
+            self.catch_up(turn, index);
+        }
+    }
+
+    /// A channel is live, or further than it was: whoever waits for that goes on.
+    pub(super) fn wake_behind(&mut self, turn: &mut Turn<'_>, place: u32) {
+        let waiting: Vec<u32> = self
+            .hub
+            .members(place)
+            .filter(|member| member.is_behind())
+            .map(Member::index)
+            .collect();
+        for index in waiting {
+            let at = self.sessions.of(index).catching;
+            if at == NIL || self.behind.catching(at).phase == Phase::Held {
+                continue;
+            }
+            let tip = self.hub.tip(place);
+            let stands = self.behind.find(at, place, None).map(|record| {
+                let one = self.behind.record(record);
+                (one.cursor, one.held(), one.claim)
+            });
+            match stands {
+                // Most stand at the tip when it becomes known.
+                Some((cursor, held, Claim::Sound | Claim::Begun))
+                    if Some(cursor) == tip && held == cursor =>
+                {
+                    self.go_live(index, place);
+                    if self.behind.first(at).is_none() {
+                        self.end_catch_up(index);
+                    }
+                }
+                Some(_) => self.catch_up(turn, index),
+                None => {}
+            }
+        }
+    }
+
+    /// The hub gives an event to those at its tip: whoever holds it already has come near.
+    pub(super) fn come_near(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        place: u32,
+        event: &Event<'_>,
+    ) {
+        let at = self.sessions.of(index).catching;
+        let Some(record) = self.behind.find(at, place, None) else { return };
+        let one = self.behind.record(record);
+        if event.offset == one.cursor + 1 && one.held() >= event.offset {
+            one.cursor = event.offset;
+            if let Some(member) = &event.member {
+                self.moved(turn, index, place, member);
+            }
+        }
+        // It may have been closed, or have left, by that event.
+        if self.sessions.of(index).catching != at || self.behind.find(at, place, None).is_none() {
+            return;
+        }
+        let one = self.behind.record(record);
+        let is_here = one.cursor == event.offset && one.held() == event.offset;
+        if is_here && matches!(one.claim, Claim::Sound | Claim::Begun | Claim::Proven) {
+            self.go_live(index, place);
+            if self.behind.first(at).is_none() && self.behind.catching(at).phase != Phase::Held {
+                self.end_catch_up(index);
+            }
+        }
+    }
+
+    // ---- gaps
+
+    pub(super) fn tell_gap(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        place: u32,
+        from: u64,
+        to: u64,
+    ) {
+        turn.out.count(Counter::GapsTold);
+        let name: Box<str> = self.names.text(self.hub.name(place)).into();
+        self.say(turn, index, Kind::Durable, |into| event::gap(&name, from, to, into));
+    }
+
+    /// A gap for everybody who stands at the hub's tip.
+    pub(super) fn tell_gap_of(&mut self, turn: &mut Turn<'_>, place: u32, from: u64, to: u64) {
+        let here: Vec<u32> = self
+            .hub
+            .members(place)
+            .filter(|member| !member.is_behind())
+            .map(Member::index)
+            .collect();
+        for index in here {
+            debug_assert!(self.sessions.of(index).state != State::Vacant);
+            self.tell_gap(turn, index, place, from, to);
+        }
+    }
+}

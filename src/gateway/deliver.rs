@@ -1,0 +1,164 @@
+//! Live events: from a channel's interest to everybody on this core who follows it.
+//!
+//! A frame is encoded once and shared. A connection that caused an event is passed over: its ack says the same. Who is behind is passed
+//! over too, and who is ahead, until the hub has come that far.
+
+use super::frames::Frame;
+use super::hub::State;
+use super::members::Member;
+use super::outbox::Kind;
+use super::shard::{Gateway, Turn};
+use super::slab::NIL;
+use crate::ids::Origin;
+use crate::rtm::event;
+use crate::shard::Counter;
+use crate::wire;
+
+/// A durable event with its place.
+#[derive(Clone, Copy)]
+pub(super) struct Event<'a> {
+    pub(super) offset: u64,
+    pub(super) origin: Origin,
+    pub(super) member: Option<wire::Member<'a>>,
+    pub(super) payload: &'a [u8],
+}
+
+impl Gateway {
+    /// The index of the connection that caused something, if it is one of this core's.
+    pub(super) fn causer(&self, origin: Origin) -> Option<u32> {
+        let conn = origin.conn;
+        let is_ours = origin.life == self.life && conn.core() == self.me.core;
+        (is_ours && self.sessions.is_live(conn)).then(|| conn.index())
+    }
+
+    /// The interest answers a subscription, or says it again after its own link to the owner was new.
+    pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, place: u32, tip: u64) {
+        match (self.hub.state(place), self.hub.tip(place)) {
+            (State::Leaving, _) => {}
+            (State::Subscribing, _) | (_, None) => {
+                self.hub.set_tip(place, tip);
+                self.hub.set_state(place, State::Live);
+                self.wake_behind(turn, place);
+            }
+            (State::Live, Some(known)) if known < tip => self.lapse(turn, place, tip),
+            (State::Behind, Some(_)) => self.mend_lapse(turn, place),
+            // Below what we hold: the interest will come that far, and what we know is passed over until then.
+            (State::Live, Some(_)) => {}
+        }
+    }
+
+    /// The next event of a channel.
+    pub(super) fn published(&mut self, turn: &mut Turn<'_>, place: u32, event: &Event<'_>) {
+        if self.hub.state(place) != State::Live {
+            return;
+        }
+        let tip = self.hub.tip(place).expect("a live channel has a tip");
+        match event.offset.checked_sub(tip) {
+            None | Some(0) => {}
+            Some(1) => self.fan_out(turn, place, event),
+            Some(_) => self.lapse(turn, place, event.offset),
+        }
+    }
+
+    /// Gives the hub's next event to all who stand at its tip.
+    pub(super) fn fan_out(&mut self, turn: &mut Turn<'_>, place: u32, event: &Event<'_>) {
+        let offset = event.offset;
+        self.hub.set_tip(place, offset);
+        let causer = self.causer(event.origin).unwrap_or(NIL);
+        let name = self.hub.name(place);
+        let mut frame: Option<Frame> = None;
+        let mut scratch = std::mem::take(&mut self.members_scratch);
+        scratch.clear();
+        scratch.extend(self.hub.members(place));
+        let mut deliveries = 0;
+        for member in &scratch {
+            let index = member.index();
+            if member.is_behind() {
+                if member.is_ahead() {
+                    self.come_near(turn, index, place, event);
+                }
+                continue;
+            }
+            if index == causer {
+                continue;
+            }
+            if frame.is_none() {
+                frame = Some(self.durable_frame(turn, name, event));
+            }
+            let frame = frame.as_ref().expect("just made");
+            self.append(turn, index, frame, Kind::Durable);
+            deliveries += 1;
+        }
+        if let Some(frame) = frame {
+            self.outboxes.release(frame);
+        }
+        turn.out.count(Counter::PublicationsFannedOut);
+        if deliveries > 0 {
+            turn.out.count_by(Counter::Deliveries, deliveries);
+        }
+        self.members_scratch = scratch;
+        if let Some(moved) = &event.member {
+            self.moved_all(turn, place, moved);
+        }
+    }
+
+    /// Somebody came or went: all connections of that user here that stood at the hub's tip.
+    fn moved_all(&mut self, turn: &mut Turn<'_>, place: u32, member: &wire::Member<'_>) {
+        let Some(person) = self.people.find(self.secret.key_of(member.user)) else { return };
+        let conns = self.lists.as_slice(&self.people[person].conns).to_vec();
+        for index in conns {
+            if self.hub.member(place, index).is_some_and(|member| !member.is_behind()) {
+                self.moved(turn, index, place, member);
+            }
+        }
+    }
+
+    /// The frame of a durable event, the same for everybody.
+    pub(super) fn durable_frame(
+        &mut self,
+        turn: &mut Turn<'_>,
+        name: super::names::NameRef,
+        event: &Event<'_>,
+    ) -> Frame {
+        turn.out.count(Counter::FramesEncoded);
+        let name: Box<str> = self.names.text(name).into();
+        self.frame(|into| event::durable(event.payload, event.offset, &name, into))
+    }
+
+    /// Something transient, for everybody but its causer.
+    pub(super) fn emitted(
+        &mut self,
+        turn: &mut Turn<'_>,
+        place: u32,
+        origin: Origin,
+        payload: &[u8],
+    ) {
+        if self.hub.count(place) == 0 {
+            return;
+        }
+        let causer = self.causer(origin).unwrap_or(NIL);
+        let frame = self.frame(|into| into.extend_from_slice(payload));
+        turn.out.count(Counter::FramesEncoded);
+        let mut scratch = std::mem::take(&mut self.members_scratch);
+        scratch.clear();
+        scratch.extend(self.hub.members(place));
+        for member in &scratch {
+            let index = member.index();
+            // Who is to say where it stands is told nothing before.
+            if index != causer && self.sessions.of(index).is_greeted() {
+                self.append(turn, index, &frame, Kind::Transient);
+            }
+        }
+        self.members_scratch = scratch;
+        self.outboxes.release(frame);
+    }
+}
+
+/// What the hub keeps of a member that stands above the tip.
+impl Member {
+    pub(super) const AHEAD: u8 = 2;
+
+    pub(super) fn is_ahead(self) -> bool {
+        self.flags() & Self::AHEAD != 0
+    }
+}

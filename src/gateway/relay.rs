@@ -1,0 +1,389 @@
+//! The interest's side: subscribes at owners for all cores of this node, and passes on to each core what it wants.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
+use super::shard::{Gateway, Turn};
+use crate::ids::{Ask, Handle, Peer, Role, Slot};
+use crate::shard::{Budget, Counter, Effect};
+use crate::wire::Message;
+use crate::wire::message::nack;
+use crate::wire::room::{Credit, Room};
+
+/// What is on its way between owners and the cores of this node. Per shard.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    owners: FxHashMap<Peer, Owner>,
+    /// Fetches that were passed on, by their number with the core in its top bits.
+    fetches: FxHashMap<u32, Fetch>,
+    /// Places of the table looked at since the last `Subscribe` that was waiting could be sent.
+    fruitless: u32,
+    /// An owner said "not now": nobody is asked again before the pause is over.
+    is_pausing: bool,
+    /// Reused.
+    links: Vec<Link>,
+}
+
+/// One core of a channel server.
+#[derive(Debug, Default)]
+struct Owner {
+    is_up: bool,
+    credit: Credit,
+    /// Places whose `Unsubscribe` waits for room.
+    unsaid: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct Fetch {
+    owner: Peer,
+    /// By which the hub names the channel.
+    handle: Handle,
+    reserved: Room,
+    used: Room,
+}
+
+impl Relay {
+    pub(super) fn pause_is_over(&mut self) {
+        self.is_pausing = false;
+        self.fruitless = 0;
+    }
+}
+
+/// A message of which the name is the only long part.
+const WORDS_BYTES: usize = 64;
+/// Places looked at for one unit of the budget.
+const LOOKS_PER_UNIT: u32 = 16;
+/// The core that asks stands above these bits of a fetch's number.
+const CORE_SHIFT: u32 = super::asks::ASK_BITS;
+
+impl Gateway {
+    /// Who owns the channels of a slot, and under which epoch.
+    fn owner_of(&self, slot: Slot) -> Option<(Peer, u32)> {
+        let (node, core, seat_epoch) = self.ring.as_ref()?.channel_owner(slot);
+        Some((Peer::new(node, Role::Channel, core), seat_epoch))
+    }
+
+    /// What a hub of this node wants.
+    pub(super) fn relay_up(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
+        let Some(core) = self.core_of(peer) else { return turn.out.count(Counter::WireBroken) };
+        match *message {
+            Message::Subscribe { slot, key, handle, namespace, name, .. } => {
+                let wish = Wish { slot, key, namespace, name };
+                match self.interest.subscribe(&mut self.names, wish, core, handle) {
+                    Subscribed::AckNow { tip, epoch } => {
+                        turn.out.send(peer, &Message::Suback { handle, epoch, tip });
+                    }
+                    Subscribed::Upstream { place } => self.subscribe_upstream(turn, place),
+                    Subscribed::Wait => {}
+                    Subscribed::Refused => {
+                        turn.out.send(peer, &Message::Subnack { handle, why: nack::FULL });
+                    }
+                }
+            }
+            Message::Unsubscribe { slot, key, handle } => {
+                let done = self.interest.unsubscribe(&mut self.names, slot, key, core, handle);
+                if let Unsubscribed::Upstream { place } = done {
+                    self.unsubscribe_upstream(turn, place);
+                }
+                turn.out.send(peer, &Message::Unsuback { handle });
+            }
+            Message::Fetch { .. } => self.relay_fetch(turn, core, message),
+            Message::Emit { slot, key, origin, payload } => {
+                if let Some((owner, _)) = self.owner_of(slot) {
+                    let emit = Message::Emit { slot, key, origin, payload };
+                    turn.out.send_transient(owner, &emit);
+                }
+            }
+            _ => turn.out.count(Counter::WireBroken),
+        }
+    }
+
+    /// A channel that is `Opening`: the owner is asked, or it waits until that is possible.
+    fn subscribe_upstream(&mut self, turn: &mut Turn<'_>, place: u32) {
+        let Wanted { slot, key, namespace, name, .. } = self.interest.wanted(place);
+        let owner = self.owner_of(slot);
+        let name = self.names.text(name);
+        let way = owner.and_then(|(peer, seat_epoch)| {
+            let owner = self.relay.owners.get_mut(&peer)?;
+            (owner.is_up && owner.credit.spend(WORDS_BYTES + name.len()))
+                .then_some((peer, seat_epoch))
+        });
+        let Some((peer, seat_epoch)) = way else {
+            self.interest.postpone(place);
+            return;
+        };
+        let handle = Handle(place);
+        turn.out.send_bulk(
+            peer,
+            &Message::Subscribe { slot, seat_epoch, key, handle, namespace, name },
+        );
+    }
+
+    /// Asks owners for the channels that wait. True: more could be asked now.
+    pub(super) fn subscribe_waiting(&mut self, turn: &mut Turn<'_>, budget: Budget) -> bool {
+        if self.interest.waiting() == 0 || self.relay.is_pausing {
+            return false;
+        }
+        for _ in 0..budget.units {
+            if self.relay.fruitless > self.interest.places() {
+                // Nobody who is waited for has room, or is up.
+                return false;
+            }
+            let (ring, owners) = (self.ring.as_ref(), &self.relay.owners);
+            let need = Room { messages: 1, bytes: WORDS_BYTES as u64 + 256 };
+            let is_ready = |slot: Slot| {
+                ring.is_some_and(|ring| {
+                    let (node, core, _) = ring.channel_owner(slot);
+                    owners
+                        .get(&Peer::new(node, Role::Channel, core))
+                        .is_some_and(|owner| owner.is_up && owner.credit.holds(need))
+                })
+            };
+            match self.interest.next_waiting(LOOKS_PER_UNIT, is_ready) {
+                Some(wanted) => {
+                    self.relay.fruitless = 0;
+                    self.subscribe_upstream(turn, wanted.place);
+                }
+                None => self.relay.fruitless += LOOKS_PER_UNIT,
+            }
+        }
+        self.interest.waiting() > 0
+    }
+
+    /// Nobody here wants a channel any more.
+    fn unsubscribe_upstream(&mut self, turn: &mut Turn<'_>, place: u32) {
+        let Some((peer, _)) = self.owner_of(self.interest.wanted(place).slot) else { return };
+        if let Some(owner) = self.relay.owners.get_mut(&peer).filter(|owner| owner.is_up) {
+            owner.unsaid.push_back(place);
+            self.say_unsubscribed(turn, peer);
+        }
+    }
+
+    fn say_unsubscribed(&mut self, turn: &mut Turn<'_>, peer: Peer) {
+        let Some(owner) = self.relay.owners.get_mut(&peer) else { return };
+        while let Some(&place) = owner.unsaid.front() {
+            if !owner.credit.spend(WORDS_BYTES) {
+                return;
+            }
+            owner.unsaid.pop_front();
+            let Wanted { slot, key, .. } = self.interest.wanted(place);
+            let handle = Handle(place);
+            turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
+        }
+    }
+
+    /// A page of the past: passed on when its whole answer has room at the core that asks.
+    fn relay_fetch(&mut self, turn: &mut Turn<'_>, core: u8, message: &Message<'_>) {
+        let Message::Fetch { slot, key, handle, ask, after, count_max, bytes_max, name, .. } =
+            *message
+        else {
+            return;
+        };
+        let refusal = Message::PastRefused { ask, handle };
+        let peer = self.neighbour(core);
+        let place = self.interest.find(slot, key);
+        let place = place.filter(|place| self.interest.state(*place) == State::Live);
+        let (Some(place), Some((owner, seat_epoch))) = (place, self.owner_of(slot)) else {
+            return turn.out.send(peer, &refusal);
+        };
+        let need = self.page_room(count_max, bytes_max);
+        let grant = self.grant;
+        if !self.neighbour_credit(core).is_some_and(|credit| credit.reserve(need)) {
+            return turn.out.send(peer, &refusal);
+        }
+        let may = self
+            .relay
+            .owners
+            .get_mut(&owner)
+            .is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + name.len()));
+        if !may || ask.0 >> CORE_SHIFT != 0 {
+            if let Some(credit) = self.neighbour_credit(core) {
+                credit.settle(need, Room::default(), grant);
+            }
+            return turn.out.send(peer, &refusal);
+        }
+        let ask = Ask(u32::from(core) << CORE_SHIFT | ask.0);
+        let fetch = Fetch { owner, handle, reserved: need, used: Room::default() };
+        self.relay.fetches.insert(ask.0, fetch);
+        let bytes_room = need.bytes.saturating_sub(u64::from(self.limits.publication_bytes_max));
+        turn.out.send_bulk(
+            owner,
+            &Message::Fetch {
+                slot,
+                seat_epoch,
+                key,
+                handle: Handle(place),
+                ask,
+                after,
+                count_max: count_max.min(need.messages.saturating_sub(1)),
+                bytes_max: bytes_max.min(u32::try_from(bytes_room).unwrap_or(u32::MAX)),
+                name,
+            },
+        );
+    }
+
+    /// What an owner says, for all cores that want it, or for the one that asked.
+    pub(super) fn relay_down(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
+        match *message {
+            Message::Publication { handle, offset, origin, member, payload } => {
+                match self.interest.publication(handle.0, offset) {
+                    Heard::Next => self.to_links(handle.0, |turn_peer, handle| {
+                        let passed =
+                            Message::Publication { handle, offset, origin, member, payload };
+                        turn.out.send(turn_peer, &passed);
+                    }),
+                    Heard::Old | Heard::Unwanted => {}
+                    // A link cannot lose something and go on.
+                    Heard::Hole => turn.out.push(Effect::Reset { peer }),
+                }
+            }
+            Message::Event { handle, origin, payload } => {
+                if self.interest.contains(handle.0) {
+                    self.to_links(handle.0, |peer, handle| {
+                        turn.out.send_transient(peer, &Message::Event { handle, origin, payload });
+                    });
+                }
+            }
+            Message::Suback { handle, epoch, tip } => {
+                if self.interest.suback(handle.0, epoch, tip) {
+                    self.to_links(handle.0, |peer, handle| {
+                        turn.out.send(peer, &Message::Suback { handle, epoch, tip });
+                    });
+                }
+            }
+            Message::Unsuback { handle } => {
+                self.interest.unsuback(handle.0);
+            }
+            Message::Subnack { handle, why } => self.refused(turn, handle.0, why),
+            Message::Past { ask, offset, origin, member, payload } => {
+                let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
+                fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
+                let passed = Message::Past { ask, offset, origin, member, payload };
+                turn.out.send_bulk(self.neighbour(core), &passed);
+            }
+            Message::PastEnd { ask, upto, complete, missing, .. } => {
+                self.relay_end(turn, ask, |ask, handle| Message::PastEnd {
+                    ask,
+                    handle,
+                    upto,
+                    complete,
+                    missing,
+                });
+            }
+            Message::PastRefused { ask, .. } => {
+                self.relay_end(turn, ask, |ask, handle| Message::PastRefused { ask, handle });
+            }
+            _ => turn.out.count(Counter::WireBroken),
+        }
+    }
+
+    /// Calls `say` for each core that wants a channel, with the handle by which it knows it.
+    fn to_links(&mut self, place: u32, mut say: impl FnMut(Peer, Handle)) {
+        let mut links = std::mem::take(&mut self.relay.links);
+        links.clear();
+        links.extend(self.interest.links(place));
+        for link in &links {
+            say(self.neighbour(link.core()), link.handle());
+        }
+        self.relay.links = links;
+    }
+
+    /// The last word to a fetch.
+    fn relay_end(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ask: Ask,
+        message: impl FnOnce(Ask, Handle) -> Message<'static>,
+    ) {
+        let Some(fetch) = self.relay.fetches.remove(&ask.0) else { return };
+        let (core, ask) = split(ask);
+        let grant = self.grant;
+        let mut used = fetch.used;
+        used.messages += 1;
+        if let Some(credit) = self.neighbour_credit(core) {
+            credit.settle(fetch.reserved, used, grant);
+        }
+        turn.out.send_bulk(self.neighbour(core), &message(ask, fetch.handle));
+    }
+
+    /// An owner does not take a subscription.
+    fn refused(&mut self, turn: &mut Turn<'_>, place: u32, why: u8) {
+        if !self.interest.contains(place) {
+            return;
+        }
+        if why == nack::UNKNOWN && self.interest.state(place) == State::Opening {
+            self.to_links(place, |peer, handle| {
+                turn.out.send(peer, &Message::Subnack { handle, why });
+            });
+            self.interest.forget(&mut self.names, place);
+            return;
+        }
+        if self.interest.postpone(place) && !self.relay.is_pausing {
+            self.relay.is_pausing = true;
+            self.timers.refused.push(turn.now.mono + self.limits.catch_up_interval, ());
+        }
+    }
+
+    pub(super) fn owner_up(&mut self, peer: Peer) {
+        let credit = Credit::new(self.grant);
+        let owner = Owner { is_up: true, credit, unsaid: VecDeque::new() };
+        self.relay.owners.insert(peer, owner);
+        self.relay.fruitless = 0;
+    }
+
+    pub(super) fn owner_room(&mut self, turn: &mut Turn<'_>, peer: Peer) {
+        let grant = self.grant;
+        if let Some(owner) = self.relay.owners.get_mut(&peer) {
+            owner.credit.renew(grant);
+            self.relay.fruitless = 0;
+            self.say_unsubscribed(turn, peer);
+        }
+    }
+
+    /// What was subscribed there is subscribed again when it is up; what was asked there has no answer.
+    pub(super) fn owner_lost(&mut self, turn: &mut Turn<'_>, peer: Peer) {
+        self.relay.owners.insert(peer, Owner::default());
+        if let Some(ring) = &self.ring {
+            self.interest.owner_lost(|slot| {
+                let (node, core, _) = ring.channel_owner(slot);
+                Peer::new(node, Role::Channel, core) == peer
+            });
+        }
+        let mut lost: Vec<u32> = self
+            .relay
+            .fetches
+            .iter()
+            .filter(|(_, fetch)| fetch.owner == peer)
+            .map(|(ask, _)| *ask)
+            .collect();
+        lost.sort_unstable();
+        for ask in lost {
+            self.relay_end(turn, Ask(ask), |ask, handle| Message::PastRefused { ask, handle });
+        }
+    }
+
+    /// A core of this node is lost, and with it all that it wanted and asked.
+    pub(super) fn core_lost(&mut self, turn: &mut Turn<'_>, core: u8) {
+        self.relay.fetches.retain(|ask, _| split(Ask(*ask)).0 != core);
+        let mut unwanted = Vec::new();
+        self.interest.core_lost(&mut self.names, core, |place, _, _| unwanted.push(place));
+        for place in unwanted {
+            self.unsubscribe_upstream(turn, place);
+        }
+    }
+}
+
+impl Relay {
+    fn fetch(&mut self, ask: Ask) -> Option<(u8, Ask, &mut Fetch)> {
+        let fetch = self.fetches.get_mut(&ask.0)?;
+        let (core, ask) = split(ask);
+        Some((core, ask, fetch))
+    }
+}
+
+/// The core that asked, and the number by which it knows its question.
+fn split(ask: Ask) -> (u8, Ask) {
+    ((ask.0 >> CORE_SHIFT) as u8, Ask(ask.0 & ((1 << CORE_SHIFT) - 1)))
+}

@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use glommio::channels::channel_mesh::{Full, MeshBuilder, Senders};
+use glommio::channels::shared_channel::ConnectedSender;
 use tokio::sync::{Notify, mpsc};
 
 use super::clock::Clock;
 use super::letters::{Letter, wake};
+use super::mesh::{Connected, Ends};
 use super::place::{DATA_ROLES, Hands, Place, Shards};
 use super::sockets::{Event, Sockets};
 use super::stats::{Gauges, Stats};
@@ -32,11 +32,6 @@ use crate::wire::link::Batch;
 
 /// What the control plane hears from cores: which one, and a batch of its link.
 pub(super) type ToControl = mpsc::Sender<(usize, Batch)>;
-/// The mesh between the cores of a node: which one, and a batch of its link.
-pub(super) type Mesh = MeshBuilder<(usize, Batch), Full>;
-
-/// Batches that may lie between two cores.
-pub(super) const MESH_BATCHES: usize = 64;
 /// Connections read in one turn, before peers are looked at again.
 const READS_A_TURN: usize = 128;
 /// Writes in one turn: so many calls into the kernel.
@@ -66,11 +61,10 @@ pub(super) struct Start {
     /// Told whenever a letter was taken: there is room again.
     pub(super) room: Arc<Notify>,
     pub(super) stats: Stats,
-    pub(super) mesh: Option<Mesh>,
-    /// By core: its number in the mesh, which glommio chooses.
-    pub(super) mesh_ids: Arc<[AtomicUsize]>,
-    pub(super) ready: std::sync::mpsc::Sender<Result<(), String>>,
 }
+
+/// Where a core says that it is up, or why it is not.
+pub(super) type Ready = std::sync::mpsc::Sender<Result<(), String>>;
 
 struct DataShards {
     gateway: Gateway,
@@ -122,8 +116,8 @@ struct Inbox {
 }
 
 struct Peers {
-    senders: Option<Senders<(usize, Batch)>>,
-    ids: Vec<usize>,
+    /// By core; none to itself.
+    senders: Vec<Option<ConnectedSender<Batch>>>,
     /// By place: what its queue did not take.
     waiting: Vec<Option<Batch>>,
     control: ToControl,
@@ -144,14 +138,12 @@ impl Peers {
 
     fn carry(&mut self, place: usize, batch: Batch) {
         let here = self.here;
-        let refused = if place < self.ids.len() {
-            let senders = self.senders.as_ref().expect("several cores have a mesh");
-            senders.try_send_to(self.ids[place], (here, batch)).err().map(|error| match error {
-                glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel((_, batch)))
-                | glommio::GlommioError::Closed(glommio::ResourceType::Channel((_, batch))) => {
-                    batch
-                }
-                other => panic!("a mesh gives unsent batches back: {other}"),
+        let refused = if let Some(sender) = self.senders.get(place) {
+            let sender = sender.as_ref().expect("mail to itself stays on the place");
+            sender.try_send(batch).err().map(|error| match error {
+                glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(batch))
+                | glommio::GlommioError::Closed(glommio::ResourceType::Channel(batch)) => batch,
+                other => panic!("a channel gives unsent batches back: {other}"),
             })
         } else {
             match self.control.try_send((here, batch)) {
@@ -171,51 +163,16 @@ impl Peers {
 }
 
 /// Runs one core until it is told to stop.
-pub(super) async fn run(mut start: Start) {
-    let mesh = start.mesh.take();
-    let ready = start.ready.clone();
+pub(super) async fn run(start: Start, mesh: Ends, ready: Ready) {
+    let Connected { senders, receivers } = mesh.connect().await;
     let inbox = Rc::new(Inbox::default());
-    let (senders, ids) = match join(mesh, &start, &inbox).await {
-        Ok(joined) => joined,
-        Err(why) => {
-            // Whoever started us waits for the first word only.
-            let _ = ready.send(Err(why));
-            return;
-        }
-    };
-    match Core::new(start, inbox, senders, ids) {
-        Ok(mut core) => {
-            let _ = ready.send(Ok(()));
-            core.drive().await;
-        }
-        Err(why) => {
-            let _ = ready.send(Err(format!("cannot make an io_uring: {why}")));
-        }
-    }
-}
-
-type Joined = (Option<Senders<(usize, Batch)>>, Vec<usize>);
-
-/// Joins the mesh, learns who is who, and starts one task per peer that only waits for its batches.
-async fn join(mesh: Option<Mesh>, start: &Start, inbox: &Rc<Inbox>) -> Result<Joined, String> {
-    let Some(mesh) = mesh else { return Ok((None, vec![0])) };
-    let (senders, mut receivers) =
-        mesh.join().await.map_err(|error| format!("cannot join the mesh of cores: {error}"))?;
-    start.mesh_ids[start.core].store(senders.peer_id(), Ordering::Release);
-    let mut ids = Vec::new();
-    for known in start.mesh_ids.iter() {
-        let mut id = known.load(Ordering::Acquire);
-        while id == usize::MAX {
-            glommio::timer::sleep(RETRY).await;
-            id = known.load(Ordering::Acquire);
-        }
-        ids.push(id);
-    }
-    for (_, receiver) in receivers.streams() {
-        let (inbox, fd) = (Rc::clone(inbox), Arc::clone(&start.wake));
+    // One task for each peer, that only waits for its batches.
+    for (other, receiver) in receivers.into_iter().enumerate() {
+        let Some(receiver) = receiver else { continue };
+        let (inbox, fd) = (Rc::clone(&inbox), Arc::clone(&start.wake));
         glommio::spawn_local(async move {
-            while let Some(mail) = receiver.recv().await {
-                inbox.batches.borrow_mut().push_back(mail);
+            while let Some(batch) = receiver.recv().await {
+                inbox.batches.borrow_mut().push_back((other, batch));
                 if inbox.is_asleep.replace(false) {
                     wake(&fd);
                 }
@@ -223,7 +180,16 @@ async fn join(mesh: Option<Mesh>, start: &Start, inbox: &Rc<Inbox>) -> Result<Jo
         })
         .detach();
     }
-    Ok((Some(senders), ids))
+    match Core::new(start, inbox, senders) {
+        Ok(mut core) => {
+            // Whoever started us waits for the first word only.
+            let _ = ready.send(Ok(()));
+            core.drive().await;
+        }
+        Err(why) => {
+            let _ = ready.send(Err(format!("cannot make an io_uring: {why}")));
+        }
+    }
 }
 
 struct Core {
@@ -247,8 +213,7 @@ impl Core {
     fn new(
         start: Start,
         inbox: Rc<Inbox>,
-        senders: Option<Senders<(usize, Batch)>>,
-        ids: Vec<usize>,
+        senders: Vec<Option<ConnectedSender<Batch>>>,
     ) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
         let node = NodeId(0);
@@ -272,7 +237,6 @@ impl Core {
             hands,
             peers: Peers {
                 senders,
-                ids,
                 waiting: (0..=cores).map(|_| None).collect(),
                 control: start.control,
                 here: core,
@@ -390,7 +354,7 @@ impl Core {
     }
 
     fn letters(&mut self, now: crate::time::Now) {
-        let control = self.peers.ids.len();
+        let control = self.peers.senders.len();
         loop {
             match self.letters.try_recv() {
                 Ok(Letter::Mail(batch)) => {

@@ -3,9 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+/// How long a port may be in use before that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
 const ACCEPT_QUEUE_MAX: i32 = 4_096;
 /// What the kernel may hold for one client: its own tuning gives megabytes to one that does not read.
 const SEND_BYTES: usize = 128 << 10;
@@ -33,7 +36,22 @@ pub(super) fn websocket(
     Ok((listeners, bound))
 }
 
+/// A process that was killed may hold its ports for a moment longer: its rings are taken down in the background.
 fn open(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
+    let begun = Instant::now();
+    loop {
+        match try_open(address, is_shared) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(PATIENCE / 20);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn try_open(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if is_shared {

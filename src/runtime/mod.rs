@@ -2,7 +2,7 @@
 //!
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
-//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores
+//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other
 //! - `place`: the shards of one core or of the control plane, and all mail between places
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
 
@@ -12,6 +12,7 @@ mod core;
 mod doors;
 mod host;
 mod letters;
+mod mesh;
 pub mod node;
 mod place;
 mod sockets;

@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
-use glommio::channels::channel_mesh::MeshBuilder;
 use glommio::{LocalExecutorBuilder, Placement};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use super::clock::Clock;
-use super::core::{self, MESH_BATCHES};
+use super::core;
 use super::letters::{Letter, LetterBox};
+use super::mesh::mesh;
 use super::stats::Stats;
 use super::{control, doors, host, uring, watch};
 use crate::cli::Dev;
@@ -92,10 +91,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let room = Arc::new(Notify::new());
     let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
     let (ready, told) = std_mpsc::channel();
-    let mesh = (cores > 1).then(|| MeshBuilder::full(cores, MESH_BATCHES));
-    let mesh_ids: Arc<[AtomicUsize]> = (0..cores).map(|_| AtomicUsize::new(usize::MAX)).collect();
     let (mut boxes, mut stats, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    for (core, listener) in listeners.into_iter().enumerate() {
+    for ((core, listener), ends) in listeners.into_iter().enumerate().zip(mesh(cores)) {
         let wake = uring::wake_fd().map_err(fault("cannot make an eventfd"))?;
         let (letter_box, letters, wake) = LetterBox::new(wake);
         boxes.push(letter_box);
@@ -117,17 +114,15 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             control: to_control.clone(),
             room: Arc::clone(&room),
             stats: stats[core].clone(),
-            mesh: mesh.clone(),
-            mesh_ids: Arc::clone(&mesh_ids),
-            ready: ready.clone(),
         };
         let cpu = cpus[core % cpus.len()];
+        let ready = ready.clone();
         let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("core-{core}"))
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
-            .spawn(move || core::run(start))
+            .spawn(move || core::run(start, ends, ready))
             .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
         threads.push(thread);
     }

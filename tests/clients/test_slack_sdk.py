@@ -185,7 +185,8 @@ def test_it_comes_back_after_a_goodbye_and_misses_nothing(fresh, listen):
     finally:
         stop.set()
         writer.join(10)
-    complete(server, general, bob, posted)
+    # At a goodbye the library connects anew before it hangs up: for a moment both connections are given the same.
+    complete(server, general, bob, posted, overlaps=True)
 
 
 def test_it_comes_back_after_a_close(fresh, listen):
@@ -219,14 +220,16 @@ def test_it_comes_back_after_kill_9_and_history_has_the_rest(fresh, listen):
     complete(server, general, bob, posted)
 
 
-def complete(server, channel, listener, posted):
+def complete(server, channel, listener, posted, overlaps=False):
     """The union of live events and history is what the database has, in order."""
     live = [event["ts"] for event in drain(listener.stream) if event.get("type") == "message" and event.get("channel") == channel]
     history = [message["ts"] for page in web(server, "bob").conversations_history(channel=channel, limit=50) for message in page["messages"]]
     database = [event["ts"] for event in server.events("bob", channel) if event["type"] == "message" and "subtype" not in event]
     assert database == posted
     assert sorted(set(live) | set(history)) == sorted(set(history)) and set(database) <= set(history)
-    assert len(live) == len(set(live)), "no event twice"
+    first = list(dict.fromkeys(live))
+    assert first == sorted(first), "in order"
+    assert overlaps or live == first, "no event twice"
 
 
 def drain(stream):

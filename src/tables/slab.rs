@@ -78,7 +78,8 @@ impl<T: Entry> Slab<T> {
 
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Box<[T; CHUNK]>>()
+        self.chunks.len() * CHUNK * size_of::<T>()
+            + self.chunks.capacity() * size_of::<Box<[T; CHUNK]>>()
     }
 
     /// The places in use, in order.

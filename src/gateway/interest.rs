@@ -446,6 +446,7 @@ impl Interest {
 
     fn remove(&mut self, place: u32) {
         self.epochs.set(place, 0);
+        self.change(place, Links::clear);
         self.channels.remove(place);
     }
 }

@@ -32,7 +32,7 @@ impl Links {
         let old = links.iter().position(|old| Link(*old).core() == link.core());
         match (set.count, old) {
             (0, _) | (1, Some(_)) => *set = LinkSet { word: link.0, count: 1 },
-            (_, Some(at)) => self.0.as_mut_slice(&set.run())[1 + at] = link.0,
+            (_, Some(at)) => self.0.as_mut_slice(set.run())[1 + at] = link.0,
             (1, None) => {
                 let mut run = Run::EMPTY;
                 self.0.append(&mut run, &[owner, set.word, link.0]);
@@ -51,7 +51,7 @@ impl Links {
         let links = self.as_slice(set.count, &set.word);
         let Some(at) = links.iter().position(|link| is_it(Link(*link))) else { return false };
         match set.count {
-            1 => *set = LinkSet { word: 0, count: 0 },
+            1 => self.clear(set),
             2 => {
                 let word = links[1 - at];
                 self.0.clear(&mut set.run());
@@ -66,6 +66,14 @@ impl Links {
         true
     }
 
+    /// Frees all.
+    pub(super) fn clear(&mut self, set: &mut LinkSet) {
+        if set.count > 1 {
+            self.0.clear(&mut set.run());
+        }
+        *set = LinkSet { word: 0, count: 0 };
+    }
+
     /// Whose list is somewhere else now.
     pub(super) fn moved(&mut self) -> Option<Moved> {
         self.0.moved()
@@ -76,7 +84,7 @@ impl Links {
         match count {
             0 => &[],
             1 => std::slice::from_ref(word),
-            _ => &self.0.as_slice(&LinkSet { word: *word, count }.run())[1..],
+            _ => &self.0.as_slice(LinkSet { word: *word, count }.run())[1..],
         }
     }
 

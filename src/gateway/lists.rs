@@ -42,7 +42,7 @@ impl Lists {
 
     /// The entries: no order is kept over removals.
     pub fn as_slice(&self, list: &ListRef) -> &[u32] {
-        self.0.as_slice(&list.0)
+        self.0.as_slice(list.0)
     }
 
     /// Takes the last entry: how a closing connection leaves all, as far as a budget goes.

@@ -44,7 +44,15 @@ const CLASSES: &[Class] = &{
     let mut at = 1;
     while at < classes.len() {
         let cells = classes[at - 1].cells;
-        let step = if cells < 32 { 2 } else if cells < 64 { 4 } else if cells < 128 { 8 } else { 16 };
+        let step = if cells < 32 {
+            2
+        } else if cells < 64 {
+            4
+        } else if cells < 128 {
+            8
+        } else {
+            16
+        };
         classes[at].cells = cells + step;
         at += 1;
     }
@@ -144,8 +152,13 @@ fn part_of(key: &Key) -> [u8; 6] {
 
 /// The key that the index is asked for. It takes the home from the first four bytes, a tag of 6 bits from the eighth, and a prefix from
 /// the last four: these have no bit in common.
-fn index_key([a, b, c, d, e, f]: [u8; 6]) -> Key {
-    Key([0, a, b, c, 0, 0, 0, d, 0, d << 6, e, f])
+fn index_key(part: [u8; 6]) -> Key {
+    let mut key = Key::default();
+    key.0[1..4].copy_from_slice(&part[..3]);
+    key.0[7] = part[3];
+    key.0[9] = part[3] << 6;
+    key.0[10..].copy_from_slice(&part[4..]);
+    key
 }
 
 fn part_at(run: &[u8]) -> [u8; 6] {

@@ -82,7 +82,7 @@ impl Sets {
                 set.set(Form::List, run);
             }
             (_, _) => {
-                let mut directory = self.blocks.build(&self.lists.as_slice(&set.run())[1..]);
+                let mut directory = self.blocks.build(&self.lists.as_slice(set.run())[1..]);
                 self.blocks.insert(&mut directory, member);
                 self.lists.clear(&mut set.run());
                 set.set(Form::Blocks, directory);
@@ -140,7 +140,7 @@ impl Sets {
             Form::One => set.words[..1].iter_mut().find(|member| **member >> 8 == index),
             Form::Two => set.words.iter_mut().find(|member| **member >> 8 == index),
             Form::List => {
-                let members = &mut self.lists.as_mut_slice(&set.run())[1..];
+                let members = &mut self.lists.as_mut_slice(set.run())[1..];
                 find(members, index).ok().map(|at| &mut members[at])
             }
             Form::Blocks => self.blocks.find_mut(set.run(), index),
@@ -198,7 +198,7 @@ impl Sets {
             Form::None | Form::Blocks => &[],
             Form::One => &words[..1],
             Form::Two => words,
-            Form::List => &self.lists.as_slice(&Run { at: words[0], len: words[1] })[1..],
+            Form::List => &self.lists.as_slice(Run { at: words[0], len: words[1] })[1..],
         }
     }
 }
@@ -226,6 +226,11 @@ impl<'a, B: Iterator<Item = &'a [u32]>> Iterator for Members<'a, B> {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
     }
+
+    fn fold<A, F: FnMut(A, Member) -> A>(self, start: A, mut f: F) -> A {
+        let after = self.now.fold(start, |all, member| f(all, Member(*member)));
+        self.blocks.flatten().fold(after, |all, member| f(all, Member(*member)))
+    }
 }
 
 #[cfg(test)]
@@ -246,7 +251,11 @@ mod tests {
             Self { sets: Sets::new(), all: [Set::EMPTY; 3], twins: Default::default() }
         }
 
-        fn change(&mut self, owner: usize, change: impl FnOnce(&mut Sets, &mut Set) -> bool) -> bool {
+        fn change(
+            &mut self,
+            owner: usize,
+            change: impl FnOnce(&mut Sets, &mut Set) -> bool,
+        ) -> bool {
             let mut set = self.all[owner];
             let did = change(&mut self.sets, &mut set);
             self.all[owner] = set;
@@ -282,7 +291,12 @@ mod tests {
             for (set, twin) in self.all.iter().zip(&self.twins) {
                 let found = self.sets.iter(set.form, &set.words);
                 assert_eq!(found.size_hint(), (twin.len(), Some(twin.len())));
-                assert!(found.map(|m| (m.index(), m.flags())).eq(twin.iter().map(|(i, f)| (*i, *f))));
+                let sum: u64 = self.sets.iter(set.form, &set.words).map(|m| u64::from(m.0)).sum();
+                let members = twin.iter().map(|(index, flags)| Member::new(*index, *flags));
+                assert_eq!(sum, members.map(|m| u64::from(m.0)).sum::<u64>());
+                assert!(
+                    found.map(|m| (m.index(), m.flags())).eq(twin.iter().map(|(i, f)| (*i, *f)))
+                );
                 assert_eq!(self.sets.count(*set) as usize, twin.len());
             }
         }

@@ -13,7 +13,7 @@ pub trait Cell: Copy + Default {
 
 impl Cell for u32 {
     fn of(nth: u16) -> Self {
-        u32::from(nth)
+        Self::from(nth)
     }
     fn nth(self) -> u16 {
         self as u16
@@ -23,7 +23,7 @@ impl Cell for u32 {
 /// At most 256 runs on a page.
 impl Cell for u8 {
     fn of(nth: u16) -> Self {
-        nth as u8
+        nth as Self
     }
     fn nth(self) -> u16 {
         u16::from(self)
@@ -41,11 +41,11 @@ pub struct Class {
 #[derive(Debug)]
 pub struct Pages<T, const NTH_BITS: u32> {
     classes: &'static [Class],
-    pages: Slab<Page<T>>,
+    list: Slab<Page<T>>,
     /// By class: the first page with a free run. Fuller pages come first, so that others may become empty.
     rooms: Box<[u32]>,
     bytes: usize,
-    pages_max: u32,
+    count_max: u32,
 }
 
 /// `cells` empty: vacant, and `next` is the next vacant one.
@@ -74,14 +74,14 @@ impl<T> Entry for Page<T> {
 }
 
 impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
-    /// `classes` in the order of their size. At most `pages_max` pages: what their numbers' bits allow, or less.
-    pub fn new(classes: &'static [Class], pages_max: u32) -> Self {
+    /// `classes` in the order of their size. At most `count_max` pages: what their numbers' bits allow, or less.
+    pub fn new(classes: &'static [Class], count_max: u32) -> Self {
         assert!(classes.len() <= 256, "a class has 8 bits");
-        assert!(u64::from(pages_max) << NTH_BITS <= 1 << 32, "a place has 32 bits");
+        assert!(u64::from(count_max) << NTH_BITS <= 1 << 32, "a place has 32 bits");
         debug_assert!(classes.iter().all(|class| u32::from(class.runs) <= 1 << NTH_BITS));
         debug_assert!(classes.is_sorted_by_key(|class| class.cells));
         let rooms = vec![NIL; classes.len()].into();
-        Self { classes, pages: Slab::new(), rooms, bytes: 0, pages_max }
+        Self { classes, list: Slab::new(), rooms, bytes: 0, count_max }
     }
 
     /// The smallest class whose runs have so many cells.
@@ -101,7 +101,7 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
 
     /// The class of a run.
     pub fn class(&self, place: u32) -> u8 {
-        self.pages[place >> NTH_BITS].class
+        self.list[place >> NTH_BITS].class
     }
 
     /// Takes a run into use, whatever its cells say. `None`: there are as many pages as may be.
@@ -111,7 +111,7 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
         if number == NIL {
             number = self.open(class)?;
         }
-        let page = &mut self.pages[number];
+        let page = &mut self.list[number];
         let nth = if page.used < page.fresh {
             let nth = page.freed;
             page.freed = page.cells[usize::from(nth) * cells as usize].nth();
@@ -130,7 +130,7 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
     /// Frees a run.
     pub fn give(&mut self, place: u32) {
         let (number, nth) = (place >> NTH_BITS, Self::nth(place) as u16);
-        let page = &mut self.pages[number];
+        let page = &mut self.list[number];
         let Class { cells, runs } = self.classes[usize::from(page.class)];
         assert!(nth < page.fresh && page.used > 0, "a run that is freed was in use");
         page.cells[usize::from(nth) * cells as usize] = T::of(page.freed);
@@ -139,7 +139,7 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
         if page.used + 1 == runs {
             self.link(number);
         }
-        if self.pages[number].used == 0 {
+        if self.list[number].used == 0 {
             self.close(number);
         }
     }
@@ -147,14 +147,14 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
     /// Frees a run and fills the gap with the last run of the class, so that a class never has more than one page that is not full.
     /// True: another run is at `place` now; its holder knows it by a place that is none any more. Not to be mixed with `give`.
     pub fn give_and_fill(&mut self, place: u32) -> bool {
-        let class = self.pages[place >> NTH_BITS].class;
+        let class = self.list[place >> NTH_BITS].class;
         let cells = self.cells_of(class) as usize;
         let mut number = self.rooms[usize::from(class)];
         if number == NIL {
             number = place >> NTH_BITS;
             self.link(number);
         }
-        let page = &mut self.pages[number];
+        let page = &mut self.list[number];
         assert!(page.used > 0 && page.used == page.fresh, "a page is filled from its beginning");
         (page.used, page.fresh) = (page.used - 1, page.fresh - 1);
         let last = number << NTH_BITS | u32::from(page.used);
@@ -162,9 +162,9 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
             self.copy(last, place, cells);
         } else if last != place {
             let [from, to] = [last, place].map(|place| Self::nth(place) * cells);
-            self.pages[number].cells.copy_within(from..from + cells, to);
+            self.list[number].cells.copy_within(from..from + cells, to);
         }
-        if self.pages[number].used == 0 {
+        if self.list[number].used == 0 {
             self.close(number);
         }
         last != place
@@ -172,14 +172,14 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
 
     /// All cells of a run in use.
     pub fn run(&self, place: u32) -> &[T] {
-        let page = &self.pages[place >> NTH_BITS];
+        let page = &self.list[place >> NTH_BITS];
         let cells = self.classes[usize::from(page.class)].cells as usize;
         let nth = Self::nth(place);
         &page.cells[nth * cells..(nth + 1) * cells]
     }
 
     pub fn run_mut(&mut self, place: u32) -> &mut [T] {
-        let page = &mut self.pages[place >> NTH_BITS];
+        let page = &mut self.list[place >> NTH_BITS];
         let cells = self.classes[usize::from(page.class)].cells as usize;
         let nth = Self::nth(place);
         &mut page.cells[nth * cells..(nth + 1) * cells]
@@ -190,16 +190,16 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
         let number = source >> NTH_BITS;
         assert!(number != target >> NTH_BITS, "both are on one page");
         // Out for a moment, so that both can be had.
-        let lent = std::mem::take(&mut self.pages[number].cells);
-        let class = self.classes[usize::from(self.pages[number].class)];
+        let lent = std::mem::take(&mut self.list[number].cells);
+        let class = self.classes[usize::from(self.list[number].class)];
         let from = &lent[Self::nth(source) * class.cells as usize..][..cells];
         self.run_mut(target)[..cells].copy_from_slice(from);
-        self.pages[number].cells = lent;
+        self.list[number].cells = lent;
     }
 
     /// Bytes that the pages and their table take.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.pages.bytes() + self.rooms.len() * 4
+        self.bytes + self.list.bytes() + self.rooms.len() * 4
     }
 
     fn nth(place: u32) -> usize {
@@ -208,40 +208,40 @@ impl<T: Cell, const NTH_BITS: u32> Pages<T, NTH_BITS> {
 
     /// A new page for a class that has no room.
     fn open(&mut self, class: u8) -> Option<u32> {
-        if self.pages.count() >= self.pages_max {
+        if self.list.count() >= self.count_max {
             return None;
         }
         let Class { cells, runs } = self.classes[usize::from(class)];
         let cells = vec![T::default(); cells as usize * usize::from(runs)].into_boxed_slice();
         self.bytes += size_of_val(&*cells);
-        let number = self.pages.insert(Page { cells, class, ..Page::vacant(NIL) });
+        let number = self.list.insert(Page { cells, class, ..Page::vacant(NIL) });
         self.link(number);
         Some(number)
     }
 
     fn close(&mut self, number: u32) {
         self.unlink(number);
-        let page = self.pages.remove(number);
+        let page = self.list.remove(number);
         self.bytes -= size_of_val(&*page.cells);
     }
 
     fn link(&mut self, number: u32) {
-        let page = &mut self.pages[number];
+        let page = &mut self.list[number];
         let next = std::mem::replace(&mut self.rooms[usize::from(page.class)], number);
         (page.prev, page.next) = (NIL, next);
         if next != NIL {
-            self.pages[next].prev = number;
+            self.list[next].prev = number;
         }
     }
 
     fn unlink(&mut self, number: u32) {
-        let Page { prev, next, class, .. } = self.pages[number];
+        let Page { prev, next, class, .. } = self.list[number];
         if next != NIL {
-            self.pages[next].prev = prev;
+            self.list[next].prev = prev;
         }
         match prev {
             NIL => self.rooms[usize::from(class)] = next,
-            prev => self.pages[prev].next = next,
+            prev => self.list[prev].next = next,
         }
     }
 }
@@ -276,14 +276,14 @@ mod tests {
                 for (place, cell) in &twin {
                     assert!(pages.run(*place).iter().all(|found| found == cell));
                 }
-                let cells: usize = pages.pages.iter().map(|(_, page)| page.cells.len()).sum();
-                assert_eq!(pages.bytes(), cells * 4 + pages.pages.bytes() + 3 * 4);
+                let cells: usize = pages.list.iter().map(|(_, page)| page.cells.len()).sum();
+                assert_eq!(pages.bytes(), cells * 4 + pages.list.bytes() + 3 * 4);
             }
         }
         for (place, _) in twin.drain(..) {
             pages.give(place);
         }
-        assert_eq!(pages.bytes(), pages.pages.bytes() + 3 * 4, "no page stays");
+        assert_eq!(pages.bytes(), pages.list.bytes() + 3 * 4, "no page stays");
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
                 assert!(cells.iter().all(|cell| *cell as usize == holder));
             }
             for class in 0..3 {
-                let open = pages.pages.iter().filter(|(_, page)| {
+                let open = pages.list.iter().filter(|(_, page)| {
                     page.class == class && page.used < CLASSES[class as usize].runs
                 });
                 assert!(open.count() <= 1, "class {class}");

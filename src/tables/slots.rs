@@ -18,7 +18,7 @@ pub struct Slots {
     numbers: Vec<Option<Box<[u16; PAGE]>>>,
     first: Option<Slot>,
     used: usize,
-    indexes: Vec<Box<[Index; CHUNK]>>,
+    indexes: Vec<Box<[Index]>>,
 }
 
 impl Slots {
@@ -54,7 +54,7 @@ impl Slots {
         let pages = self.numbers.iter().flatten().count();
         self.numbers.capacity() * size_of::<Option<Box<[u16; PAGE]>>>()
             + pages * size_of::<[u16; PAGE]>()
-            + self.indexes.capacity() * size_of::<Box<[Index; CHUNK]>>()
+            + self.indexes.capacity() * size_of::<Box<[Index]>>()
             + self.indexes.len() * size_of::<[Index; CHUNK]>()
             + self.indexes.iter().flat_map(|chunk| chunk.iter()).map(Index::bytes).sum::<usize>()
     }
@@ -80,7 +80,7 @@ impl Slots {
         let page = self.numbers[high].get_or_insert_with(|| Box::new([0; PAGE]));
         page[low] = u16::try_from(number).expect("each slot has one number");
         if number.is_multiple_of(CHUNK) {
-            self.indexes.push(Box::new(std::array::from_fn(|_| Index::default())));
+            self.indexes.push((0..CHUNK).map(|_| Index::default()).collect());
         }
         number
     }
@@ -138,6 +138,6 @@ mod tests {
         for slot in (0..=u16::MAX).map(Slot) {
             assert_eq!(slots.find(slot, &key, |_| true), Some(u32::from(slot.0)));
         }
-        assert_eq!(slots.bytes(), 2_048 + 65_536 * (2 + 24 + 16) + 1_024 * 8);
+        assert_eq!(slots.bytes(), 2_048 + 65_536 * (2 + 24 + 16) + 1_024 * 16);
     }
 }

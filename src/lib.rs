@@ -27,7 +27,7 @@
 //! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
 //! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
 //! | [`ring`] | placement: name → slot → seat → node and core | the above |
-//! | [`tables`] | slabs and indexes that shards keep their entries in | `ids` |
+//! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
 //! | [`websocket`] [`rtm`] | RFC 6455; Slack's dialect. Bytes ↔ values | `ids limits` |
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |

@@ -2,17 +2,18 @@
 //!
 //! A channel's dense place here is the [`Handle`] towards its owner. The table only says what is to be said; the shard says it.
 
-use std::collections::hash_map::Entry as Found;
-
-use rustc_hash::FxHashMap;
-
+use super::epochs::Epochs;
+use super::links::{LinkSet, Links};
 use super::names::{NameRef, Names};
-use super::slab::{Entry, NIL, Slab};
+use super::slab::{Entry, Slab};
 use crate::ids::{Handle, Key, Slot};
+use crate::tables::index::PLACES_MAX;
+use crate::tables::slots::Slots;
+use crate::tables::u48::U48;
 
 /// One core of this node that wants a channel, and the handle by which its hub knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Link(u32);
+pub struct Link(pub(super) u32);
 
 impl Link {
     /// Handles of hubs have so many bits, cores the rest.
@@ -104,49 +105,67 @@ pub struct Wish<'a> {
 #[derive(Debug)]
 pub struct Interest {
     channels: Slab<Channel>,
-    slots: FxHashMap<Slot, FxHashMap<Key, u32>>,
-    epochs: FxHashMap<u32, u32>,
+    slots: Slots,
+    links: Links,
+    epochs: Epochs,
     waiting: u32,
     cursor: u32,
     channels_max: u32,
 }
 
+/// 32 bytes. A vacant one has no state, and the next vacant one in `link`.
 #[derive(Debug)]
+#[repr(C)]
 struct Channel {
+    name: u32,
+    /// The word and the count of the set of links.
+    link: u32,
     key: Key,
     slot: Slot,
     namespace: u16,
-    name: NameRef,
-    tip: u64,
-    state: State,
-    links: Vec<Link>,
-    vacant: Option<u32>,
+    tip: U48,
+    links: u8,
+    state: Option<State>,
+}
+
+const _: () = assert!(size_of::<Channel>() == 32, "memory is the product");
+
+impl Channel {
+    fn set(&self) -> LinkSet {
+        LinkSet { word: self.link, count: self.links }
+    }
+    fn state(&self) -> State {
+        self.state.expect("the caller knows that the place is in use")
+    }
 }
 
 impl Entry for Channel {
     fn vacant(next: u32) -> Self {
         Self {
+            name: 0,
+            link: next,
             key: Key::default(),
             slot: Slot(0),
             namespace: 0,
-            name: NameRef(NIL),
-            tip: 0,
-            state: State::Leaving,
-            links: Vec::new(),
-            vacant: Some(next),
+            tip: U48::default(),
+            links: 0,
+            state: None,
         }
     }
     fn next_vacant(&self) -> Option<u32> {
-        self.vacant
+        self.state.is_none().then_some(self.link)
     }
 }
 
 impl Interest {
+    /// At most 2^26 - 1 channels.
     pub fn new(channels_max: u32) -> Self {
+        let channels_max = channels_max.min(PLACES_MAX);
         Self {
             channels: Slab::new(),
-            slots: FxHashMap::default(),
-            epochs: FxHashMap::default(),
+            slots: Slots::default(),
+            links: Links::new(),
+            epochs: Epochs::new(channels_max),
             waiting: 0,
             cursor: 0,
             channels_max,
@@ -164,13 +183,11 @@ impl Interest {
         let Wish { slot, key, namespace, name } = wish;
         let Some(link) = Link::new(core, handle) else { return Subscribed::Refused };
         if let Some(place) = self.find(slot, key) {
-            let channel = &mut self.channels[place];
-            match channel.links.iter_mut().find(|l| l.core() == core) {
-                Some(old) => *old = link,
-                None => channel.links.push(link),
-            }
-            return match channel.state {
-                State::Live => Subscribed::AckNow { tip: channel.tip, epoch: self.epoch(place) },
+            self.change(place, |links, set| links.add(set, place, link));
+            return match self.state(place) {
+                State::Live => {
+                    Subscribed::AckNow { tip: self.tip(place), epoch: self.epoch(place) }
+                }
                 _ => Subscribed::Wait,
             };
         }
@@ -179,16 +196,17 @@ impl Interest {
         }
         let Ok(name) = names.intern(key, name) else { return Subscribed::Refused };
         let place = self.channels.insert(Channel {
+            name: name.0,
+            link: link.0,
             key,
             slot,
             namespace,
-            name,
-            tip: 0,
-            state: State::Opening,
-            links: vec![link],
-            vacant: None,
+            tip: U48::default(),
+            links: 1,
+            state: Some(State::Opening),
         });
-        self.slots.entry(slot).or_default().insert(key, place);
+        let channels = &self.channels;
+        self.slots.insert(slot, &key, place, |place| channels[place].key);
         Subscribed::Upstream { place }
     }
 
@@ -202,12 +220,13 @@ impl Interest {
         handle: Handle,
     ) -> Unsubscribed {
         let Some(place) = self.find(slot, key) else { return Unsubscribed::Nothing };
-        let links = &mut self.channels[place].links;
-        let Some(at) = links.iter().position(|l| l.core() == core && l.handle() == handle) else {
-            return Unsubscribed::Nothing;
-        };
-        links.swap_remove(at);
-        if links.is_empty() { self.abandon(names, place) } else { Unsubscribed::Nothing }
+        let is_it = |link: Link| link.core() == core && link.handle() == handle;
+        let was_removed = self.change(place, |links, set| links.remove(set, is_it));
+        if was_removed && self.channels[place].links == 0 {
+            self.abandon(names, place)
+        } else {
+            Unsubscribed::Nothing
+        }
     }
 
     /// The owner's `Suback`: pass it on to all `links`. False: the place is not ours to open, nothing is to be done.
@@ -216,13 +235,9 @@ impl Interest {
             return false;
         }
         let channel = &mut self.channels[place];
-        channel.state = State::Live;
-        channel.tip = tip;
-        if epoch == 0 {
-            self.epochs.remove(&place);
-        } else {
-            self.epochs.insert(place, epoch);
-        }
+        channel.state = Some(State::Live);
+        channel.tip = U48::new(tip);
+        self.epochs.set(place, epoch);
         true
     }
 
@@ -232,22 +247,23 @@ impl Interest {
             return Heard::Unwanted;
         }
         let channel = &mut self.channels[place];
-        if channel.state != State::Live {
+        if channel.state() != State::Live {
             return Heard::Unwanted;
         }
-        if offset <= channel.tip {
+        let tip = channel.tip.get();
+        if offset <= tip {
             return Heard::Old;
         }
-        if offset != channel.tip + 1 || offset >= 1 << 48 {
+        if offset != tip + 1 || offset >= 1 << 48 {
             return Heard::Hole;
         }
-        channel.tip = offset;
+        channel.tip = U48::new(offset);
         Heard::Next
     }
 
     /// The owner's `Unsuback`: the place is free. False: it was not waited for.
     pub fn unsuback(&mut self, place: u32) -> bool {
-        if !self.channels.contains(place) || self.channels[place].state != State::Leaving {
+        if !self.channels.contains(place) || self.state(place) != State::Leaving {
             return false;
         }
         self.remove(place);
@@ -281,7 +297,7 @@ impl Interest {
             if !self.channels.contains(place) || !owns(self.channels[place].slot) {
                 continue;
             }
-            if self.channels[place].state == State::Leaving {
+            if self.state(place) == State::Leaving {
                 self.remove(place);
             } else {
                 self.set_state(place, State::Waiting);
@@ -301,10 +317,9 @@ impl Interest {
             if !self.channels.contains(place) {
                 continue;
             }
-            let links = &mut self.channels[place].links;
-            let Some(at) = links.iter().position(|l| l.core() == core) else { continue };
-            links.swap_remove(at);
-            if links.is_empty() {
+            let is_it = |link: Link| link.core() == core;
+            let was_removed = self.change(place, |links, set| links.remove(set, is_it));
+            if was_removed && self.channels[place].links == 0 {
                 let Channel { slot, key, .. } = self.channels[place];
                 if self.abandon(names, place) != Unsubscribed::Gone {
                     upstream(place, slot, key);
@@ -327,7 +342,7 @@ impl Interest {
             let place = self.cursor;
             self.cursor = (place + 1) % self.channels.places();
             if self.channels.contains(place)
-                && self.channels[place].state == State::Waiting
+                && self.state(place) == State::Waiting
                 && ready(self.channels[place].slot)
             {
                 self.set_state(place, State::Opening);
@@ -339,32 +354,33 @@ impl Interest {
 
     /// Whom to pass things on to.
     pub fn links(&self, place: u32) -> impl Iterator<Item = Link> {
-        self.channels[place].links.iter().copied()
+        let channel = &self.channels[place];
+        self.links.as_slice(channel.links, &channel.link).iter().map(|link| Link(*link))
     }
 
     /// The place of a channel that somebody wants.
     pub fn find(&self, slot: Slot, key: Key) -> Option<u32> {
-        self.slots.get(&slot)?.get(&key).copied()
+        self.slots.find(slot, &key, |place| self.channels[place].key == key)
     }
     /// Whether the place is in use, `Leaving` included: what comes from a peer is asked this first.
     pub fn contains(&self, place: u32) -> bool {
         self.channels.contains(place)
     }
     pub fn state(&self, place: u32) -> State {
-        self.channels[place].state
+        self.channels[place].state()
     }
     /// The newest offset that was passed on.
     pub fn tip(&self, place: u32) -> u64 {
-        self.channels[place].tip
+        self.channels[place].tip.get()
     }
     /// The channel's epoch: 0 for durable ones.
     pub fn epoch(&self, place: u32) -> u32 {
-        self.epochs.get(&place).copied().unwrap_or(0)
+        self.epochs.of(place)
     }
     /// What a `Subscribe`, `Unsubscribe` or `Fetch` to the owner says.
     pub fn wanted(&self, place: u32) -> Wanted {
         let Channel { slot, key, namespace, name, .. } = self.channels[place];
-        Wanted { place, slot, key, namespace, name }
+        Wanted { place, slot, key, namespace, name: NameRef(name) }
     }
     /// One above the highest place that was ever used.
     pub fn places(&self) -> u32 {
@@ -380,28 +396,36 @@ impl Interest {
     }
     /// Channels of one slot that somebody wants.
     pub fn channels_of(&self, slot: Slot) -> usize {
-        self.slots.get(&slot).map_or(0, FxHashMap::len)
+        self.slots.count(slot) as usize
     }
     /// Their places.
     pub fn places_of(&self, slot: Slot) -> impl Iterator<Item = u32> {
-        self.slots.get(&slot).into_iter().flat_map(|keys| keys.values().copied())
+        self.slots.places(slot)
     }
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
-        self.channels.bytes()
+        self.channels.bytes() + self.slots.bytes() + self.links.bytes() + self.epochs.bytes()
+    }
+
+    /// Changes the links of a channel, and tells the channel whose list had to give way.
+    fn change<T>(&mut self, place: u32, change: impl FnOnce(&mut Links, &mut LinkSet) -> T) -> T {
+        let channel = &mut self.channels[place];
+        let mut set = channel.set();
+        let result = change(&mut self.links, &mut set);
+        (channel.link, channel.links) = (set.word, set.count);
+        if let Some(moved) = self.links.moved() {
+            self.channels[moved.owner].link = moved.at;
+        }
+        result
     }
 
     /// Nobody wants the channel: it leaves the index, and the table too if the owner does not know of it.
     fn abandon(&mut self, names: &mut Names, place: u32) -> Unsubscribed {
-        let Channel { slot, key, name, state, .. } = self.channels[place];
-        if let Found::Occupied(mut keys) = self.slots.entry(slot) {
-            keys.get_mut().remove(&key);
-            if keys.get().is_empty() {
-                keys.remove();
-            }
-        }
-        names.release(name);
-        let known = state != State::Waiting;
+        let Channel { slot, key, name, .. } = self.channels[place];
+        let channels = &self.channels;
+        self.slots.remove(slot, &key, place, |place| channels[place].key);
+        names.release(NameRef(name));
+        let known = self.state(place) != State::Waiting;
         self.set_state(place, State::Leaving);
         if known {
             return Unsubscribed::Upstream { place };
@@ -411,17 +435,18 @@ impl Interest {
     }
 
     fn is_opening(&self, place: u32) -> bool {
-        self.channels.contains(place) && self.channels[place].state == State::Opening
+        self.channels.contains(place) && self.state(place) == State::Opening
     }
 
     fn set_state(&mut self, place: u32, state: State) {
-        let was = std::mem::replace(&mut self.channels[place].state, state);
-        self.waiting -= u32::from(was == State::Waiting);
+        let was = self.channels[place].state.replace(state);
+        self.waiting -= u32::from(was == Some(State::Waiting));
         self.waiting += u32::from(state == State::Waiting);
     }
 
     fn remove(&mut self, place: u32) {
-        self.epochs.remove(&place);
+        self.epochs.set(place, 0);
+        self.change(place, Links::clear);
         self.channels.remove(place);
     }
 }

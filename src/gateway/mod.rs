@@ -1,15 +1,18 @@
 //! Clients: sessions, hubs, interest, outboxes. A pure shard.
 //!
 //! The tables, from the socket inwards: `outbox` (bounded queues of shared `frames`), `hub` (channels with subscribers on
-//! this core, their `members`), `lists` (what each connection follows), `interest` (what the cores of this node want, at
-//! the slot's core), `names` (each channel's name once), on `slab`, `runs` and `index`.
+//! this core, their `members` in sets of `subscribers`, the largest cut into `blocks`), `lists` (what each connection follows),
+//! `interest` (what the cores of this node want, at the slot's core: `links`, `epochs`), `names` (each channel's name once), on
+//! `tables`. Nothing in them is allocated per channel or subscription, and what they cost is asserted in `footprint`.
 
 mod asks;
 mod behind;
+mod blocks;
 mod catch_up;
 mod command;
 mod deliver;
 mod door;
+mod epochs;
 mod farewell;
 mod fifo;
 mod follow;
@@ -17,6 +20,7 @@ pub mod frames;
 pub mod hub;
 pub mod interest;
 mod lapse;
+mod links;
 pub mod lists;
 pub mod members;
 pub mod names;
@@ -27,10 +31,16 @@ mod relay;
 mod say;
 mod session;
 pub mod shard;
+mod subscribers;
 mod timers;
 mod typists;
 mod watch;
 mod wheel;
+
+#[cfg(test)]
+mod footprint;
+#[cfg(test)]
+mod twins;
 
 // Shared with other shards.
 use crate::tables::slab;

@@ -7,9 +7,13 @@ use crate::ids::Key;
 
 /// Places have 26 bits in a cell, the tag 6.
 pub const PLACES_MAX: u32 = (1 << 26) - 1;
-/// Keys in one sub-table, above which it is split in two.
-const TABLE_MAX: u32 = 8_192;
+/// Keys in one sub-table, above which it is split in two: one look at each of their entries, far apart in memory, is below 1 ms.
+const TABLE_MAX: u32 = 4_096;
 const EMPTY: u32 = u32::MAX;
+/// So many sub-tables grow by doubling the list of them; then it is made for `TABLES_MANY` at once, so that never more than these 48 KiB
+/// of it move. Half full sub-tables for all places are as many.
+const TABLES_FEW: usize = 2_048;
+const TABLES_MANY: usize = 32_768;
 
 /// Keys of one table of entries, or of one slot of it. 24 bytes, and nothing behind them while it is empty.
 #[derive(Debug, Default)]
@@ -25,8 +29,8 @@ enum Form {
 #[derive(Debug)]
 struct Directory {
     depth: u32,
-    by_prefix: Vec<u32>,
-    tables: Vec<(u32, Table)>,
+    by_prefix: Vec<u16>,
+    tables: Vec<Table>,
     count: u32,
 }
 
@@ -35,9 +39,12 @@ struct Directory {
 struct Table {
     cells: Box<[u32]>,
     count: u32,
+    /// Bits of the prefix that its keys have in common.
+    depth: u32,
 }
 
-const _: () = assert!(size_of::<Index>() == 24);
+const _: () = assert!(size_of::<Index>() == 24 && size_of::<Table>() == 24);
+const _: () = assert!(TABLES_MANY <= u16::MAX as usize, "a number of a sub-table has 16 bits");
 
 impl Default for Form {
     fn default() -> Self {
@@ -50,7 +57,7 @@ impl Index {
     pub fn find(&self, key: &Key, is_at: impl Fn(u32) -> bool) -> Option<u32> {
         let table = match &self.0 {
             Form::One(table) => table,
-            Form::Many(directory) => &directory.tables[directory.table_of(key)].1,
+            Form::Many(directory) => &directory.tables[directory.table_of(key)],
         };
         table.find(key, is_at)
     }
@@ -66,7 +73,7 @@ impl Index {
                 let mut directory = Box::new(Directory {
                     depth: 0,
                     by_prefix: vec![0],
-                    tables: vec![(0, table)],
+                    tables: vec![table],
                     count,
                 });
                 directory.insert(key, place, &key_of);
@@ -82,7 +89,7 @@ impl Index {
             Form::One(table) => table.remove(key, place, &key_of),
             Form::Many(directory) => {
                 let table = directory.table_of(key);
-                directory.tables[table].1.remove(key, place, &key_of);
+                directory.tables[table].remove(key, place, &key_of);
                 directory.count -= 1;
                 if directory.count == 0 {
                     *self = Self::default();
@@ -93,11 +100,11 @@ impl Index {
 
     /// All places, in no order.
     pub fn places(&self) -> impl Iterator<Item = u32> {
-        let (one, many): (&[u32], &[(u32, Table)]) = match &self.0 {
+        let (one, many): (&[u32], &[Table]) = match &self.0 {
             Form::One(table) => (&table.cells, &[]),
             Form::Many(directory) => (&[], &directory.tables),
         };
-        let cells = one.iter().chain(many.iter().flat_map(|(_, table)| table.cells.iter()));
+        let cells = one.iter().chain(many.iter().flat_map(|table| table.cells.iter()));
         cells.filter(|cell| **cell != EMPTY).map(|cell| cell & PLACES_MAX)
     }
 
@@ -115,9 +122,9 @@ impl Index {
             Form::One(table) => table.cells.len() * 4,
             Form::Many(directory) => {
                 size_of::<Directory>()
-                    + directory.by_prefix.capacity() * 4
-                    + directory.tables.capacity() * size_of::<(u32, Table)>()
-                    + directory.tables.iter().map(|(_, table)| table.cells.len() * 4).sum::<usize>()
+                    + directory.by_prefix.capacity() * 2
+                    + directory.tables.capacity() * size_of::<Table>()
+                    + directory.tables.iter().map(|table| table.cells.len() * 4).sum::<usize>()
             }
         }
     }
@@ -130,34 +137,36 @@ impl Directory {
 
     fn insert(&mut self, key: &Key, place: u32, key_of: &impl Fn(u32) -> Key) {
         // Keys are keyed hashes: half of a table leaves by a split, and one nearly always makes room.
-        while self.tables[self.table_of(key)].1.count >= TABLE_MAX && self.depth < 24 {
+        while self.tables[self.table_of(key)].count >= TABLE_MAX && self.depth < 24 {
             self.split(self.table_of(key), key_of);
         }
         let table = self.table_of(key);
-        self.tables[table].1.insert(key, place, key_of);
+        self.tables[table].insert(key, place, key_of);
         self.count += 1;
     }
 
     fn split(&mut self, number: usize, key_of: &impl Fn(u32) -> Key) {
-        let depth = self.tables[number].0 + 1;
+        let depth = self.tables[number].depth + 1;
         if depth > self.depth {
             self.by_prefix = self.by_prefix.iter().flat_map(|table| [*table, *table]).collect();
             self.depth = depth;
         }
-        let old = std::mem::take(&mut self.tables[number].1);
-        let (mut low, mut high) = (Table::default(), Table::default());
-        for cell in old.cells.iter().filter(|cell| **cell != EMPTY) {
-            let place = cell & PLACES_MAX;
-            let key = key_of(place);
-            let half = if prefix(&key, depth) & 1 == 0 { &mut low } else { &mut high };
-            half.insert(&key, place, key_of);
+        let old = std::mem::take(&mut self.tables[number]);
+        // Keys are keyed hashes: each half gets nearly the half, and need not grow meanwhile.
+        let [mut low, mut high] = [(); 2].map(|()| Table::new(depth, old.count as usize / 2));
+        old.for_each(key_of, |key, cell| {
+            let half = if prefix(key, depth) & 1 == 0 { &mut low } else { &mut high };
+            half.insert(key, cell & PLACES_MAX, key_of);
+        });
+        if self.tables.len() == TABLES_FEW {
+            self.tables.reserve_exact(TABLES_MANY - TABLES_FEW);
         }
-        let new = self.tables.len() as u32;
-        self.tables[number] = (depth, low);
-        self.tables.push((depth, high));
+        let new = u16::try_from(self.tables.len()).expect("half full sub-tables for all places");
+        self.tables[number] = low;
+        self.tables.push(high);
         let bit = 1 << (self.depth - depth);
         for (prefix, table) in self.by_prefix.iter_mut().enumerate() {
-            if *table == number as u32 && prefix & bit != 0 {
+            if usize::from(*table) == number && prefix & bit != 0 {
                 *table = new;
             }
         }
@@ -165,6 +174,12 @@ impl Directory {
 }
 
 impl Table {
+    /// With room for so many keys at a load of 0.72.
+    fn new(depth: u32, count: usize) -> Self {
+        let cells = (count * 25 / 18).next_multiple_of(4);
+        Self { cells: vec![EMPTY; cells].into(), count: 0, depth }
+    }
+
     fn find(&self, key: &Key, is_at: impl Fn(u32) -> bool) -> Option<u32> {
         if self.cells.is_empty() {
             return None;
@@ -220,9 +235,21 @@ impl Table {
     fn rebuild(&mut self, len: usize, key_of: &impl Fn(u32) -> Key) {
         // Small boxes come in sixteens of bytes anyway.
         let len = len.next_multiple_of(4);
-        let old = std::mem::replace(&mut self.cells, vec![EMPTY; len].into_boxed_slice());
-        for &cell in old.iter().filter(|cell| **cell != EMPTY) {
-            self.put(&key_of(cell & PLACES_MAX), cell);
+        let old = std::mem::replace(self, Self { cells: vec![EMPTY; len].into(), ..*self });
+        old.for_each(key_of, |key, cell| self.put(key, cell));
+    }
+
+    /// All cells in use with their keys. Entries lie far apart, so some are asked for at once before the first is looked at.
+    fn for_each(&self, key_of: &impl Fn(u32) -> Key, mut take: impl FnMut(&Key, u32)) {
+        let mut found = [(Key::default(), EMPTY); 16];
+        for cells in self.cells.chunks(found.len()) {
+            let used = cells.iter().filter(|cell| **cell != EMPTY);
+            let mut count = 0;
+            for (cell, into) in used.zip(&mut found) {
+                *into = (key_of(cell & PLACES_MAX), *cell);
+                count += 1;
+            }
+            found[..count].iter().for_each(|(key, cell)| take(key, *cell));
         }
     }
 

@@ -13,11 +13,16 @@ pub trait Entry {
 pub const NIL: u32 = u32::MAX;
 /// Entries of a chunk.
 pub const CHUNK: usize = 1_024;
+/// So many chunks grow by doubling the list of them; then it is made for `CHUNKS_MANY` at once, so that never more than these 32 KiB
+/// of it move.
+const CHUNKS_FEW: usize = 4_096;
+/// As many as the places of an index: 2^26 entries. The pages behind what is not used yet are not touched.
+const CHUNKS_MANY: usize = 65_536;
 
 /// Per shard. Places are used again, the last freed first.
 #[derive(Debug)]
 pub struct Slab<T> {
-    chunks: Vec<Box<[T]>>,
+    chunks: Vec<Box<[T; CHUNK]>>,
     free: u32,
     count: u32,
 }
@@ -73,7 +78,8 @@ impl<T: Entry> Slab<T> {
 
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK * size_of::<T>() + self.chunks.capacity() * size_of::<Box<[T]>>()
+        self.chunks.len() * CHUNK * size_of::<T>()
+            + self.chunks.capacity() * size_of::<Box<[T; CHUNK]>>()
     }
 
     /// The places in use, in order.
@@ -88,7 +94,12 @@ impl<T: Entry> Slab<T> {
         assert!(first < NIL - CHUNK as u32, "places have 32 bits");
         let last = first + CHUNK as u32 - 1;
         let next = |place| if place == last { NIL } else { place + 1 };
-        self.chunks.push((first..=last).map(|place| T::vacant(next(place))).collect());
+        let chunk: Box<[T]> = (first..=last).map(|place| T::vacant(next(place))).collect();
+        let Ok(chunk) = chunk.try_into() else { unreachable!("a chunk has its size") };
+        if self.chunks.len() == CHUNKS_FEW {
+            self.chunks.reserve_exact(CHUNKS_MANY - CHUNKS_FEW);
+        }
+        self.chunks.push(chunk);
         self.free = first;
     }
 }

@@ -107,12 +107,17 @@ impl Index {
 
     /// All places, in no order.
     pub fn places(&self) -> impl Iterator<Item = u32> {
-        let (one, many): (&[u32], &[(u32, Table)]) = match &self.0 {
-            Form::One(table) => (&table.cells, &[]),
-            Form::Many(directory) => (&[], &directory.tables),
+        (0..).map_while(|nth| self.part(nth)).flatten()
+    }
+
+    /// The places in the `nth` sub-table; `None` past the last. For walks that go on later.
+    pub fn part(&self, nth: usize) -> Option<impl Iterator<Item = u32>> {
+        let table = match &self.0 {
+            Form::One(table) => (nth == 0).then_some(table),
+            Form::Many(directory) => directory.tables.get(nth).map(|(_, table)| table),
         };
-        let cells = one.iter().chain(many.iter().flat_map(|(_, table)| table.cells.iter()));
-        cells.filter(|cell| **cell != EMPTY).map(|cell| cell & PLACES_MAX)
+        let cells = table?.cells.iter().filter(|cell| **cell != EMPTY);
+        Some(cells.map(|cell| cell & PLACES_MAX))
     }
 
     /// Keys in it.

@@ -61,7 +61,7 @@ pub(super) struct Holes {
     by_key: FxHashMap<Key, Hole>,
     waiting: BTreeSet<(Mono, Key)>,
     bytes: u64,
-    holes_max: usize,
+    count_max: usize,
     held_max: usize,
     bytes_max: u64,
     patience: Duration,
@@ -78,7 +78,7 @@ impl Holes {
             by_key: FxHashMap::default(),
             waiting: BTreeSet::new(),
             bytes: 0,
-            holes_max: limits.holes_max as usize,
+            count_max: limits.holes_max as usize,
             held_max: limits.held_per_channel_max as usize,
             bytes_max: limits.held_bytes_max,
             patience: limits.gap_timeout,
@@ -100,7 +100,7 @@ impl Holes {
         let held = Held::new(stored);
         let is_full = match hole {
             Some(hole) => hole.held.len() >= self.held_max,
-            None => self.by_key.len() >= self.holes_max,
+            None => self.by_key.len() >= self.count_max,
         };
         if is_full || self.bytes + held.bytes() > self.bytes_max {
             return Err(Full);

@@ -84,6 +84,13 @@ impl Interests {
         self.links[0] == NONE
     }
 
+    pub(super) fn len(&self) -> usize {
+        match self.list() {
+            Some((_, len)) => usize::from(len),
+            None => self.inline_count(),
+        }
+    }
+
     /// All of them, in no order that means anything.
     pub(super) fn iter<'a>(&self, lists: &'a Lists) -> impl Iterator<Item = Interest> + use<'a> {
         let (one, inline) = (*self, self.inline_count());
@@ -141,7 +148,7 @@ mod tests {
                 interests.iter(&lists).map(|one| (one.link, one.handle.0)).collect();
             all.sort_unstable();
             assert_eq!(all, twin.iter().map(|(link, handle)| (*link, *handle)).collect::<Vec<_>>());
-            assert_eq!(interests.is_empty(), twin.is_empty());
+            assert_eq!((interests.is_empty(), interests.len()), (twin.is_empty(), twin.len()));
             assert_eq!(lists.count(), u32::from(twin.len() > 2));
         }
     }

@@ -55,7 +55,7 @@ pub(super) struct Links {
     lost: u32,
     sweep: Option<Sweep>,
     pages: Pages,
-    links_max: usize,
+    numbers_max: usize,
     parked: usize,
     /// Links that were given room and have something parked.
     freed: Vec<u16>,
@@ -80,7 +80,7 @@ impl Links {
             lost: 0,
             sweep: None,
             pages: Pages::new(limits),
-            links_max: usize::from(limits.links_max),
+            numbers_max: usize::from(limits.links_max),
             parked: 0,
             freed: Vec::new(),
         }
@@ -122,7 +122,7 @@ impl Links {
             if let Some(number) = self.spare.pop() {
                 self.list[usize::from(number)] = link;
                 *known = Some(number);
-            } else if self.list.len() < self.links_max {
+            } else if self.list.len() < self.numbers_max {
                 *known = Some(self.list.len() as u16);
                 self.list.push(link);
             }

@@ -109,8 +109,8 @@ impl Lists {
     /// The first `len` of a list.
     pub(super) fn of(&self, list: List, len: u16) -> impl Iterator<Item = Interest> + use<'_> {
         let (class, place) = parts(list);
-        let (chunk, at) = self.classes[class].at(class, place);
-        let cells = &self.classes[class].chunks[chunk][at..at + usize::from(len)];
+        let (chunk, first) = at(class, place);
+        let cells = &self.classes[class].chunks[chunk][first..first + usize::from(len)];
         cells.iter().copied().map(unpacked)
     }
 
@@ -155,9 +155,9 @@ impl Lists {
     fn move_to(&mut self, list: List, class: usize, len: u16) -> List {
         let new = self.take(class);
         let ((old_class, old_place), len) = (parts(list), usize::from(len));
-        let (chunk, at) = self.classes[old_class].at(old_class, old_place);
+        let (chunk, first) = at(old_class, old_place);
         // Out and in again, because both are in the same table.
-        let cells = self.classes[old_class].chunks[chunk][at..at + len].to_vec();
+        let cells = self.classes[old_class].chunks[chunk][first..first + len].to_vec();
         self.cells_mut(new)[..len].copy_from_slice(&cells);
         self.drop(list);
         new
@@ -165,17 +165,15 @@ impl Lists {
 
     fn cells_mut(&mut self, list: List) -> &mut [Cell] {
         let (class, place) = parts(list);
-        let (chunk, at) = self.classes[class].at(class, place);
-        &mut self.classes[class].chunks[chunk][at..at + usize::from(SIZES[class])]
+        let (chunk, first) = at(class, place);
+        &mut self.classes[class].chunks[chunk][first..first + usize::from(SIZES[class])]
     }
 }
 
-impl Class {
-    /// Chunk, and cell in it.
-    fn at(&self, number: usize, place: u32) -> (usize, usize) {
-        let (place, each) = (place as usize, per_chunk(number));
-        (place / each, place % each * usize::from(SIZES[number]))
-    }
+/// Chunk of a class, and cell in it.
+fn at(class: usize, place: u32) -> (usize, usize) {
+    let (place, each) = (place as usize, per_chunk(class));
+    (place / each, place % each * usize::from(SIZES[class]))
 }
 
 fn parts(list: List) -> (usize, u32) {

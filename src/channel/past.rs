@@ -90,7 +90,10 @@ impl Owner {
         }
         let place = self.table.find(fetch.slot, fetch.key);
         let verified = place.map(|place| &self.table[place]).filter(|one| one.is(Is::Verified));
-        let Some(channel) = verified else { return self.refuse(&fetch, out) };
+        let is_name = name.len() <= self.limits.name_bytes_max as usize;
+        let Some(channel) = verified.filter(|_| is_name) else {
+            return self.refuse(&fetch, out);
+        };
         let (tip, is_memory) = (channel.tip(), channel.is(Is::Memory));
         let next = fetch.after.saturating_add(1);
         if next > tip && self.links.spend(&fetch) {

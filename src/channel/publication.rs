@@ -56,7 +56,9 @@ impl Owner {
             return match self.holes.hold(now.mono, (slot, key), name, &stored) {
                 Ok(is_new) => {
                     channel.set(Is::Holed, true);
-                    out.count_by(Counter::PublicationsHeld, u32::from(is_new));
+                    if is_new {
+                        out.count(Counter::PublicationsHeld);
+                    }
                     Ok(offset)
                 }
                 Err(super::holes::Full) => Err(nack::FULL),

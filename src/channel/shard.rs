@@ -48,8 +48,9 @@ pub(super) struct Target<'a> {
 
 /// The namespace of the workspace: durable channels. All others are memory channels.
 pub(super) const DURABLE: u16 = 0;
-/// Places of the table that a sweep looks at for one unit, and channels of closed slots that are taken away.
-const PLACES_PER_UNIT: u32 = 64;
+/// For one unit: places of the table that a sweep looks at (eight interests in a list are like another), and channels of closed slots that are
+/// taken away.
+const LOOKS_PER_UNIT: u32 = 64;
 const BURIED_PER_UNIT: usize = 8;
 
 impl Owner {
@@ -228,17 +229,20 @@ impl Owner {
 
     /// Takes away interests of links that are gone, some places at a time. True: more is left.
     fn sweep(&mut self, units: u32) -> bool {
-        let Some(from) = self.links.sweep() else { return false };
-        let to = from.saturating_add(units * PLACES_PER_UNIT).min(self.table.places());
-        for place in from..to {
-            let Some(channel) = self.table.at_place(place) else { continue };
-            if channel.interests().is_empty() {
-                continue;
+        let Some(mut place) = self.links.sweep() else { return false };
+        let (places, mut looks) = (self.table.places(), units * LOOKS_PER_UNIT);
+        while place < places && looks > 0 {
+            looks -= 1;
+            if let Some(channel) = self.table.at_place(place)
+                && !channel.interests().is_empty()
+            {
+                looks = looks.saturating_sub(channel.interests().len() as u32 / 8);
+                let links = &mut self.links;
+                channel.interests_mut().retain(&mut self.lists, |one| links.keeps(one.link));
             }
-            let links = &mut self.links;
-            channel.interests_mut().retain(&mut self.lists, |one| links.keeps(one.link));
+            place += 1;
         }
-        self.links.swept(to, self.table.places());
+        self.links.swept(place, places);
         self.links.needs_sweep()
     }
 
@@ -287,6 +291,7 @@ impl Shard for Owner {
     fn report(&self, into: &mut Report) {
         into.gauge("channels", f64::from(self.table.count()));
         into.gauge("channel_table_bytes", self.table.bytes() as f64);
+        into.gauge("interest_lists", f64::from(self.lists.count()));
         into.gauge("interest_lists_bytes", self.lists.bytes() as f64);
         into.gauge("interest_links", self.links.numbered() as f64);
         into.gauge("backlog_bytes", self.backlog.used_bytes() as f64);

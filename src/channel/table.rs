@@ -71,7 +71,7 @@ impl Channel {
     pub(super) fn interests_mut(&mut self) -> &mut Interests {
         &mut self.interests
     }
-    /// Nobody would miss it: the source has it, or its slot's floor stands for it.
+    /// Nobody waits for anything of it, nor would miss it: the source has it, or its slot's floor stands for it.
     fn is_forgettable(&self) -> bool {
         self.interests.is_empty() && !self.is(Is::Opening) && !self.is(Is::Holed)
     }
@@ -247,7 +247,7 @@ impl Table {
     fn remove_at(&mut self, at: usize, place: u32) {
         let Channel { key, .. } = self.entries[place];
         let channel = &self.entries[place];
-        assert!(channel.interests.is_empty(), "interests go before their channel");
+        assert!(channel.is_forgettable(), "what waits for a channel goes before it");
         let head = &mut self.slots[at];
         if channel.is(Is::Memory) {
             head.floor = head.floor.max(channel.tip());

@@ -265,3 +265,25 @@ fn an_answer_never_reaches_a_later_life_of_a_link() {
     world.range_is(asked[0].0, 4..=7);
     assert_eq!(world.told(gateway(2)).len(), 5);
 }
+
+#[test]
+fn a_name_that_no_channel_can_have_is_refused_everywhere() {
+    let mut world = World::open();
+    let long = "C".repeat(256);
+    world.subscribe(0, &long, H1);
+    world.fetch(0, &long, A1, 0);
+    world.publish(&long, 1);
+    // Nor is a fetch of a known channel passed on with it.
+    world.follow_quietly(0, "C1", H2, 7);
+    let (slot, key, name) = (slot_of("C1"), SECRET.key_of("C1"), long.as_str());
+    let (seat_epoch, handle, ask) = (EPOCH, H2, A2);
+    let (after, count_max, bytes_max) = (3, 5, 100);
+    world.say(
+        gateway(0),
+        &Message::Fetch { slot, seat_epoch, key, handle, ask, after, count_max, bytes_max, name },
+    );
+    let told = world.told(gateway(0));
+    assert_eq!(told, ["subnack 1 unknown", "refused 1", "suback 2 tip 7", "refused 2"]);
+    assert_eq!(world.told(DISPATCHER), ["not 1 unknown"]);
+    assert!(world.asked().is_empty());
+}

@@ -225,17 +225,34 @@ fn a_tip_that_passes_the_held_lets_them_go() {
     let mut world = World::open();
     world.follow(0, "C1", H1, 5);
     world.publish("C1", 10);
-    world.publish("C1", 13);
+    world.publish("C1", 12);
     world.unsubscribe(0, "C1", H1);
     // With nobody to follow it the tip jumps, here over nothing that is held.
     world.publish("C1", 8);
     world.subscribe(1, "C1", H2);
     let ask = world.asked_one("tip C1");
     world.tip_is(ask, 11);
-    assert_eq!(world.told(gateway(1)), ["suback 2 tip 11"]);
-    world.publish("C1", 12);
-    assert_eq!(world.told(gateway(1)), ["2: 12", "2: 13"]);
+    assert_eq!(world.told(gateway(1)), ["suback 2 tip 11", "2: 12"]);
     assert_eq!(world.gauge("channel_holes"), 0);
+}
+
+#[test]
+fn a_channel_with_a_hole_is_not_forgotten() {
+    let mut world = World::with(&Limits { channels_max: 1, ..tiny() });
+    world.follow(0, "C1", H1, 5);
+    world.publish("C1", 7);
+    world.unsubscribe(0, "C1", H1);
+    for _ in 0..2_000 {
+        world.publish("C2", 1);
+    }
+    assert_eq!(world.counted(Counter::ChannelsForgotten), 0);
+    world.pass(50);
+    let ask = world.asked_one("range C1 6..=6");
+    world.range_is(ask, [6]);
+    for _ in 0..2_000 {
+        world.publish("C2", 1);
+    }
+    assert_eq!(world.counted(Counter::ChannelsForgotten), 1);
 }
 
 #[test]

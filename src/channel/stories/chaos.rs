@@ -164,7 +164,7 @@ impl Chaos {
     // ---- what arrives
 
     fn hear_source(&mut self) {
-        for _ in 0..1 + self.random.below(4) {
+        for _ in 0..=self.random.below(4) {
             let Some(bytes) = self.database.answers.pop_front() else { break };
             let message = Message::decode(&bytes).expect("whole");
             self.database.arrives(&message);
@@ -174,7 +174,7 @@ impl Chaos {
     }
 
     fn hear_gateway(&mut self, core: u8) {
-        for _ in 0..1 + self.random.below(4) {
+        for _ in 0..=self.random.below(4) {
             let Some(bytes) = self.gateways[usize::from(core)].to_owner.pop_front() else { return };
             let message = Message::decode(&bytes).expect("whole");
             self.world.input(Input::Wire { peer: gateway(core), message });
@@ -184,7 +184,7 @@ impl Chaos {
 
     fn hear_owner(&mut self, core: u8) {
         let to = &mut self.gateways[usize::from(core)];
-        for _ in 0..1 + self.random.below(6) {
+        for _ in 0..=self.random.below(6) {
             let Some((_, bytes)) = to.from_owner.pop_front() else { break };
             to.heard(&Message::decode(&bytes).expect("whole"), &self.database);
         }

@@ -90,8 +90,17 @@ pub struct Limits {
     pub held_per_channel_max: u32,
     /// How long the owner waits for a missing publication before it asks the source.
     pub gap_timeout: Duration,
-    /// Fetches that wait for the source, per core.
+    /// Bytes of all held publications of one core, and channels that have some: what finds no room is sent again.
+    pub held_bytes_max: u64,
+    pub holes_max: u32,
+    /// Fetches of one core that wait for room, at their link or at the source.
     pub fetches_max: u32,
+    /// Channels of one core whose tip is to be asked of the source, each with its name: further subscribers try again.
+    pub openings_max: u32,
+    /// Questions of one core that are open at the source: about tips and holes, and as many about the past. More would only wait there.
+    pub questions_max: u32,
+    /// Lives of gateway cores' links that one owner tells apart, until a sweep over its channels has forgotten those that ended.
+    pub links_max: u16,
 
     // -- presence
     /// Without activity for so long a user is away.
@@ -168,13 +177,18 @@ impl Limits {
         catch_up_bytes: 64 << 10,
         catch_up_interval: Duration::from_millis(50),
         behind_max: 4 << 20,
-        channels_max: 1 << 26,
+        channels_max: (1 << 26) - 1_024,
         name_bytes_max: 255,
         publication_bytes_max: 64 << 10,
         backlog_bytes: 64 << 20,
         held_per_channel_max: 64,
         gap_timeout: Duration::from_millis(50),
+        held_bytes_max: 16 << 20,
+        holes_max: 4_096,
         fetches_max: 4_096,
+        openings_max: 16_384,
+        questions_max: 1_024,
+        links_max: 16_384,
         away_after: Duration::from_secs(600),
         presence_lease: Duration::from_secs(10),
         users_max: 1 << 22,
@@ -235,6 +249,27 @@ impl Limits {
         }
         if self.users_max >= 1 << 26 {
             return Some("users_max: a place in an index has 26 bits");
+        }
+        if self.channels_max > (1 << 26) - 1_024 {
+            return Some(
+                "channels_max: a place in an index has 26 bits, and places come by the thousand",
+            );
+        }
+        if self.backlog_bytes >= 8 << 26 {
+            return Some("backlog_bytes: a place in an index has 26 bits of 8 bytes");
+        }
+        if self.held_bytes_max < self.publication_bytes_max as u64 * 2 {
+            return Some("held_bytes_max: a publication of the largest size can be held");
+        }
+        if self.holes_max == 0 || self.openings_max == 0 || self.questions_max == 0 {
+            return Some(
+                "holes_max, openings_max, questions_max: one at least, or nothing is ever opened",
+            );
+        }
+        if self.links_max == 0 || self.links_max >= u16::MAX - 1 {
+            return Some(
+                "links_max: numbers of links have 16 bits, two of which mean something else",
+            );
         }
         if self.name_bytes_max > 255 {
             return Some("name_bytes_max: a name's length is one byte in the tables");

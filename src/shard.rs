@@ -288,6 +288,12 @@ counters! {
     FetchesFromSource = "fetches_from_source",
     /// Fetches refused because a table was full.
     FetchesRefused = "fetches_refused",
+    /// Subscriptions refused because a table was full; they are tried again.
+    SubscribesShed = "subscribes_shed",
+    /// Channels that nobody wanted, forgotten in favour of others.
+    ChannelsForgotten = "channels_forgotten",
+    /// Questions to the source that were not answered in time.
+    QuestionsRepeated = "source_questions_repeated",
     /// Transient events published.
     TransientsEmitted = "transients_emitted",
     /// Mail that overflowed: the link broke and came back.

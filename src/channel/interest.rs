@@ -1,20 +1,22 @@
-//! Which gateways want a channel: up to two inline, more in a list.
+//! Which gateway cores want a channel: up to two inline, more in a list.
 
+use super::lists::{List, Lists};
 use crate::ids::Handle;
 
-/// One gateway's standing wish: by which link, and how the gateway calls the channel there.
+/// One gateway core's standing wish: by which life of which link, and how the gateway calls the channel there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Interest {
     pub(super) link: u16,
     pub(super) handle: Handle,
 }
 
-/// Twelve bytes inside a channel's entry, and a count.
-#[derive(Clone, Copy, Debug, Default)]
+/// Twelve bytes inside a channel's entry.
+#[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(super) struct Interests {
     /// The inline ones; with more than two, `handles[0]` names the list.
     handles: [u32; 2],
+    /// With more than two, `links[1]` is how many.
     links: [u16; 2],
 }
 
@@ -22,81 +24,102 @@ pub(super) struct Interests {
 const NONE: u16 = u16::MAX;
 /// In `links[0]`: the interests are in a list.
 const LISTED: u16 = u16::MAX - 1;
-/// Links that have a number of their own.
+/// Numbers of links are below.
 pub(super) const LINKS_MAX: u16 = LISTED;
-
-/// Lists of channels that more than two gateways want.
-#[derive(Debug, Default)]
-pub(super) struct Lists {
-    lists: Vec<Vec<Interest>>,
-    free: Vec<u32>,
-}
 
 impl Interests {
     pub(super) fn none() -> Self {
         Self { handles: [0; 2], links: [NONE; 2] }
     }
-    pub(super) fn is_empty(&self) -> bool {
-        self.links[0] == NONE
-    }
-    /// All of them, in no order that means anything.
-    pub(super) fn iter<'a>(&self, lists: &'a Lists) -> impl Iterator<Item = Interest> + use<'a> {
-        let Self { handles, links } = *self;
-        let listed: &[Interest] =
-            if links[0] == LISTED { &lists.lists[handles[0] as usize] } else { &[] };
-        let inline =
-            if links[0] == LISTED { 0 } else { links.iter().filter(|link| **link != NONE).count() };
-        let first =
-            (0..inline).map(move |at| Interest { link: links[at], handle: Handle(handles[at]) });
-        first.chain(listed.iter().copied())
-    }
-    /// Adds one, or gives the link's old one its new handle.
-    pub(super) fn add(&mut self, new: Interest, lists: &mut Lists) {
-        if self.links[0] == LISTED {
-            let list = &mut lists.lists[self.handles[0] as usize];
-            match list.iter_mut().find(|old| old.link == new.link) {
-                Some(old) => *old = new,
-                None => list.push(new),
+
+    /// Adds one, or gives the link's old one its new handle. True: there is one more.
+    pub(super) fn add(&mut self, new: Interest, lists: &mut Lists) -> bool {
+        if let Some((list, len)) = self.list() {
+            let old = lists.of(list, len).position(|old| old.link == new.link);
+            match old {
+                Some(at) => lists.set(list, at as u16, new),
+                None => self.handles[0] = lists.push(list, len, new).0,
             }
-            return;
+            self.links[1] += u16::from(old.is_none());
+            return old.is_none();
         }
         for at in 0..2 {
             if self.links[at] == new.link || self.links[at] == NONE {
+                let is_more = self.links[at] == NONE;
                 self.links[at] = new.link;
                 self.handles[at] = new.handle.0;
-                return;
+                return is_more;
             }
         }
-        let mut list: Vec<Interest> = self.iter(lists).collect();
-        list.push(new);
-        let at = lists.put(list);
-        *self = Self { handles: [at, 0], links: [LISTED, NONE] };
+        let list = lists.make(&[self.inline(0), self.inline(1), new]);
+        *self = Self { handles: [list.0, 0], links: [LISTED, 3] };
+        true
     }
-    /// Removes those that `is_gone` names.
-    pub(super) fn retain(&mut self, lists: &mut Lists, is_kept: impl Fn(Interest) -> bool) {
-        let kept: Vec<Interest> = self.iter(lists).filter(|one| is_kept(*one)).collect();
-        if self.links[0] == LISTED {
-            lists.take(self.handles[0]);
-        }
-        *self = Self::none();
-        for one in kept {
-            self.add(one, lists);
-        }
-    }
-}
 
-impl Lists {
-    fn put(&mut self, list: Vec<Interest>) -> u32 {
-        if let Some(at) = self.free.pop() {
-            self.lists[at as usize] = list;
-            return at;
+    /// Removes those for which `is_kept` does not say so.
+    pub(super) fn retain(&mut self, lists: &mut Lists, mut is_kept: impl FnMut(Interest) -> bool) {
+        if let Some((list, len)) = self.list() {
+            let (list, len) = lists.retain(list, len, is_kept);
+            self.handles[0] = list.0;
+            self.links[1] = len;
+            if len <= 2 {
+                let left: Vec<Interest> = lists.of(list, len).collect();
+                lists.drop(list);
+                self.set_inline(&left);
+            }
+            return;
         }
-        self.lists.push(list);
-        self.lists.len() as u32 - 1
+        let (mut left, mut count) = ([Interest::default(); 2], 0);
+        for at in 0..self.inline_count() {
+            let one = self.inline(at);
+            if is_kept(one) {
+                left[count] = one;
+                count += 1;
+            }
+        }
+        self.set_inline(&left[..count]);
     }
-    fn take(&mut self, at: u32) {
-        self.lists[at as usize] = Vec::new();
-        self.free.push(at);
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.links[0] == NONE
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self.list() {
+            Some((_, len)) => usize::from(len),
+            None => self.inline_count(),
+        }
+    }
+
+    /// All of them, in no order that means anything.
+    pub(super) fn iter<'a>(&self, lists: &'a Lists) -> impl Iterator<Item = Interest> + use<'a> {
+        let (one, inline) = (*self, self.inline_count());
+        let listed = self.list().map(|(list, len)| lists.of(list, len));
+        (0..inline).map(move |at| one.inline(at)).chain(listed.into_iter().flatten())
+    }
+
+    fn list(&self) -> Option<(List, u16)> {
+        (self.links[0] == LISTED).then(|| (List(self.handles[0]), self.links[1]))
+    }
+
+    fn inline_count(&self) -> usize {
+        if self.links[0] == LISTED {
+            0
+        } else {
+            self.links.iter().filter(|link| **link != NONE).count()
+        }
+    }
+
+    fn inline(&self, at: usize) -> Interest {
+        Interest { link: self.links[at], handle: Handle(self.handles[at]) }
+    }
+
+    fn set_inline(&mut self, to: &[Interest]) {
+        *self = Self::none();
+        for (at, one) in to.iter().enumerate() {
+            self.links[at] = one.link;
+            self.handles[at] = one.handle.0;
+        }
     }
 }
 
@@ -111,12 +134,12 @@ mod tests {
         let (mut lists, mut random) = (Lists::default(), 7u64);
         let mut interests = Interests::none();
         let mut twin = BTreeMap::new();
-        for step in 0..5_000u32 {
+        for step in 0..20_000u32 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let link = (random >> 40) as u16 % 6;
-            if random >> 63 == 0 {
-                interests.add(Interest { link, handle: Handle(step) }, &mut lists);
-                twin.insert(link, step);
+            let link = (random >> 40) as u16 % 12;
+            if random >> 63 == 0 || step % 100 > 90 {
+                let is_more = interests.add(Interest { link, handle: Handle(step) }, &mut lists);
+                assert_eq!(is_more, twin.insert(link, step).is_none());
             } else {
                 interests.retain(&mut lists, |one| one.link != link);
                 twin.remove(&link);
@@ -125,11 +148,8 @@ mod tests {
                 interests.iter(&lists).map(|one| (one.link, one.handle.0)).collect();
             all.sort_unstable();
             assert_eq!(all, twin.iter().map(|(link, handle)| (*link, *handle)).collect::<Vec<_>>());
-            assert_eq!(interests.is_empty(), twin.is_empty());
+            assert_eq!((interests.is_empty(), interests.len()), (twin.is_empty(), twin.len()));
+            assert_eq!(lists.count(), u32::from(twin.len() > 2));
         }
-        assert_eq!(
-            lists.lists.iter().filter(|list| !list.is_empty()).count(),
-            usize::from(twin.len() > 2)
-        );
     }
 }

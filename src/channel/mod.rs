@@ -1,13 +1,25 @@
 //! Owners of channels: order, backlog, interest. A pure shard.
 //!
 //! - `shard`: what comes in, what goes out
+//! - `opening`: subscriptions, and the channels whose tip is asked for them
+//! - `publication`: in its place or held, and out to every link; `holes`: what is held
+//! - `past`: pages for who is behind
+//! - `source`: the link to the source of durable channels, and the questions on it
+//! - `links`: gateway cores and the lives of their links
 //! - `table`: a channel in 32 bytes, found by slot and key
-//! - `interest`: which gateways want a channel
+//! - `interest`, `lists`: which gateway cores want a channel
 //! - `backlog`: the recent publications of all channels, in one ring of bytes
-//! - `pending`: questions to the source, and what waits for their answers
 
 mod backlog;
+mod holes;
 mod interest;
-mod pending;
+mod links;
+mod lists;
+mod opening;
+mod past;
+mod publication;
 pub mod shard;
+mod source;
+#[cfg(test)]
+mod stories;
 mod table;

@@ -1,10 +1,14 @@
-//! Channels by slot and key: 32 bytes each, and a small index per slot.
+//! Channels by slot and key: 32 bytes each in one slab of the core, and a small index per slot.
 //!
-//! A slot is opened, counted and dropped as a unit, and no table grows large enough for its growth to stall a core: entries lie dense,
-//! cells of `tag 12, place 20` find them by linear probing, and both grow by a quarter.
+//! A slot is opened, counted and closed as a unit. Nothing here ever moves more than a chunk of entries (32 KiB) or one sub-table of an
+//! index (51 KiB): no growth stalls a core. Entries do not move, so that a place is good until its channel is removed.
+
+use std::ops::{Index as At, IndexMut};
 
 use super::interest::Interests;
 use crate::ids::{Key, Slot};
+use crate::tables::index::Index;
+use crate::tables::slab::{Entry, Slab};
 
 /// One channel at its owner.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +23,24 @@ pub(super) struct Channel {
 
 const _: () = assert!(size_of::<Channel>() == 32, "memory is the product");
 
-const VERIFIED: u8 = 1;
+/// What may be true of a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Is {
+    /// The tip is the source's, and not only the newest that we heard of. All interests know where they stand.
+    Verified = 1,
+    /// Its offsets are given here.
+    Memory = 2,
+    /// Its tip is to be asked of the source, or asked: interests wait.
+    Opening = 4,
+    /// Publications are held because one before them is missing.
+    Holed = 8,
+    /// No channel: a free place of the slab.
+    Vacant = 128,
+}
+
+/// The largest offset: it has 48 bits.
+pub(super) const OFFSET_MAX: u64 = (1 << 48) - 1;
 
 impl Channel {
     fn new(key: Key, tip: u64) -> Self {
@@ -33,18 +54,16 @@ impl Channel {
         eight[..6].copy_from_slice(&self.tip);
         u64::from_le_bytes(eight)
     }
-    /// Below 2^48.
+    /// At most [`OFFSET_MAX`].
     pub(super) fn set_tip(&mut self, tip: u64) {
-        let eight = tip.to_le_bytes();
-        assert!(eight[6..] == [0, 0], "an offset has 48 bits");
-        self.tip.copy_from_slice(&eight[..6]);
+        assert!(tip <= OFFSET_MAX, "whoever brings an offset from outside looks at it first");
+        self.tip.copy_from_slice(&tip.to_le_bytes()[..6]);
     }
-    /// Whether the tip is the source's, and not only the newest that we heard of.
-    pub(super) fn is_verified(&self) -> bool {
-        self.flags & VERIFIED != 0
+    pub(super) fn is(&self, what: Is) -> bool {
+        self.flags & what as u8 != 0
     }
-    pub(super) fn set_verified(&mut self, verified: bool) {
-        self.flags = if verified { self.flags | VERIFIED } else { self.flags & !VERIFIED };
+    pub(super) fn set(&mut self, what: Is, to: bool) {
+        self.flags = if to { self.flags | what as u8 } else { self.flags & !(what as u8) };
     }
     pub(super) fn interests(&self) -> &Interests {
         &self.interests
@@ -52,184 +71,218 @@ impl Channel {
     pub(super) fn interests_mut(&mut self) -> &mut Interests {
         &mut self.interests
     }
+    /// Nobody waits for anything of it, nor would miss it: the source has it, or its slot's floor stands for it.
+    fn is_forgettable(&self) -> bool {
+        self.interests.is_empty() && !self.is(Is::Opening) && !self.is(Is::Holed)
+    }
 }
+
+impl Entry for Channel {
+    fn vacant(next: u32) -> Self {
+        let mut channel = Self::new(Key::default(), u64::from(next));
+        channel.set(Is::Vacant, true);
+        channel
+    }
+    fn next_vacant(&self) -> Option<u32> {
+        self.is(Is::Vacant).then(|| self.tip() as u32)
+    }
+}
+
+/// One slot, as its owner has it.
+#[derive(Debug, Default)]
+struct Head {
+    index: Index,
+    /// Memory channels that are new here, or come back, begin above it: no offset is ever given twice in one epoch.
+    floor: u64,
+    /// Of its memory channels. Never 0, which is the durable ones'.
+    epoch: u32,
+}
+
+const _: () = assert!(size_of::<Head>() == 40);
 
 /// All channels of the slots of one core.
 #[derive(Debug)]
 pub(super) struct Table {
-    slots: Box<[SlotTable]>,
+    slots: Box<[Head]>,
+    entries: Slab<Channel>,
     cores: u16,
-    count: usize,
+    /// For epochs: each is drawn anew.
+    random: u64,
+    hand: Hand,
+    /// What was in slots that are somebody else's now.
+    closed: Vec<Index>,
 }
 
-#[derive(Debug, Default)]
-struct SlotTable {
-    entries: Vec<Channel>,
-    /// `place + 1` in the low 20 bits, a tag of the key above; 0 is empty.
-    cells: Vec<u32>,
+/// Where the search for a channel that nobody would miss goes on.
+#[derive(Clone, Copy, Default, Debug)]
+struct Hand {
+    slot: usize,
+    part: usize,
+    seen: usize,
 }
 
-/// Channels of one slot that its index can name.
-const PLACES_MAX: usize = (1 << 20) - 1;
+/// Channels, and parts of slots, that one search for a forgettable channel looks at: about 10 microseconds.
+const LOOKS: usize = 64;
 
 impl Table {
-    /// For a core of a node with so many.
-    pub(super) fn new(cores: u8) -> Self {
+    /// For a core of a node with so many. `seed` is drawn anew at each start of the process.
+    pub(super) fn new(cores: u8, seed: u64) -> Self {
         let cores = u16::from(cores.max(1));
-        let slots = (65_536 / usize::from(cores)) + 1;
-        Self { slots: (0..slots).map(|_| SlotTable::default()).collect(), cores, count: 0 }
+        let slots = 65_536 / usize::from(cores) + 1;
+        let mut table = Self {
+            slots: (0..slots).map(|_| Head::default()).collect(),
+            entries: Slab::new(),
+            cores,
+            random: seed,
+            hand: Hand::default(),
+            closed: Vec::new(),
+        };
+        for at in 0..slots {
+            table.slots[at].epoch = table.fresh_epoch();
+        }
+        table
     }
-    pub(super) fn len(&self) -> usize {
-        self.count
+
+    /// The place of a channel.
+    pub(super) fn find(&self, slot: Slot, key: Key) -> Option<u32> {
+        let entries = &self.entries;
+        self.slots[self.at(slot)].index.find(&key, |place| entries[place].key == key)
+    }
+
+    /// A new channel, which is not here yet.
+    pub(super) fn insert(&mut self, slot: Slot, key: Key, tip: u64) -> u32 {
+        debug_assert!(self.find(slot, key).is_none(), "a channel has one entry");
+        let at = self.at(slot);
+        let place = self.entries.insert(Channel::new(key, tip));
+        let entries = &self.entries;
+        self.slots[at].index.insert(&key, place, |place| entries[place].key);
+        place
+    }
+
+    /// Removes a channel that has no interests any more.
+    pub(super) fn remove(&mut self, slot: Slot, place: u32) {
+        self.remove_at(self.at(slot), place);
+    }
+
+    /// Removes one channel that nobody would miss, if there is one among some.
+    pub(super) fn forget_one(&mut self) -> bool {
+        for _ in 0..LOOKS {
+            let Hand { slot, part, seen } = self.hand;
+            let Some(places) = self.slots[slot].index.part(part) else {
+                self.hand = Hand { slot: (slot + 1) % self.slots.len(), part: 0, seen: 0 };
+                continue;
+            };
+            let mut looks = 0;
+            let found = places.skip(seen).take(LOOKS).find(|&place| {
+                looks += 1;
+                self.entries[place].is_forgettable()
+            });
+            if let Some(place) = found {
+                self.hand.seen = seen + looks - 1;
+                self.remove_at(slot, place);
+                return true;
+            }
+            if looks == LOOKS {
+                self.hand.seen = seen + looks;
+                return false;
+            }
+            self.hand = Hand { slot, part: part + 1, seen: 0 };
+        }
+        false
+    }
+
+    /// The slot is somebody else's, or ours anew: nothing in it is found any more. `bury` takes away what is left of it.
+    pub(super) fn close(&mut self, slot: Slot) {
+        let at = self.at(slot);
+        let epoch = self.fresh_epoch();
+        let index = std::mem::take(&mut self.slots[at].index);
+        self.slots[at] = Head { index: Index::default(), floor: 0, epoch };
+        if index.count() > 0 {
+            self.closed.push(index);
+        }
+    }
+
+    /// Takes away some channels of closed slots; `of_each` lets go of their interests. True: more is left.
+    pub(super) fn bury(&mut self, count: usize, mut of_each: impl FnMut(&mut Channel)) -> bool {
+        let Some(index) = self.closed.last_mut() else { return false };
+        let places: Vec<u32> = index.places().take(count).collect();
+        for place in places {
+            let mut channel = self.entries[place];
+            let entries = &self.entries;
+            index.remove(&channel.key, place, |place| entries[place].key);
+            of_each(&mut channel);
+            self.entries.remove(place);
+        }
+        if index.count() == 0 {
+            self.closed.pop();
+        }
+        !self.closed.is_empty()
+    }
+
+    pub(super) fn count(&self) -> u32 {
+        self.entries.count()
+    }
+    /// The channel at a place, if there is one: for walks over all.
+    pub(super) fn at_place(&mut self, place: u32) -> Option<&mut Channel> {
+        self.entries.contains(place).then(|| &mut self.entries[place])
+    }
+    /// Where a walk over all places ends.
+    pub(super) fn places(&self) -> u32 {
+        self.entries.places()
+    }
+    /// The life to which the offsets of the slot's memory channels belong.
+    pub(super) fn epoch(&self, slot: Slot) -> u32 {
+        self.slots[self.at(slot)].epoch
+    }
+    /// Above it begins a memory channel that is new here.
+    pub(super) fn floor(&self, slot: Slot) -> u64 {
+        self.slots[self.at(slot)].floor
     }
     /// Bytes that the tables hold, spare places included.
     pub(super) fn bytes(&self) -> usize {
-        let of = |slot: &SlotTable| {
-            slot.entries.capacity() * size_of::<Channel>() + slot.cells.capacity() * 4
-        };
-        self.slots.iter().map(of).sum::<usize>() + self.slots.len() * size_of::<SlotTable>()
+        let indexes: usize = self.slots.iter().map(|slot| slot.index.bytes()).sum();
+        self.entries.bytes() + indexes + self.slots.len() * size_of::<Head>()
     }
-    pub(super) fn find(&self, slot: Slot, key: Key) -> Option<&Channel> {
-        let table = &self.slots[self.place(slot)];
-        table.find(key).map(|at| &table.entries[at])
-    }
-    pub(super) fn find_mut(&mut self, slot: Slot, key: Key) -> Option<&mut Channel> {
-        let at = self.place(slot);
-        let table = &mut self.slots[at];
-        table.find(key).map(|at| &mut table.entries[at])
-    }
-    /// A new channel; `None` when the slot is full.
-    pub(super) fn insert(&mut self, slot: Slot, key: Key, tip: u64) -> Option<&mut Channel> {
-        let at = self.place(slot);
-        let table = &mut self.slots[at];
-        debug_assert!(table.find(key).is_none(), "a channel has one entry");
-        let place = table.insert(Channel::new(key, tip))?;
-        self.count += 1;
-        Some(&mut table.entries[place])
-    }
-    pub(super) fn remove(&mut self, slot: Slot, key: Key) {
-        let at = self.place(slot);
-        if self.slots[at].remove(key) {
-            self.count -= 1;
+
+    fn remove_at(&mut self, at: usize, place: u32) {
+        let Channel { key, .. } = self.entries[place];
+        let channel = &self.entries[place];
+        assert!(channel.is_forgettable(), "what waits for a channel goes before it");
+        let head = &mut self.slots[at];
+        if channel.is(Is::Memory) {
+            head.floor = head.floor.max(channel.tip());
         }
+        let entries = &self.entries;
+        head.index.remove(&key, place, |place| entries[place].key);
+        self.entries.remove(place);
     }
-    /// The channels of the `nth` slot of this core; `None` past the last.
-    pub(super) fn of_slot(&mut self, nth: usize) -> Option<&mut [Channel]> {
-        self.slots.get_mut(nth).map(|slot| slot.entries.as_mut_slice())
-    }
-    fn place(&self, slot: Slot) -> usize {
+
+    /// A slot's number on this core.
+    fn at(&self, slot: Slot) -> usize {
         usize::from(slot.0 / self.cores)
     }
-}
 
-impl SlotTable {
-    fn find(&self, key: Key) -> Option<usize> {
-        if self.cells.is_empty() {
-            return None;
-        }
-        let tag = tag_of(key);
-        let mut cell = home_of(key, self.cells.len());
-        loop {
-            let value = self.cells[cell];
-            if value == 0 {
-                return None;
-            }
-            let place = (value & 0xf_ffff) as usize - 1;
-            if value >> 20 == tag && self.entries[place].key == key {
-                return Some(place);
-            }
-            cell = after(cell, self.cells.len());
-        }
-    }
-
-    fn insert(&mut self, channel: Channel) -> Option<usize> {
-        let place = self.entries.len();
-        if place >= PLACES_MAX {
-            return None;
-        }
-        if place == self.entries.capacity() {
-            self.entries.reserve_exact(if place < 64 { 16 } else { (place / 4).max(64) });
-        }
-        self.entries.push(channel);
-        // Between load 0.64 and 0.80.
-        if (place + 1) * 5 > self.cells.len() * 4 {
-            let cells = ((place + 1) * 100 / 64).max(8);
-            self.index_again(cells);
-        } else {
-            self.index(place);
-        }
-        Some(place)
-    }
-
-    fn index_again(&mut self, cells: usize) {
-        self.cells = Vec::new();
-        self.cells.reserve_exact(cells);
-        self.cells.resize(cells, 0);
-        for place in 0..self.entries.len() {
-            self.index(place);
-        }
-    }
-
-    fn index(&mut self, place: usize) {
-        let key = self.entries[place].key;
-        let mut cell = home_of(key, self.cells.len());
-        while self.cells[cell] != 0 {
-            cell = after(cell, self.cells.len());
-        }
-        self.cells[cell] = tag_of(key) << 20 | (place as u32 + 1);
-    }
-
-    fn remove(&mut self, key: Key) -> bool {
-        let Some(place) = self.find(key) else { return false };
-        self.unindex(self.cell_of(place));
-        let last = self.entries.len() - 1;
-        if place != last {
-            let cell = self.cell_of(last);
-            self.cells[cell] = tag_of(self.entries[last].key) << 20 | (place as u32 + 1);
-        }
-        self.entries.swap_remove(place);
-        true
-    }
-
-    /// The cell that names `place`.
-    fn cell_of(&self, place: usize) -> usize {
-        let mut cell = home_of(self.entries[place].key, self.cells.len());
-        while (self.cells[cell] & 0xf_ffff) as usize != place + 1 {
-            cell = after(cell, self.cells.len());
-        }
-        cell
-    }
-
-    /// Empties a cell and moves back what was pushed past it.
-    fn unindex(&mut self, mut hole: usize) {
-        let len = self.cells.len();
-        self.cells[hole] = 0;
-        let mut cell = after(hole, len);
-        while self.cells[cell] != 0 {
-            let place = (self.cells[cell] & 0xf_ffff) as usize - 1;
-            let home = home_of(self.entries[place].key, len);
-            let distance = |from: usize, to: usize| (to + len - from) % len;
-            if distance(home, cell) >= distance(hole, cell) {
-                self.cells[hole] = self.cells[cell];
-                self.cells[cell] = 0;
-                hole = cell;
-            }
-            cell = after(cell, len);
-        }
+    fn fresh_epoch(&mut self) -> u32 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed >> 32) as u32 | 1
     }
 }
 
-fn tag_of(key: Key) -> u32 {
-    u32::from(u16::from_le_bytes([key.0[0], key.0[1]])) >> 4
+impl At<u32> for Table {
+    type Output = Channel;
+    fn index(&self, place: u32) -> &Channel {
+        &self.entries[place]
+    }
 }
 
-fn home_of(key: Key, cells: usize) -> usize {
-    let bits = u64::from(u32::from_le_bytes([key.0[4], key.0[5], key.0[6], key.0[7]]));
-    ((bits * cells as u64) >> 32) as usize
-}
-
-fn after(cell: usize, len: usize) -> usize {
-    if cell + 1 == len { 0 } else { cell + 1 }
+impl IndexMut<u32> for Table {
+    fn index_mut(&mut self, place: u32) -> &mut Channel {
+        &mut self.entries[place]
+    }
 }
 
 #[cfg(test)]
@@ -237,59 +290,109 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::ring::Secret;
 
     fn key(n: u64) -> Key {
-        let mut bytes = [0; 12];
-        bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-        bytes[8..].copy_from_slice(&(n as u32).to_le_bytes());
-        Key(bytes)
+        Secret([3; 16]).key_of(&n.to_string())
+    }
+
+    /// The slot of one of four cores.
+    fn slot(n: u64) -> Slot {
+        Slot(((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50) * 4) as u16)
+    }
+
+    fn table_of(channels: u64) -> Table {
+        let mut table = Table::new(4, 1);
+        for n in 0..channels {
+            table.insert(slot(n), key(n), n);
+        }
+        table
     }
 
     #[test]
     fn it_agrees_with_a_plain_map_under_random_operations() {
-        let mut table = Table::new(2);
+        let mut table = Table::new(2, 1);
         let mut twin = BTreeMap::new();
         let mut random = 1u64;
         for step in 0..60_000u64 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step | 1);
             let n = (random >> 33) % 700;
-            let (slot, key) = (Slot((n % 3) as u16), key(n));
-            match random >> 62 {
-                0 => {
-                    table.remove(slot, key);
-                    twin.remove(&n);
+            let (slot, key) = (Slot((n % 3) as u16 * 2), key(n));
+            match (random >> 62, table.find(slot, key)) {
+                (0, Some(place)) => {
+                    table.remove(slot, place);
+                    assert!(twin.remove(&n).is_some());
                 }
-                _ => match table.find_mut(slot, key) {
-                    Some(channel) => {
-                        assert!(twin.contains_key(&n));
-                        channel.set_tip(step);
-                        twin.insert(n, step);
-                    }
-                    None => {
-                        table.insert(slot, key, step).expect("room");
-                        assert_eq!(twin.insert(n, step), None);
-                    }
-                },
+                (0, None) => assert!(!twin.contains_key(&n)),
+                (_, Some(place)) => {
+                    table[place].set_tip(step);
+                    assert!(twin.insert(n, step).is_some());
+                }
+                (_, None) => {
+                    table.insert(slot, key, step);
+                    assert_eq!(twin.insert(n, step), None);
+                }
             }
         }
-        assert_eq!(table.len(), twin.len());
+        assert_eq!(table.count() as usize, twin.len());
         for n in 0..700 {
-            let found = table.find(Slot((n % 3) as u16), key(n)).map(Channel::tip);
-            assert_eq!(found, twin.get(&n).copied());
+            let place = table.find(Slot((n % 3) as u16 * 2), key(n));
+            assert_eq!(place.map(|place| table[place].tip()), twin.get(&n).copied());
         }
     }
 
     #[test]
-    fn a_channel_costs_at_most_48_bytes_at_the_sizes_that_count() {
-        for channels in [1_000_000u64, 2_000_000] {
-            let mut table = Table::new(4);
-            for n in 0..channels {
-                // The slots of one of four cores.
-                let slot = Slot(((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50) * 4) as u16);
-                table.insert(slot, key(n), 1).expect("room");
-            }
-            let each = table.bytes() as f64 / channels as f64;
-            assert!(each <= 48.0, "{each:.1} bytes at {channels} channels");
+    fn a_channel_costs_at_most_40_bytes_at_the_sizes_that_count() {
+        for channels in [1_000_000, 2_000_000] {
+            let each = table_of(channels).bytes() as f64 / channels as f64;
+            assert!(each <= 40.0, "{each:.1} bytes at {channels} channels");
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_what_nobody_would_miss() {
+        let mut table = table_of(1_000);
+        for n in 0..1_000 {
+            let place = table.find(slot(n), key(n)).expect("just put in");
+            table[place].set(Is::Opening, n % 10 != 0);
+        }
+        let mut forgotten = 0;
+        // One search looks at a few only: 16,384 slots have to be gone through.
+        for _ in 0..2_000 {
+            forgotten += u32::from(table.forget_one());
+        }
+        assert_eq!((forgotten, table.count()), (100, 900));
+        assert!((0..1_000).all(|n| table.find(slot(n), key(n)).is_some() == (n % 10 != 0)));
+    }
+
+    #[test]
+    fn a_memory_channel_that_was_forgotten_goes_on_above_its_slots_floor() {
+        let mut table = Table::new(1, 1);
+        let place = table.insert(Slot(5), key(1), 77);
+        table[place].set(Is::Memory, true);
+        let epoch = table.epoch(Slot(5));
+        table.remove(Slot(5), place);
+        assert_eq!((table.floor(Slot(5)), table.epoch(Slot(5))), (77, epoch));
+        table.close(Slot(5));
+        assert_eq!(table.floor(Slot(5)), 0);
+        assert_ne!(table.epoch(Slot(5)), epoch, "what the next owner counted, nobody knows");
+    }
+
+    #[test]
+    fn a_closed_slot_is_empty_at_once_and_buried_bit_by_bit() {
+        let mut table = Table::new(1, 1);
+        for n in 0..500 {
+            table.insert(Slot((n % 2) as u16), key(n), n);
+        }
+        table.close(Slot(0));
+        assert!(
+            (0..500).all(|n| table.find(Slot((n % 2) as u16), key(n)).is_some() == (n % 2 == 1))
+        );
+        table.insert(Slot(0), key(0), 9);
+        let (mut buried, mut calls) = (0, 1);
+        while table.bury(64, |_| buried += 1) {
+            calls += 1;
+        }
+        assert_eq!((buried, calls, table.count()), (250, 4, 251));
     }
 }

@@ -98,14 +98,33 @@ impl Index {
         }
     }
 
+    /// A key that is in it is at another place now.
+    pub fn replace(&mut self, key: &Key, old: u32, new: u32) {
+        assert!(new < PLACES_MAX, "a place fits its bits");
+        let table = match &mut self.0 {
+            Form::One(table) => table,
+            Form::Many(directory) => {
+                let table = directory.table_of(key);
+                &mut directory.tables[table]
+            }
+        };
+        let at = table.cell_of(key, old);
+        table.cells[at] = tag(key) | new;
+    }
+
     /// All places, in no order.
     pub fn places(&self) -> impl Iterator<Item = u32> {
-        let (one, many): (&[u32], &[Table]) = match &self.0 {
-            Form::One(table) => (&table.cells, &[]),
-            Form::Many(directory) => (&[], &directory.tables),
+        (0..).map_while(|nth| self.part(nth)).flatten()
+    }
+
+    /// The places in the `nth` sub-table; `None` past the last. For walks that go on later.
+    pub fn part(&self, nth: usize) -> Option<impl Iterator<Item = u32>> {
+        let table = match &self.0 {
+            Form::One(table) => (nth == 0).then_some(table),
+            Form::Many(directory) => directory.tables.get(nth),
         };
-        let cells = one.iter().chain(many.iter().flat_map(|table| table.cells.iter()));
-        cells.filter(|cell| **cell != EMPTY).map(|cell| cell & PLACES_MAX)
+        let cells = table?.cells.iter().filter(|cell| **cell != EMPTY);
+        Some(cells.map(|cell| cell & PLACES_MAX))
     }
 
     /// Keys in it.
@@ -207,11 +226,7 @@ impl Table {
     }
 
     fn remove(&mut self, key: &Key, place: u32, key_of: &impl Fn(u32) -> Key) {
-        let mut hole = self.home(key);
-        while self.cells[hole] & PLACES_MAX != place || self.cells[hole] == EMPTY {
-            assert!(self.cells[hole] != EMPTY, "a key that is taken out is in");
-            hole = self.after(hole);
-        }
+        let mut hole = self.cell_of(key, place);
         // Whoever was pushed past the hole moves back into it.
         let len = self.cells.len();
         let mut at = self.after(hole);
@@ -230,6 +245,16 @@ impl Table {
         } else if self.cells.len() > 8 && self.count as usize * 5 < self.cells.len() * 2 {
             self.rebuild(self.count as usize * 3 / 2 + 2, key_of);
         }
+    }
+
+    /// The cell of a key that is in it, at this place.
+    fn cell_of(&self, key: &Key, place: u32) -> usize {
+        let mut at = self.home(key);
+        while self.cells[at] & PLACES_MAX != place || self.cells[at] == EMPTY {
+            assert!(self.cells[at] != EMPTY, "a key that is looked for is in");
+            at = self.after(at);
+        }
+        at
     }
 
     fn rebuild(&mut self, len: usize, key_of: &impl Fn(u32) -> Key) {
@@ -298,17 +323,29 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_index_is_a_map(steps in prop::collection::vec((any::<bool>(), 0u32..60), 1..400)) {
+        fn an_index_is_a_map(steps in prop::collection::vec((0u8..3, 0u32..60), 1..400)) {
             let keys = keys(60);
-            let key_of = |place: u32| keys[place as usize];
+            // Each key has two places that it may be at.
+            let key_of = |place: u32| keys[place as usize % 60];
             let mut index = Index::default();
             let mut twin = BTreeMap::new();
-            for (add, n) in steps {
+            for (what, n) in steps {
                 let key = keys[n as usize];
-                if add && twin.insert(key, n).is_none() {
-                    index.insert(&key, n, key_of);
-                } else if !add && twin.remove(&key).is_some() {
-                    index.remove(&key, n, key_of);
+                match (what, twin.get(&key).copied()) {
+                    (0, None) => {
+                        index.insert(&key, n, key_of);
+                        twin.insert(key, n);
+                    }
+                    (1, Some(place)) => {
+                        index.remove(&key, place, key_of);
+                        twin.remove(&key);
+                    }
+                    (2, Some(place)) => {
+                        let other = (place + 60) % 120;
+                        index.replace(&key, place, other);
+                        twin.insert(key, other);
+                    }
+                    _ => {}
                 }
                 for key in &keys {
                     let found = index.find(key, |place| key_of(place) == *key);

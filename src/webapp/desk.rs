@@ -43,7 +43,10 @@ pub struct Desk {
 #[derive(Debug)]
 enum Open {
     /// `is_repeated`: it was said before, and may be stored already.
-    Post { asker: Asker, is_repeated: bool },
+    Post {
+        asker: Asker,
+        is_repeated: bool,
+    },
     Ticket(Asker),
     Read(Read),
 }
@@ -114,8 +117,15 @@ impl Desk {
         }
     }
 
-    fn post(&mut self, now: Now, Asked { peer, ask }: Asked, post: &Message<'_>, out: &mut Effects) {
-        let Message::Post { user, channel, text, thread_ts, client_msg_id, origin, nth, .. } = *post
+    fn post(
+        &mut self,
+        now: Now,
+        Asked { peer, ask }: Asked,
+        post: &Message<'_>,
+        out: &mut Effects,
+    ) {
+        let Message::Post { user, channel, text, thread_ts, client_msg_id, origin, nth, .. } =
+            *post
         else {
             return;
         };

@@ -32,9 +32,7 @@ impl Database {
         let Ok(question) = Message::decode(&question) else { return Vec::new() };
         let unread = |ask| vec![encoded(&Message::RangeEnd { ask, ok: false, upto: 0 })];
         match question {
-            Message::Tip { ask, name } => {
-                self.tip(ask, name).await.unwrap_or_else(|_| unread(ask))
-            }
+            Message::Tip { ask, name } => self.tip(ask, name).await.unwrap_or_else(|_| unread(ask)),
             Message::Range { ask, name, from, to, bytes_max } => {
                 let span = (from as i64, to.min(i64::MAX as u64) as i64);
                 self.range(ask, name, span, bytes_max).await.unwrap_or_else(|_| unread(ask))

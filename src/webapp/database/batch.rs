@@ -156,8 +156,7 @@ impl Batch<'_> {
             .bind(moved.as_ref().map(|moved| moved.seq))
             .bind(payload.as_str());
         if let Some(Stored { user, thread, is_reply, key, body }) = stored {
-            insert =
-                insert.bind(at.ts).bind(user).bind(thread).bind(is_reply).bind(key).bind(body);
+            insert = insert.bind(at.ts).bind(user).bind(thread).bind(is_reply).bind(key).bind(body);
         }
         let id = insert.execute(&mut *self.db).await?.last_insert_rowid();
         let (stream, seq) = (stream.to_string(), at.seq);

@@ -234,8 +234,7 @@ impl Batch<'_> {
             return refuse(if add { "already_reacted" } else { "no_reaction" });
         }
         if add && !is_known {
-            let count =
-                "SELECT COUNT(DISTINCT name) FROM reactions WHERE channel = ?1 AND ts = ?2";
+            let count = "SELECT COUNT(DISTINCT name) FROM reactions WHERE channel = ?1 AND ts = ?2";
             let count = sqlx::query_scalar(count).bind(&channel).bind(ts);
             if count.fetch_one(&mut *self.db).await.map(|count: i64| count >= REACTIONS_MAX)? {
                 return refuse("too_many_emoji");

@@ -161,11 +161,8 @@ impl Database {
     ) -> Result<Page, Refused> {
         let (oldest, latest) = closed(span);
         let parent = "SELECT COALESCE(thread, ts) FROM messages WHERE channel = ?1 AND ts = ?2";
-        let parent: Option<i64> = sqlx::query_scalar(parent)
-            .bind(channel)
-            .bind(ts)
-            .fetch_optional(&self.readers)
-            .await?;
+        let parent: Option<i64> =
+            sqlx::query_scalar(parent).bind(channel).bind(ts).fetch_optional(&self.readers).await?;
         let parent = parent.ok_or(Refused("thread_not_found"))?;
         // The parent opens the first page, whatever part of its replies is wanted.
         let rows = sqlx::query(

@@ -17,9 +17,14 @@ use crate::webapp::control::Control;
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Change { change: Change, answer: oneshot::Sender<Result<Outcome, Refused>> },
+    Change {
+        change: Change,
+        answer: oneshot::Sender<Result<Outcome, Refused>>,
+    },
     /// Do what was asked before this, write the log into the file, end.
-    Close { done: oneshot::Sender<()> },
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Totals, for `/metrics`.

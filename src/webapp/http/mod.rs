@@ -198,7 +198,8 @@ impl Call<'_> {
     /// Where this client found us.
     fn url(&self) -> String {
         let forwarded = self.headers.get("x-forwarded-proto");
-        let scheme = if forwarded.is_some_and(|scheme| scheme == "https") { "https" } else { "http" };
+        let scheme =
+            if forwarded.is_some_and(|scheme| scheme == "https") { "https" } else { "http" };
         self.host().map_or_else(|| "/".into(), |host| format!("{scheme}://{host}/"))
     }
 

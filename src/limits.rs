@@ -132,6 +132,8 @@ pub struct Limits {
     pub commits_max: u32,
     /// Posts of one database transaction.
     pub commit_batch_max: u32,
+    /// Users whose pace of RTM messages is kept: those that posted within the last `posts_burst` posts' time.
+    pub paces_max: u32,
     /// Questions to the database that only read, at once: recovery never starves posts.
     pub source_reads_max: u32,
     /// A ticket is good for so long.
@@ -202,6 +204,7 @@ impl Limits {
         dispatch_timeout: Duration::from_secs(1),
         commits_max: 4_096,
         commit_batch_max: 256,
+        paces_max: 65_536,
         source_reads_max: 64,
         ticket_timeout: Duration::from_secs(30),
         boots_per_second: 200,

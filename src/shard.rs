@@ -306,12 +306,18 @@ counters! {
     OutboxDispatched = "outbox_dispatched",
     OutboxRedispatched = "outbox_redispatched",
     OutboxFinalised = "outbox_finalised",
+    /// Outbox rows that memory had no room for: they stay in the table until the sweep finds room.
+    OutboxDeferred = "outbox_deferred",
     /// Posts refused because the commit queue was full.
     PostsShed = "posts_shed",
+    /// Posts refused because their user posts too fast, and buckets forgotten because the table was full.
+    PostsPaced = "posts_paced",
+    PacesEvicted = "paces_evicted",
     /// Reads of the past that found no room at the webapp; they are asked again.
     ReadsShed = "reads_shed",
-    /// Tickets redeemed and refused.
+    /// Tickets redeemed, renewed and refused.
     TicketsRedeemed = "tickets_redeemed",
+    TicketsRenewed = "tickets_renewed",
     TicketsRefused = "tickets_refused",
     /// Presence changes told to watchers.
     PresenceTold = "presence_told",

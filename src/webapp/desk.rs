@@ -1,6 +1,6 @@
 //! The webapp's shard: what gateways and owners ask of the database goes through here, bounded and in turn.
 //!
-//! Posts and tickets go on at once, up to a bound: people wait for them. Reads of the past wait in `source` for each other and for room at
+//! Posts and tickets go on at once, up to a bound and at a pace: people wait for them. Reads of the past wait in `source` for each other and for room at
 //! the asker's mailbox. Questions of HTTP handlers about presence are passed on to whoever knows. Nothing is kept here that its asker
 //! could not ask again.
 
@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::paces::{Paced, Paces};
 use super::source::{Read, Reads};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
@@ -16,6 +17,9 @@ use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now};
 use crate::wire::Message;
 
+/// Answered questions that may stand in `due` before they are cleared away.
+const DUE_SLACK: usize = 64;
+
 /// The desk. One for a node's control plane.
 #[derive(Debug)]
 pub struct Desk {
@@ -23,12 +27,14 @@ pub struct Desk {
     limits: Limits,
     ring: Option<Ring>,
     reads: Reads,
+    paces: Paces,
     /// Questions that are open, by our number.
     open: FxHashMap<u32, Open>,
     /// When an answer is given up; answered ones are passed over.
     due: VecDeque<(Mono, u32)>,
     posts: u32,
-    redeems: u32,
+    /// Tickets that are being redeemed or renewed.
+    tickets: u32,
     /// Shards that are up, and which life of the link it is.
     lives: FxHashMap<Peer, u32>,
     asks: u32,
@@ -36,12 +42,23 @@ pub struct Desk {
 
 #[derive(Debug)]
 enum Open {
-    Post(Asker),
-    Redeem(Asker),
+    /// `is_repeated`: it was said before, and may be stored already.
+    Post {
+        asker: Asker,
+        is_repeated: bool,
+    },
+    Ticket(Asker),
     Read(Read),
 }
 
-/// Who asked, by what number, in which life of the link.
+/// Who asks, and by what number.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    peer: Peer,
+    ask: Ask,
+}
+
+/// The same, and in which life of the link.
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     peer: Peer,
@@ -56,10 +73,11 @@ impl Desk {
             limits: limits.clone(),
             ring: None,
             reads: Reads::new(limits),
+            paces: Paces::new(limits),
             open: FxHashMap::default(),
             due: VecDeque::new(),
             posts: 0,
-            redeems: 0,
+            tickets: 0,
             lives: FxHashMap::default(),
             asks: 0,
         }
@@ -67,43 +85,23 @@ impl Desk {
 
     fn wire(&mut self, now: Now, peer: Peer, message: Message<'_>, out: &mut Effects) {
         match message {
-            Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth } => {
-                if self.posts >= self.limits.commits_max {
-                    out.count(Counter::PostsShed);
-                    return out.send(peer, &Message::PostFailed { ask, reason: "ratelimited" });
-                }
-                let Some(asker) = self.asker(peer, ask, out) else { return };
-                self.posts += 1;
-                let ask = self.ask(now, Open::Post(asker));
-                let post = Message::Post {
-                    ask,
-                    user,
-                    channel,
-                    text,
-                    thread_ts,
-                    client_msg_id,
-                    origin,
-                    nth,
-                };
-                out.ask(ask, &post);
-            }
+            Message::Post { ask, .. } => self.post(now, Asked { peer, ask }, &message, out),
             Message::Redeem { ask, ticket } => {
-                if self.redeems >= self.limits.boots_burst {
-                    out.count(Counter::TicketsRefused);
-                    return out.send(peer, &Message::Refused { ask, retry: true });
-                }
-                let Some(asker) = self.asker(peer, ask, out) else { return };
-                self.redeems += 1;
-                let ask = self.ask(now, Open::Redeem(asker));
-                out.ask(ask, &Message::Redeem { ask, ticket });
+                let Some(our) = self.ticket(now, peer, ask, out) else { return };
+                out.ask(our, &Message::Redeem { ask: our, ticket });
+            }
+            Message::Renew { ask, user, flags } => {
+                let Some(our) = self.ticket(now, peer, ask, out) else { return };
+                out.ask(our, &Message::Renew { ask: our, user, flags });
             }
             Message::Tip { ask, name } => {
-                // No word of refusal: an owner asks again what was not answered.
+                // No word of refusal: whoever asks for a tip asks again what was not answered.
                 if self.reads.tip(peer, ask, name).is_err() {
                     out.count(Counter::ReadsShed);
                 }
             }
-            Message::Range { ask, name, from, to, bytes_max } => {
+            // Only owners keep a past: a gateway has it from them.
+            Message::Range { ask, name, from, to, bytes_max } if peer.role == Role::Channel => {
                 if self.reads.range(peer, ask, name, (from, to), bytes_max).is_err() {
                     out.count(Counter::ReadsShed);
                     out.send(peer, &Message::RangeEnd { ask, ok: false, upto: 0 });
@@ -117,6 +115,44 @@ impl Desk {
             }
             _ => out.count(Counter::WireBroken),
         }
+    }
+
+    fn post(
+        &mut self,
+        now: Now,
+        Asked { peer, ask }: Asked,
+        post: &Message<'_>,
+        out: &mut Effects,
+    ) {
+        let Message::Post { user, channel, text, thread_ts, client_msg_id, origin, nth, .. } =
+            *post
+        else {
+            return;
+        };
+        let is_repeated = self.paces.is_repeated(user, origin, nth);
+        if self.posts >= self.limits.commits_max {
+            out.count(Counter::PostsShed);
+            // What is said again may be stored, so that one cannot say it is not.
+            if !is_repeated {
+                out.send(peer, &Message::PostFailed { ask, reason: "ratelimited" });
+            }
+            return;
+        }
+        let Some(asker) = self.asker(peer, ask, out) else { return };
+        match self.paces.take(now.mono, user, origin, nth) {
+            Paced::Granted => {}
+            Paced::Evicted => out.count(Counter::PacesEvicted),
+            Paced::TooFast => {
+                out.count(Counter::PostsPaced);
+                return out.send(peer, &Message::PostFailed { ask, reason: "slow_down" });
+            }
+        }
+        self.posts += 1;
+        let ask = self.ask(now, Open::Post { asker, is_repeated });
+        out.ask(
+            ask,
+            &Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth },
+        );
     }
 
     /// Passes a question of an HTTP handler on to who keeps the user's presence.
@@ -154,19 +190,25 @@ impl Desk {
         }
         match (self.open.remove(&our.0), message) {
             (None, _) => {}
-            (Some(Open::Post(asker)), _) => {
+            (Some(Open::Post { asker, is_repeated }), _) => {
                 self.posts -= 1;
-                self.posted(asker, &message, out);
+                self.posted(asker, is_repeated, &message, out);
             }
-            (Some(Open::Redeem(asker)), _) => {
-                self.redeems -= 1;
-                self.redeemed(asker, &message, out);
+            (Some(Open::Ticket(asker)), _) => {
+                self.tickets -= 1;
+                self.ticketed(asker, &message, out);
             }
             (Some(Open::Read(read)), _) => self.read(&read, &message, out),
         }
     }
 
-    fn posted(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
+    fn posted(
+        &self,
+        Asker { peer, ask, life }: Asker,
+        is_repeated: bool,
+        message: &Message<'_>,
+        out: &mut Effects,
+    ) {
         if self.lives.get(&peer) != Some(&life) {
             return;
         }
@@ -174,6 +216,7 @@ impl Desk {
             Message::Posted { offset, ts, text, .. } => {
                 out.send(peer, &Message::Posted { ask, offset, ts, text });
             }
+            Message::PostFailed { reason, .. } if is_repeated && is_transient(reason) => {}
             Message::PostFailed { reason, .. } => {
                 out.send(peer, &Message::PostFailed { ask, reason });
             }
@@ -181,13 +224,19 @@ impl Desk {
         }
     }
 
-    fn redeemed(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
+    fn ticketed(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
         let is_wanted = self.lives.get(&peer) == Some(&life);
         match *message {
             Message::Boot { user, team, epoch, flags, channels, .. } => {
                 out.count(Counter::TicketsRedeemed);
                 if is_wanted {
                     out.send(peer, &Message::Boot { ask, user, team, epoch, flags, channels });
+                }
+            }
+            Message::Ticketed { path, .. } => {
+                out.count(Counter::TicketsRenewed);
+                if is_wanted {
+                    out.send(peer, &Message::Ticketed { ask, path });
                 }
             }
             Message::Refused { retry, .. } => {
@@ -214,15 +263,17 @@ impl Desk {
         }
     }
 
-    /// The end of a read.
+    /// The end of a read. A `RangeEnd` that is not ok ends any of them: the database could not be read.
     fn read(&mut self, read: &Read, message: &Message<'_>, out: &mut Effects) {
         let is_wanted = self.reads.is_wanted(read);
+        let is_tip = matches!(Message::decode(&read.question), Ok(Message::Tip { .. }));
         let mut used = read.used;
         for ask in read.asks.iter().copied().filter(|_| is_wanted) {
             match *message {
                 Message::TipIs { found, tip, .. } => {
                     out.send(read.peer, &Message::TipIs { ask, found, tip });
                 }
+                Message::RangeEnd { ok: false, .. } if is_tip => out.count(Counter::ReadsShed),
                 Message::RangeEnd { ok, upto, .. } => {
                     used.messages += 1;
                     out.send_bulk(read.peer, &Message::RangeEnd { ask, ok, upto });
@@ -259,20 +310,13 @@ impl Desk {
             match self.open.remove(&our).filter(|_| is_open) {
                 None => {}
                 // Whether it was committed nobody knows: so nothing is said.
-                Some(Open::Post(_)) => self.posts -= 1,
-                Some(Open::Redeem(asker)) => {
-                    self.redeems -= 1;
-                    self.redeemed(asker, &Message::Refused { ask: asker.ask, retry: true }, out);
+                Some(Open::Post { .. }) => self.posts -= 1,
+                Some(Open::Ticket(asker)) => {
+                    self.tickets -= 1;
+                    self.ticketed(asker, &Message::Refused { ask: asker.ask, retry: true }, out);
                 }
                 Some(Open::Read(read)) => {
-                    let is_tip = matches!(Message::decode(&read.question), Ok(Message::Tip { .. }));
-                    let end = Message::RangeEnd { ask: Ask(0), ok: false, upto: 0 };
-                    // An owner asks for a tip again by itself.
-                    if is_tip {
-                        self.reads.ended(&read, read.used);
-                    } else {
-                        self.read(&read, &end, out);
-                    }
+                    self.read(&read, &Message::RangeEnd { ask: Ask(0), ok: false, upto: 0 }, out);
                 }
             }
         }
@@ -287,13 +331,34 @@ impl Desk {
         life.map(|life| Asker { peer, ask, life })
     }
 
+    /// Room for one more ticket that is redeemed or renewed, and our number for it.
+    fn ticket(&mut self, now: Now, peer: Peer, ask: Ask, out: &mut Effects) -> Option<Ask> {
+        if self.tickets >= self.limits.boots_burst {
+            out.count(Counter::TicketsRefused);
+            out.send(peer, &Message::Refused { ask, retry: true });
+            return None;
+        }
+        let asker = self.asker(peer, ask, out)?;
+        self.tickets += 1;
+        Some(self.ask(now, Open::Ticket(asker)))
+    }
+
     fn ask(&mut self, now: Now, open: Open) -> Ask {
         self.asks = self.asks.wrapping_add(1);
         self.open.insert(self.asks, open);
+        // Behind one that is never answered, answered ones would pile up.
+        if self.due.len() >= 2 * self.open.len() + DUE_SLACK {
+            self.due.retain(|(_, our)| self.open.contains_key(our));
+        }
         // Later than the asker gives up, so that a late answer is still used where it can be.
         self.due.push_back((now.mono + self.limits.ask_timeout * 2, self.asks));
         Ask(self.asks)
     }
+}
+
+/// Whether this says how the database is, not what the post is.
+fn is_transient(reason: &str) -> bool {
+    matches!(reason, "ratelimited" | "internal_error" | "service_unavailable")
 }
 
 impl Shard for Desk {
@@ -303,7 +368,7 @@ impl Shard for Desk {
             Input::Answer { ask, message } => self.answer(ask, message, out),
             Input::PeerUp { peer, life, .. } => {
                 self.lives.insert(peer, life);
-                if peer.role == Role::Channel {
+                if matches!(peer.role, Role::Channel | Role::Gateway) {
                     self.reads.up(peer);
                 }
             }
@@ -329,7 +394,8 @@ impl Shard for Desk {
 
     fn report(&self, into: &mut Report) {
         into.gauge("desk_posts_open", f64::from(self.posts));
-        into.gauge("desk_redeems_open", f64::from(self.redeems));
+        into.gauge("desk_tickets_open", f64::from(self.tickets));
+        into.gauge("desk_paces", self.paces.len() as f64);
         into.gauge("desk_reads_open", f64::from(self.reads.open()));
         into.gauge("desk_reads_waiting", self.reads.waiting() as f64);
     }

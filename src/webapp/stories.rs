@@ -351,7 +351,7 @@ fn a_question_that_is_never_answered_holds_up_nobody_for_ever() {
     assert_eq!(office.said_to(GATEWAY), ["Refused 3 true"], "whether a post was stored who knows");
     assert_eq!(office.said_to(OWNER), ["RangeEnd 2 false 0"]);
     assert_eq!(office.asked().last(), Some(&"Tip C2"));
-    assert_eq!((office.gauge("desk_posts_open"), office.gauge("desk_redeems_open")), (0, 0));
+    assert_eq!((office.gauge("desk_posts_open"), office.gauge("desk_tickets_open")), (0, 0));
     office.answer(0, posted(1));
     assert!(office.said.is_empty(), "too late");
 }
@@ -453,7 +453,7 @@ fn whatever_is_asked_and_lost_every_number_comes_back_and_no_mailbox_overflows()
             }
         }
         for gauge in
-            ["desk_posts_open", "desk_redeems_open", "desk_reads_open", "desk_reads_waiting"]
+            ["desk_posts_open", "desk_tickets_open", "desk_reads_open", "desk_reads_waiting"]
         {
             assert_eq!(office.gauge(gauge), 0, "seed {seed}: {gauge}");
         }

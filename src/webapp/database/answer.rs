@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use sqlx::Row;
 
 use super::batch::Moved;
-use super::{Change, Database, Outcome, Refused, ts_of};
+use super::{Change, Database, Key, Outcome, Post, Refused, new_ticket, ts_of};
 use crate::ids::{Ask, Conn, Origin};
 use crate::wire::{Member, Membership, Message};
 
@@ -13,41 +13,52 @@ pub(in crate::webapp) fn ticket_hash(ticket: &str) -> [u8; 32] {
     Sha256::digest(ticket.as_bytes()).into()
 }
 
+/// Where a ticket is redeemed: in the path, because some clients throw the query away.
+pub(in crate::webapp) fn ticket_path(ticket: &str) -> String {
+    format!("/websocket/{ticket}")
+}
+
+/// Whether the same may be granted later.
+fn may_pass(refused: Refused) -> bool {
+    [Refused::BUSY, Refused::UNAVAILABLE, Refused::INTERNAL].contains(&refused)
+}
+
 const RANGE_PAGE: i64 = 128;
 
 impl Database {
-    /// Carries out one question of a shard (`Tip`, `Range`, `Redeem`, `Post`, `OutboxRead`, `OutboxRemove`). The last of the answers
-    /// ends it by its kind; a question that fails is answered as refused where its answer has a word for that, else by nothing.
+    /// Carries out one question of a shard (`Tip`, `Range`, `Redeem`, `Renew`, `Post`, `OutboxRead`, `OutboxRemove`). The last of the answers
+    /// ends it by its kind. A question that fails is answered as refused; a `Tip`, which has no word for that, by a `RangeEnd` that is not ok.
     pub async fn answer(&self, question: Vec<u8>) -> Vec<Vec<u8>> {
         let Ok(question) = Message::decode(&question) else { return Vec::new() };
-        let answered = match question {
-            Message::Tip { ask, name } => self.tip(ask, name).await,
+        let unread = |ask| vec![encoded(&Message::RangeEnd { ask, ok: false, upto: 0 })];
+        match question {
+            Message::Tip { ask, name } => self.tip(ask, name).await.unwrap_or_else(|_| unread(ask)),
             Message::Range { ask, name, from, to, bytes_max } => {
-                let range =
-                    self.range(ask, name, (from as i64, to.min(i64::MAX as u64) as i64), bytes_max);
-                range
-                    .await
-                    .or_else(|_| Ok(vec![encoded(&Message::RangeEnd { ask, ok: false, upto: 0 })]))
+                let span = (from as i64, to.min(i64::MAX as u64) as i64);
+                self.range(ask, name, span, bytes_max).await.unwrap_or_else(|_| unread(ask))
             }
-            Message::Redeem { ask, ticket } => Ok(vec![self.redeem(ask, ticket).await]),
-            Message::Post { .. } => Ok(vec![self.post(&question).await]),
+            Message::Redeem { ask, ticket } => vec![self.redeem(ask, ticket).await],
+            Message::Renew { ask, user, flags } => vec![self.renew(ask, user, flags).await],
+            Message::Post { .. } => vec![self.post(&question).await],
             Message::OutboxRead { ask, after, count_max } => {
-                self.outbox(ask, after as i64, count_max).await
+                let read = self.outbox(ask, after as i64, count_max).await;
+                // Read again with the next sweep.
+                let none = Message::OutboxEnd { ask, last: after, more: false };
+                read.unwrap_or_else(|_| vec![encoded(&none)])
             }
             Message::OutboxRemove { ask, ids } => {
                 let rows = ids.iter::<u64>().collect();
-                let ok = self.change(Change::Remove { rows }).await.is_ok();
-                Ok(vec![encoded(&Message::Removed { ask, ok })])
+                let ok = self.change_in_turn(Change::Remove { rows }).await.is_ok();
+                vec![encoded(&Message::Removed { ask, ok })]
             }
-            _ => Ok(Vec::new()),
-        };
-        answered.unwrap_or_default()
+            _ => Vec::new(),
+        }
     }
 
     async fn tip(&self, ask: Ask, name: &str) -> Result<Vec<Vec<u8>>, Refused> {
         let tip: Option<i64> = sqlx::query_scalar("SELECT tip FROM streams WHERE name = ?1")
             .bind(name)
-            .fetch_optional(&self.readers)
+            .fetch_optional(&self.source)
             .await?;
         let (found, tip) = (tip.is_some(), tip.unwrap_or(0) as u64);
         Ok(vec![encoded(&Message::TipIs { ask, found, tip })])
@@ -70,7 +81,7 @@ impl Database {
             .bind(at)
             .bind(to)
             .bind(RANGE_PAGE)
-            .fetch_all(&self.readers)
+            .fetch_all(&self.source)
             .await?;
             if rows.is_empty() {
                 break;
@@ -96,15 +107,23 @@ impl Database {
     }
 
     async fn redeem(&self, ask: Ask, ticket: &str) -> Vec<u8> {
-        let outcome = self.change(Change::Redeem { hash: ticket_hash(ticket) }).await;
+        let outcome = self.change_in_turn(Change::Redeem { hash: ticket_hash(ticket) }).await;
         if let Ok(Outcome::Boot(bytes)) = &outcome
             && let Ok(Message::Boot { user, team, epoch, flags, channels, .. }) =
                 Message::decode(bytes)
         {
             return encoded(&Message::Boot { ask, user, team, epoch, flags, channels });
         }
-        let retry = matches!(outcome, Err(Refused::BUSY | Refused::INTERNAL));
-        encoded(&Message::Refused { ask, retry })
+        encoded(&Message::Refused { ask, retry: outcome.is_err_and(may_pass) })
+    }
+
+    async fn renew(&self, ask: Ask, user: &str, flags: u8) -> Vec<u8> {
+        let ticket = new_ticket();
+        let change = Change::Ticket { user: user.into(), hash: ticket_hash(&ticket), flags };
+        match self.change_in_turn(change).await {
+            Ok(_) => encoded(&Message::Ticketed { ask, path: &ticket_path(&ticket) }),
+            Err(refused) => encoded(&Message::Refused { ask, retry: may_pass(refused) }),
+        }
     }
 
     async fn post(&self, question: &Message<'_>) -> Vec<u8> {
@@ -124,19 +143,26 @@ impl Database {
                 None => return failed(Refused("thread_not_found")),
             },
         };
-        let client_msg_id = (!client_msg_id.is_empty()).then(|| client_msg_id.to_string());
-        let change = Change::Post {
+        // A post that is said again after a lost link is the same message, whether or not its client gave it an id.
+        let key = match (client_msg_id, origin) {
+            ("", Origin::NOBODY) => None,
+            ("", origin) => Some(Key::of_connection(origin, nth)),
+            (id, _) => match Key::of_client(id) {
+                None => return failed(Refused("invalid_arguments")),
+                key => key,
+            },
+        };
+        let change = Change::Post(Post {
             user: user.into(),
             channel: channel.into(),
             text: text.into(),
             thread_ts,
             broadcast: false,
-            // A post that is said again after a lost link is the same message, whether or not its client gave it an id.
-            key: Some(client_msg_id.clone().unwrap_or_else(|| said_once(origin, nth))),
-            client_msg_id,
+            client_msg_id: (!client_msg_id.is_empty()).then(|| client_msg_id.into()),
+            key,
             more: serde_json::Map::new(),
             origin,
-        };
+        });
         match self.change(change).await {
             Ok(Outcome::Posted { ts, seq, message, .. }) => encoded(&Message::Posted {
                 ask,
@@ -157,7 +183,7 @@ impl Database {
         )
         .bind(after)
         .bind(i64::from(count_max) + 1)
-        .fetch_all(&self.readers)
+        .fetch_all(&self.source)
         .await?;
         let more = rows.len() > count_max as usize;
         let mut last = after;
@@ -202,11 +228,6 @@ fn member(moved: &Moved) -> Member<'_> {
         channel: &moved.channel,
         offset: moved.seq as u64,
     }
-}
-
-/// The key of a post without an id of its client's: the `nth` of a connection of one life of a node.
-fn said_once(origin: Origin, nth: u32) -> String {
-    format!("rtm:{:x}-{:x}-{nth}", origin.life, origin.conn.0)
 }
 
 fn encoded(message: &Message<'_>) -> Vec<u8> {

@@ -1,33 +1,23 @@
 //! Everything that can be changed, and what comes of it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
+use super::User;
 use super::batch::{Batch, Stopped};
 use crate::ids::Origin;
 
 /// One change. `user` is who wants it, already known to be somebody.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Post {
-        user: String,
-        /// An id, or a name with or without `#`.
-        channel: String,
-        text: String,
-        thread_ts: Option<i64>,
-        /// Show a reply in the conversation too.
-        broadcast: bool,
-        client_msg_id: Option<String>,
-        /// What makes a repetition the same message: `client_msg_id`, or a header.
-        key: Option<String>,
-        /// Other fields of the message: blocks, attachments.
-        more: Map<String, Value>,
-        origin: Origin,
-    },
+    Post(Post),
     Update {
         user: String,
         channel: String,
         ts: i64,
-        text: String,
+        /// None: as it was, or empty when there are new blocks.
+        text: Option<String>,
         more: Map<String, Value>,
     },
     Delete {
@@ -55,10 +45,11 @@ pub enum Change {
         user: String,
         channel: String,
     },
-    /// A conversation of people; found when it is there.
+    /// A conversation of people; found when it is there, made only if `may_make`.
     Open {
         user: String,
         others: Vec<String>,
+        may_make: bool,
     },
     Mark {
         user: String,
@@ -68,6 +59,12 @@ pub enum Change {
     Away {
         user: String,
         away: bool,
+    },
+    /// Somebody new, with a token, a channel of their own and a place in the general conversation. `real_name` empty: the name.
+    CreateUser {
+        name: String,
+        real_name: String,
+        is_bot: bool,
     },
     /// A ticket for one websocket, with where the user's channels stand now.
     Ticket {
@@ -82,6 +79,49 @@ pub enum Change {
     Remove {
         rows: Vec<u64>,
     },
+}
+
+/// A new message.
+#[derive(Clone, Debug)]
+pub struct Post {
+    pub user: String,
+    /// An id, or a name with or without `#`.
+    pub channel: String,
+    pub text: String,
+    pub thread_ts: Option<i64>,
+    /// Show a reply in the conversation too.
+    pub broadcast: bool,
+    pub client_msg_id: Option<String>,
+    pub key: Option<Key>,
+    /// Other fields of the message: blocks, attachments.
+    pub more: Map<String, Value>,
+    pub origin: Origin,
+}
+
+/// What makes a repetition by the same user in the same channel the same message. In another channel it is another message: a client
+/// that numbers its messages by channel must not lose one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Key(String);
+
+impl Key {
+    /// Bytes of what a client may choose: UUIDs and the like.
+    const BYTES_MAX: usize = 255;
+
+    /// The client's `client_msg_id`, by whichever door it comes. None: it is too long.
+    pub fn of_client(id: &str) -> Option<Self> {
+        (id.len() <= Self::BYTES_MAX).then(|| Self(format!("id:{id}")))
+    }
+    /// The header of an HTTP call. None: it is too long.
+    pub fn of_header(value: &str) -> Option<Self> {
+        (value.len() <= Self::BYTES_MAX).then(|| Self(format!("header:{value}")))
+    }
+    /// The `nth` post of a connection of one life of a node.
+    pub fn of_connection(Origin { life, conn }: Origin, nth: u32) -> Self {
+        Self(format!("rtm:{life:x}-{:x}-{nth}", conn.0))
+    }
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What a change came to, once it is committed.
@@ -106,6 +146,7 @@ pub enum Outcome {
         id: String,
         fresh: bool,
     },
+    User(Arc<User>),
     /// (name, tip) of everything that the user follows.
     Ticket {
         positions: Vec<(String, i64)>,
@@ -115,26 +156,27 @@ pub enum Outcome {
 }
 
 impl Batch<'_> {
-    pub(super) async fn apply(&mut self, change: Change) -> Result<Outcome, Stopped> {
+    pub(super) async fn apply(&mut self, change: &Change) -> Result<Outcome, Stopped> {
         match change {
-            change @ Change::Post { .. } => self.post(change).await,
+            Change::Post(post) => self.post(post).await,
             Change::Update { user, channel, ts, text, more } => {
-                self.update(&user, &channel, ts, text, more).await
+                self.update(user, channel, *ts, text.as_deref(), more).await
             }
-            Change::Delete { user, channel, ts } => self.delete(&user, &channel, ts).await,
+            Change::Delete { user, channel, ts } => self.delete(user, channel, *ts).await,
             Change::React { user, channel, ts, name, add } => {
-                self.react(&user, &channel, ts, &name, add).await
+                self.react(user, channel, *ts, name, *add).await
             }
-            Change::Create { user, name, is_private } => {
-                self.create(&user, &name, is_private).await
+            Change::Create { user, name, is_private } => self.create(user, name, *is_private).await,
+            Change::Join { user, channel } => self.join_channel(user, channel).await,
+            Change::Leave { user, channel } => self.leave(user, channel).await,
+            Change::Open { user, others, may_make } => self.open(user, others, *may_make).await,
+            Change::Mark { user, channel, ts } => self.mark(user, channel, *ts).await,
+            Change::Away { user, away } => self.away(user, *away).await,
+            Change::CreateUser { name, real_name, is_bot } => {
+                self.create_user(name, real_name, *is_bot).await
             }
-            Change::Join { user, channel } => self.join_channel(&user, &channel).await,
-            Change::Leave { user, channel } => self.leave(&user, &channel).await,
-            Change::Open { user, others } => self.open(&user, others).await,
-            Change::Mark { user, channel, ts } => self.mark(&user, &channel, ts).await,
-            Change::Away { user, away } => self.away(&user, away).await,
-            Change::Ticket { user, hash, flags } => self.ticket(&user, hash, flags).await,
-            Change::Redeem { hash } => self.redeem(hash).await,
+            Change::Ticket { user, hash, flags } => self.ticket(user, *hash, *flags).await,
+            Change::Redeem { hash } => self.redeem(*hash).await,
             Change::Remove { rows } => self.remove(rows).await,
         }
     }

@@ -1,8 +1,8 @@
 //! The database of the reference back end: SQLite, one writer that commits in groups, readers beside it.
 //!
-//! - `open`: the file, its lock, its seed
-//! - `batch`: one transaction of the writer, and what every durable event has in common
-//! - `change`: everything that can be changed; `messages` and `people`: how
+//! - `open`: the file, its lock, its connections; `seed`: a fresh one, and what is read at the start
+//! - `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
+//! - `change`: everything that can be changed; `messages`, `conversations`, `people`, `tickets`: how
 //! - `reads`: lists and history
 //! - `answer`: the questions of control-plane shards
 //! - `shapes`: rows as Slack's JSON objects
@@ -10,30 +10,38 @@
 mod answer;
 mod batch;
 mod change;
+mod conversations;
 mod messages;
 mod open;
 mod people;
 mod reads;
+mod seed;
 mod shapes;
 #[cfg(test)]
 mod tests;
+mod tickets;
+mod writer;
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
-pub(super) use answer::ticket_hash;
-pub use change::{Change, Outcome};
+pub(super) use answer::{ticket_hash, ticket_path};
+pub use change::{Change, Key, Outcome, Post};
 pub use open::Unopened;
 pub use reads::{Page, Part, Span};
-pub use shapes::{micros_of, ts_of};
+pub use shapes::{kind, micros_of, ts_of, user as user_shape};
+pub(super) use tickets::new_ticket;
 
+use self::people::People;
+use self::writer::{Request, Tally};
 use crate::limits::Limits;
 use crate::ring::Secret;
+use crate::shard::Report;
 
 /// Why a call was refused: one of Slack's error names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,18 +50,23 @@ pub struct Refused(pub &'static str);
 impl Refused {
     /// The queue of the writer is full: the caller may come again.
     pub const BUSY: Self = Self("ratelimited");
+    /// The storage fails (the disk is full), or the database is closed: nothing was changed, and it may pass.
+    pub const UNAVAILABLE: Self = Self("service_unavailable");
     /// The database did not do what it must: told in the log, and to the caller as Slack does.
     pub const INTERNAL: Self = Self("internal_error");
 }
 
 impl From<sqlx::Error> for Refused {
     fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolClosed) {
+            return Self::UNAVAILABLE;
+        }
         tracing::error!("database: {error}");
         Self::INTERNAL
     }
 }
 
-/// A user, as seeded.
+/// Somebody with a token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
     pub id: String,
@@ -61,6 +74,8 @@ pub struct User {
     pub real_name: String,
     pub is_bot: bool,
     pub token: String,
+    /// Seconds since 1970.
+    pub updated: i64,
 }
 
 impl User {
@@ -78,17 +93,16 @@ pub struct Team {
     pub domain: String,
 }
 
-/// What does not change while the process runs.
+/// What all parts of the database know. Of it only the users and the tally change while the process runs.
 #[derive(Debug)]
 struct Facts {
     team: Team,
-    users: Vec<User>,
-    by_token: HashMap<String, usize>,
-    by_id: HashMap<String, usize>,
+    people: People,
     seeded_channels: Vec<(String, String)>,
     epoch: String,
     secret: Secret,
     limits: Limits,
+    tally: Tally,
     /// Held as long as the database is open: a second process is refused.
     _lock: Option<File>,
 }
@@ -96,30 +110,31 @@ struct Facts {
 /// A handle; clones share one database. Per process.
 #[derive(Clone, Debug)]
 pub struct Database {
+    /// For HTTP handlers.
     readers: SqlitePool,
-    changes: mpsc::Sender<Request>,
+    /// For the questions of shards.
+    source: SqlitePool,
+    requests: mpsc::Sender<Request>,
     facts: Arc<Facts>,
-}
-
-#[derive(Debug)]
-struct Request {
-    change: Change,
-    answer: oneshot::Sender<Result<Outcome, Refused>>,
 }
 
 impl Database {
     pub fn team(&self) -> &Team {
         &self.facts.team
     }
-    /// In the order in which they were made.
-    pub fn users(&self) -> &[User] {
-        &self.facts.users
+    /// Everybody, in the order in which they came.
+    pub fn users(&self) -> Vec<Arc<User>> {
+        self.facts.people.all()
     }
-    pub fn user_of_token(&self, token: &str) -> Option<&User> {
-        self.facts.by_token.get(token).map(|at| &self.facts.users[*at])
+    /// A page of them, and where the next one begins.
+    pub fn users_part(&self, part: Part) -> (Vec<Arc<User>>, Option<i64>) {
+        self.facts.people.part(part)
     }
-    pub fn user(&self, id: &str) -> Option<&User> {
-        self.facts.by_id.get(id).map(|at| &self.facts.users[*at])
+    pub fn user_of_token(&self, token: &str) -> Option<Arc<User>> {
+        self.facts.people.of_token(token)
+    }
+    pub fn user(&self, id: &str) -> Option<Arc<User>> {
+        self.facts.people.of_id(id)
     }
     /// (id, name) of the channels that a fresh database has.
     pub fn seeded_channels(&self) -> &[(String, String)] {
@@ -137,12 +152,56 @@ impl Database {
     /// Does one change, and answers when it is committed.
     ///
     /// # Errors
-    /// [`Refused::BUSY`] when the queue is full: nothing was changed. Otherwise why it was refused; after
-    /// [`Refused::INTERNAL`] it is not known whether it was done.
+    /// [`Refused::BUSY`] when the queue is full, [`Refused::UNAVAILABLE`] when the storage fails or is closed: nothing was changed.
+    /// Otherwise why it was refused; after [`Refused::INTERNAL`] it is not known whether it was done.
     pub async fn change(&self, change: Change) -> Result<Outcome, Refused> {
         let (answer, done) = oneshot::channel();
-        self.changes.try_send(Request { change, answer }).map_err(|_| Refused::BUSY)?;
+        self.requests.try_send(Request::Change { change, answer }).map_err(|error| {
+            self.facts.tally.shed.fetch_add(1, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => Refused::BUSY,
+                mpsc::error::TrySendError::Closed(_) => Refused::UNAVAILABLE,
+            }
+        })?;
         done.await.map_err(|_| Refused::INTERNAL)?
+    }
+
+    /// The same, but waits for room in the queue: for shards, which bound by themselves how much they ask.
+    async fn change_in_turn(&self, change: Change) -> Result<Outcome, Refused> {
+        let (answer, done) = oneshot::channel();
+        let request = Request::Change { change, answer };
+        self.requests.send(request).await.map_err(|_| Refused::UNAVAILABLE)?;
+        done.await.map_err(|_| Refused::INTERNAL)?
+    }
+
+    /// Ends it: what was asked before is done, what comes now is refused, and everything is in the one file. For the end of the process,
+    /// after its last call and its last post.
+    pub async fn close(&self) {
+        let (done, ended) = oneshot::channel();
+        if self.requests.send(Request::Close { done }).await.is_ok() {
+            // The writer has ended when nobody answers.
+            let _ = ended.await;
+        }
+        self.readers.close().await;
+        self.source.close().await;
+    }
+
+    /// Names and values for `/metrics`.
+    pub fn report(&self, into: &mut Report) {
+        let tally = &self.facts.tally;
+        for (name, total) in [
+            ("database_commits_total", &tally.commits),
+            ("database_changes_total", &tally.changes),
+            ("database_failures_total", &tally.failures),
+            ("database_shed_total", &tally.shed),
+        ] {
+            into.gauge(name, total.load(Ordering::Relaxed) as f64);
+        }
+        let waiting = self.requests.max_capacity() - self.requests.capacity();
+        into.gauge("database_changes_waiting", waiting as f64);
+        let is_failing = tally.is_failing.load(Ordering::Relaxed);
+        into.gauge("database_is_failing", f64::from(u8::from(is_failing)));
+        into.gauge("users_known", self.facts.people.len() as f64);
     }
 }
 

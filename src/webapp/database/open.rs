@@ -1,24 +1,27 @@
-//! Opening the database: the directory and its lock, the schema, and the seed of a fresh one.
+//! Opening the database: the directory and its lock, the connections, the writer.
 
-use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::mpsc;
 
-use super::{Database, Facts, Team, User, batch, new_id, now_micros, random_hex};
+use super::Database;
+use super::seed::{self, VERSION};
+use super::writer::Writer;
 use crate::limits::Limits;
-use crate::ring::Secret;
 use crate::webapp::control::Control;
 
-/// Of the schema: another one is another program's.
-const VERSION: i64 = 1;
+const FILE: &str = "campanile.sqlite";
+/// For HTTP handlers; and for shards, so that no crowd of readers holds up who recovers.
 const READERS: u32 = 4;
+const SOURCES: u32 = 2;
+/// Of the write-ahead log, kept after it was written into the file.
+const LOG_BYTES_MAX: &str = "67108864";
 
 /// Why the database could not be opened, as a sentence for the operator.
 #[derive(Debug)]
@@ -47,14 +50,23 @@ impl std::fmt::Display for Unopened {
                 "the database in {} has schema {found}, this campanile needs {VERSION}; choose another directory with --data",
                 path.display()
             ),
-            Self::Broken { path, error } => {
-                write!(f, "cannot open the database in {}: {error}", path.display())
-            }
+            Self::Broken { path, error } => write!(
+                f,
+                "{} is damaged, or no database of campanile: {error}; put back a copy, or choose another directory with --data",
+                path.join(FILE).display()
+            ),
         }
     }
 }
 
 impl std::error::Error for Unopened {}
+
+/// The ways to the database. In memory they are one connection, which all take in turn.
+struct Pools {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    source: SqlitePool,
+}
 
 impl Database {
     /// Opens the database in `directory` (made when there is none), or one in memory; starts the writer on the running tokio
@@ -70,160 +82,74 @@ impl Database {
         let path = directory.unwrap_or_else(|| Path::new(":memory:")).to_path_buf();
         let broken = |error| Unopened::Broken { path: path.clone(), error };
         let lock = directory.map(lock).transpose()?;
-        let (writer, readers) = pools(directory).await.map_err(broken)?;
+        let Pools { writer, readers, source } = pools(directory).await.map_err(broken)?;
         let version: i64 =
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await.map_err(broken)?;
         match version {
-            0 => make(&writer).await.map_err(broken)?,
+            0 => seed::make(&writer).await.map_err(broken)?,
             VERSION => {}
             found => return Err(Unopened::Version { path, found }),
         }
-        let facts = read(&writer, limits, lock).await.map_err(broken)?;
-        let (changes, requests) = mpsc::channel(limits.commits_max as usize);
-        let facts = Arc::new(facts);
-        tokio::spawn(batch::write(writer, requests, control, Arc::clone(&facts)));
-        Ok(Self { readers, changes, facts })
+        let facts = Arc::new(seed::read(&writer, limits, lock).await.map_err(broken)?);
+        let (requests, waiting) = mpsc::channel(limits.commits_max as usize);
+        let is_on_disk = directory.is_some();
+        let writer = Writer { pool: writer, is_on_disk, control, facts: Arc::clone(&facts) };
+        tokio::spawn(writer.run(waiting));
+        Ok(Self { readers, source, requests, facts })
     }
 }
 
-/// Makes the directory (nobody else may look: tokens lie in it) and takes its lock.
+/// Makes the directory and the file (nobody else may look: tokens lie in it) and takes the lock.
 fn lock(directory: &Path) -> Result<File, Unopened> {
     let fault = |error| Unopened::Directory { path: directory.to_path_buf(), error };
     if !directory.is_dir() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(fault)?;
     }
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(directory.join("lock"))
-        .map_err(fault)?;
+    let open = |name: &str| {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        options.open(directory.join(name))
+    };
+    let file = open("lock").map_err(fault)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Unopened::InUse { path: directory.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(fault(error)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Unopened::InUse { path: directory.to_path_buf() });
+        }
+        Err(TryLockError::Error(error)) => return Err(fault(error)),
     }
+    // SQLite gives the files beside it the same rights.
+    open(FILE).map_err(fault)?;
+    Ok(file)
 }
 
-/// The writer's pool of one, and the readers'. In memory there is one connection, which all take in turn.
-async fn pools(directory: Option<&Path>) -> Result<(SqlitePool, SqlitePool), sqlx::Error> {
+async fn pools(directory: Option<&Path>) -> Result<Pools, sqlx::Error> {
     let pool = |count| {
         SqlitePoolOptions::new()
             .min_connections(1)
             .max_connections(count)
             .max_lifetime(None)
             .idle_timeout(None)
+            // A file does not hang up.
+            .test_before_acquire(false)
             .acquire_timeout(Duration::from_secs(30))
     };
     let Some(directory) = directory else {
-        let options = SqliteConnectOptions::new().in_memory(true);
+        let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let pool = pool(1).connect_with(options).await?;
-        return Ok((pool.clone(), pool));
+        return Ok(Pools { writer: pool.clone(), readers: pool.clone(), source: pool });
     };
     let options = SqliteConnectOptions::new()
-        .filename(directory.join("campanile.sqlite"))
-        .create_if_missing(true)
+        .filename(directory.join(FILE))
         .journal_mode(SqliteJournalMode::Wal)
         // What was acknowledged survives a loss of power.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(10));
+        .pragma("journal_size_limit", LOG_BYTES_MAX)
+        .busy_timeout(Duration::from_secs(10))
+        .disable_statement_logging();
     let writer = pool(1).connect_with(options.clone()).await?;
-    let readers = pool(READERS).connect_with(options.read_only(true)).await?;
-    Ok((writer, readers))
-}
-
-/// The schema and the first inhabitants, in one transaction: a crash leaves nothing half made.
-async fn make(writer: &SqlitePool) -> Result<(), sqlx::Error> {
-    let mut tx = writer.begin().await?;
-    sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
-    let (team, now) = (new_id('T'), now_micros());
-    for (name, value) in [
-        ("team_id", team.clone()),
-        ("team_name", "Campanile".into()),
-        ("team_domain", "campanile".into()),
-        ("epoch", random_hex(8)),
-        ("secret", random_hex(16)),
-    ] {
-        let insert = sqlx::query("INSERT INTO meta VALUES (?1, ?2)").bind(name).bind(value);
-        insert.execute(&mut *tx).await?;
-    }
-    let mut users = Vec::new();
-    for (name, real_name) in
-        [("alice", "Alice"), ("bob", "Bob"), ("carol", "Carol"), ("bot", "Bot")]
-    {
-        let is_bot = name == "bot";
-        let token = format!("{}-{}", if is_bot { "xoxb" } else { "xoxp" }, random_hex(24));
-        let id = new_id('U');
-        sqlx::query("INSERT INTO users (id, name, real_name, is_bot, token, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
-            .bind(&id).bind(name).bind(real_name).bind(is_bot).bind(token).bind(now)
-            .execute(&mut *tx).await?;
-        users.push(id);
-    }
-    let mut streams = vec![team];
-    for (name, topic) in [
-        ("general", "Announcements and talk for everybody"),
-        ("random", "What does not belong anywhere else"),
-    ] {
-        let id = new_id('C');
-        sqlx::query("INSERT INTO conversations (id, name, kind, creator, created, is_general, topic, last_ts) VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6, ?4)")
-            .bind(&id).bind(name).bind(&users[0]).bind(now).bind(name == "general").bind(topic)
-            .execute(&mut *tx).await?;
-        for user in &users {
-            sqlx::query("INSERT INTO members (channel, user) VALUES (?1, ?2)")
-                .bind(&id)
-                .bind(user)
-                .execute(&mut *tx)
-                .await?;
-        }
-        streams.push(id);
-    }
-    for stream in streams.iter().chain(&users) {
-        let insert = sqlx::query("INSERT INTO streams VALUES (?1, 0)").bind(stream);
-        insert.execute(&mut *tx).await?;
-    }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {VERSION}")).execute(&mut *tx).await?;
-    tx.commit().await
-}
-
-async fn read(
-    writer: &SqlitePool,
-    limits: &Limits,
-    lock: Option<File>,
-) -> Result<Facts, sqlx::Error> {
-    let mut meta = HashMap::new();
-    for row in sqlx::query("SELECT name, value FROM meta").fetch_all(writer).await? {
-        meta.insert(row.get::<String, _>(0), row.get::<String, _>(1));
-    }
-    let mut take = |name: &str| meta.remove(name).ok_or(sqlx::Error::RowNotFound);
-    let team =
-        Team { id: take("team_id")?, name: take("team_name")?, domain: take("team_domain")? };
-    let epoch = take("epoch")?;
-    let secret = u128::from_str_radix(&take("secret")?, 16)
-        .map_err(|error| sqlx::Error::Decode(error.into()))?;
-    let rows = sqlx::query("SELECT id, name, real_name, is_bot, token FROM users ORDER BY n")
-        .fetch_all(writer)
-        .await?;
-    let users: Vec<User> = rows
-        .iter()
-        .map(|row| User {
-            id: row.get(0),
-            name: row.get(1),
-            real_name: row.get(2),
-            is_bot: row.get(3),
-            token: row.get(4),
-        })
-        .collect();
-    let seeded = "SELECT id, name FROM conversations WHERE kind = 0 ORDER BY n LIMIT 2";
-    let seeded = sqlx::query(seeded).fetch_all(writer).await?;
-    Ok(Facts {
-        team,
-        by_token: users.iter().enumerate().map(|(at, user)| (user.token.clone(), at)).collect(),
-        by_id: users.iter().enumerate().map(|(at, user)| (user.id.clone(), at)).collect(),
-        users,
-        seeded_channels: seeded.iter().map(|row| (row.get(0), row.get(1))).collect(),
-        epoch,
-        secret: Secret(secret.to_be_bytes()),
-        limits: limits.clone(),
-        _lock: lock,
-    })
+    let options = options.read_only(true);
+    let readers = pool(READERS).connect_with(options.clone()).await?;
+    let source = pool(SOURCES).connect_with(options).await?;
+    Ok(Pools { writer, readers, source })
 }

@@ -29,6 +29,8 @@ pub struct Span {
 pub type Page = (Vec<Value>, Option<i64>);
 
 const EVENTS_BYTES_MAX: usize = 4 << 20;
+/// Who wrote in a thread, shown with its parent.
+const REPLY_USERS_MAX: usize = 5;
 
 impl Database {
     /// A conversation's id, when the user may read it.
@@ -60,17 +62,26 @@ impl Database {
             .await?
             .ok_or(Refused("channel_not_found"))?;
         let mut value = shapes::conversation(&row, user);
-        if value["is_member"] == true {
-            let unread: i64 = sqlx::query_scalar(shapes::UNREAD)
-                .bind(row.get::<&str, _>("id"))
-                .bind(row.get::<i64, _>("last_read"))
-                .bind(user)
-                .fetch_one(&self.readers)
-                .await?;
-            value["unread_count"] = unread.into();
-            value["unread_count_display"] = unread.into();
-        } else if value["is_private"] == true {
-            return Err(Refused("channel_not_found"));
+        if value["is_member"] != true {
+            return if value["is_private"] == true {
+                Err(Refused("channel_not_found"))
+            } else {
+                Ok(value)
+            };
+        }
+        let id: &str = row.get("id");
+        let unread: i64 = sqlx::query_scalar(shapes::UNREAD)
+            .bind(id)
+            .bind(row.get::<i64, _>("last_read"))
+            .bind(user)
+            .fetch_one(&self.readers)
+            .await?;
+        value["unread_count"] = unread.into();
+        value["unread_count_display"] = unread.into();
+        let span = Span { oldest: 0, latest: i64::MAX / 2, inclusive: true };
+        let (mut latest, _) = self.history(id, span, Part { after: 0, limit: 1 }).await?;
+        if let Some(latest) = latest.pop() {
+            value["latest"] = latest;
         }
         Ok(value)
     }
@@ -99,7 +110,7 @@ impl Database {
             .bind(part.limit + 1)
             .fetch_all(&self.readers)
             .await?;
-        Ok(page(&rows, part.limit, |row| (row.get("n"), shapes::conversation(row, user))))
+        page(&rows, part.limit, |row| Ok((row.get("n"), shapes::conversation(row, user))))
     }
 
     /// Ids of a conversation's members.
@@ -112,7 +123,7 @@ impl Database {
         .bind(part.limit + 1)
         .fetch_all(&self.readers)
         .await?;
-        Ok(page(&rows, part.limit, |row| (row.get(0), row.get::<String, _>(1).into())))
+        page(&rows, part.limit, |row| Ok((row.get(0), row.get::<String, _>(1).into())))
     }
 
     pub async fn is_away_by_hand(&self, user: &str) -> Result<bool, Refused> {
@@ -136,22 +147,28 @@ impl Database {
         .bind(part.limit + 1)
         .fetch_all(&self.readers)
         .await?;
-        let page = page(&rows, part.limit, |row| (row.get(0), shapes::parsed(row.get(1))));
+        let page = page(&rows, part.limit, |row| Ok((row.get(0), shapes::parsed(row.get(1))?)))?;
         self.dressed(channel, page).await
     }
 
-    /// A thread: its parent, and its replies, oldest first. `part.after`: newer than this.
+    /// The thread of a message: its parent, and its replies, oldest first. `part.after`: newer than this.
     pub async fn replies(
         &self,
         channel: &str,
-        parent: i64,
+        ts: i64,
         span: Span,
         part: Part,
     ) -> Result<Page, Refused> {
         let (oldest, latest) = closed(span);
+        let parent = "SELECT COALESCE(thread, ts) FROM messages WHERE channel = ?1 AND ts = ?2";
+        let parent: Option<i64> =
+            sqlx::query_scalar(parent).bind(channel).bind(ts).fetch_optional(&self.readers).await?;
+        let parent = parent.ok_or(Refused("thread_not_found"))?;
+        // The parent opens the first page, whatever part of its replies is wanted.
         let rows = sqlx::query(
-            "SELECT ts, body FROM messages WHERE channel = ?1 AND (ts = ?2 OR thread = ?2 AND ts BETWEEN ?3 AND ?4) AND ts > ?5 \
-             AND deleted = 0 ORDER BY ts LIMIT ?6",
+            "SELECT ts, body FROM messages WHERE channel = ?1 AND ts = ?2 AND ts > ?5 AND deleted = 0 \
+             UNION ALL SELECT * FROM (SELECT ts, body FROM messages WHERE channel = ?1 AND thread = ?2 AND ts BETWEEN ?3 AND ?4 \
+             AND ts > ?5 AND deleted = 0 ORDER BY ts LIMIT ?6) LIMIT ?6",
         )
         .bind(channel)
         .bind(parent)
@@ -164,7 +181,7 @@ impl Database {
         if rows.is_empty() && part.after == 0 {
             return Err(Refused("thread_not_found"));
         }
-        let page = page(&rows, part.limit, |row| (row.get(0), shapes::parsed(row.get(1))));
+        let page = page(&rows, part.limit, |row| Ok((row.get(0), shapes::parsed(row.get(1))?)))?;
         self.dressed(channel, page).await
     }
 
@@ -172,7 +189,7 @@ impl Database {
     pub async fn message(&self, channel: &str, ts: i64) -> Result<Value, Refused> {
         let query = "SELECT ts, body FROM messages WHERE channel = ?1 AND ts = ?2 AND deleted = 0";
         let rows = sqlx::query(query).bind(channel).bind(ts).fetch_all(&self.readers).await?;
-        let page = page(&rows, 1, |row| (row.get(0), shapes::parsed(row.get(1))));
+        let page = page(&rows, 1, |row| Ok((row.get(0), shapes::parsed(row.get(1))?)))?;
         let (mut messages, _) = self.dressed(channel, page).await?;
         messages.pop().ok_or(Refused("message_not_found"))
     }
@@ -183,17 +200,17 @@ impl Database {
             .iter()
             .filter_map(|message| message["ts"].as_str().and_then(shapes::micros_of))
             .collect();
-        let (Some(first), Some(last)) = (stamps.iter().min(), stamps.iter().max()) else {
+        if stamps.is_empty() {
             return Ok((messages, next));
-        };
+        }
         let places: HashMap<i64, usize> =
             stamps.iter().enumerate().map(|(at, ts)| (*ts, at)).collect();
+        let stamps = Value::from(stamps).to_string();
         let rows = sqlx::query(
-            "SELECT ts, name, user FROM reactions WHERE channel = ?1 AND ts BETWEEN ?2 AND ?3 ORDER BY ts, n",
+            "SELECT ts, name, user FROM reactions WHERE channel = ?1 AND ts IN (SELECT value FROM json_each(?2)) ORDER BY ts, n",
         )
         .bind(channel)
-        .bind(first)
-        .bind(last)
+        .bind(&stamps)
         .fetch_all(&self.readers)
         .await?;
         for row in &rows {
@@ -201,22 +218,24 @@ impl Database {
             react(&mut messages[*at], row.get(1), row.get(2));
         }
         let rows = sqlx::query(
-            "SELECT thread, COUNT(*), MAX(ts), COUNT(DISTINCT user) FROM messages WHERE channel = ?1 AND thread BETWEEN ?2 AND ?3 \
-             AND deleted = 0 GROUP BY thread",
+            "SELECT thread, COUNT(*), MAX(ts), json_group_array(DISTINCT user) FROM messages WHERE channel = ?1 \
+             AND thread IN (SELECT value FROM json_each(?2)) AND deleted = 0 GROUP BY thread",
         )
         .bind(channel)
-        .bind(first)
-        .bind(last)
+        .bind(&stamps)
         .fetch_all(&self.readers)
         .await?;
         for row in &rows {
             let thread: i64 = row.get(0);
             let Some(at) = places.get(&thread) else { continue };
+            let users: Vec<Value> = serde_json::from_str(row.get(3)).unwrap_or_default();
             let message = &mut messages[*at];
             message["thread_ts"] = ts_of(thread).into();
             message["reply_count"] = row.get::<i64, _>(1).into();
             message["latest_reply"] = ts_of(row.get(2)).into();
-            message["reply_users_count"] = row.get::<i64, _>(3).into();
+            message["reply_users_count"] = users.len().into();
+            message["reply_users"] = users.into_iter().take(REPLY_USERS_MAX).collect();
+            message["subscribed"] = false.into();
         }
         Ok((messages, next))
     }
@@ -253,7 +272,7 @@ impl Database {
             for row in &rows {
                 let payload: &str = row.get(1);
                 bytes += payload.len();
-                let mut event = shapes::parsed(payload);
+                let mut event = shapes::parsed(payload)?;
                 event["seq"] = row.get::<i64, _>(0).into();
                 event["seq_of"] = stream.into();
                 events.push(event);
@@ -269,18 +288,20 @@ fn closed(Span { oldest, latest, inclusive }: Span) -> (i64, i64) {
 }
 
 /// The first `limit` of the rows; with one more there is a next page, after the last that is shown.
-fn page(rows: &[SqliteRow], limit: i64, value: impl Fn(&SqliteRow) -> (i64, Value)) -> Page {
+fn page(
+    rows: &[SqliteRow],
+    limit: i64,
+    value: impl Fn(&SqliteRow) -> Result<(i64, Value), Refused>,
+) -> Result<Page, Refused> {
     let shown = rows.len().min(limit as usize);
     let mut last = 0;
-    let values = rows[..shown]
-        .iter()
-        .map(|row| {
-            let (at, value) = value(row);
-            last = at;
-            value
-        })
-        .collect();
-    (values, (rows.len() > shown).then_some(last))
+    let mut values = Vec::with_capacity(shown);
+    for row in &rows[..shown] {
+        let (at, value) = value(row)?;
+        last = at;
+        values.push(value);
+    }
+    Ok((values, (rows.len() > shown).then_some(last)))
 }
 
 fn react(message: &mut Value, name: &str, user: &str) {

@@ -11,18 +11,22 @@ CREATE TABLE users (
     manual_away INTEGER NOT NULL DEFAULT 0,
     updated INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE streams (name TEXT PRIMARY KEY, tip INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE streams (
+    name TEXT PRIMARY KEY,
+    tip INTEGER NOT NULL,
+    last_ts INTEGER NOT NULL    -- of its newest event: the next one is above it
+) STRICT, WITHOUT ROWID;
 CREATE TABLE conversations (
     n INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     name TEXT UNIQUE,           -- none for a conversation of people
-    kind INTEGER NOT NULL,      -- 0 public, 1 private, 2 of people
+    kind INTEGER NOT NULL,      -- 0 public, 1 private, 2 of one or two people, 3 of several
     pair TEXT UNIQUE,           -- the sorted ids of its people
     creator TEXT NOT NULL,
     created INTEGER NOT NULL,
     is_general INTEGER NOT NULL DEFAULT 0,
     topic TEXT NOT NULL DEFAULT '',
-    last_ts INTEGER NOT NULL    -- of its newest event: the next one is above it
+    members INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE members (
     channel TEXT NOT NULL,
@@ -39,11 +43,11 @@ CREATE TABLE messages (
     thread INTEGER,             -- ts of the parent
     is_reply INTEGER NOT NULL,  -- shown in its thread only
     deleted INTEGER NOT NULL DEFAULT 0,
-    key TEXT,                   -- client_msg_id, or the idempotency header
+    key TEXT,                   -- what makes a repetition in this channel the same message: see `Key`
     body TEXT NOT NULL,         -- the message as JSON, without its channel
     PRIMARY KEY (channel, ts)
 ) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX messages_by_key ON messages (user, key) WHERE key IS NOT NULL;
+CREATE UNIQUE INDEX messages_by_key ON messages (channel, user, key) WHERE key IS NOT NULL;
 CREATE INDEX messages_by_thread ON messages (channel, thread, ts) WHERE thread IS NOT NULL;
 CREATE TABLE reactions (
     channel TEXT NOT NULL, ts INTEGER NOT NULL, name TEXT NOT NULL, user TEXT NOT NULL, n INTEGER NOT NULL,

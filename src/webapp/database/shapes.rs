@@ -4,10 +4,21 @@ use serde_json::{Value, json};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
+use super::User;
+
+/// Kinds of conversations.
+pub mod kind {
+    pub const PUBLIC: i64 = 0;
+    pub const PRIVATE: i64 = 1;
+    /// Of one or two people, without a name.
+    pub const IM: i64 = 2;
+    /// Of several people, without a name.
+    pub const SEVERAL: i64 = 3;
+}
+
 /// What [`conversation`] reads: as `?1` sees it.
-pub(super) const CONVERSATION: &str = "SELECT c.n, c.id, c.name, c.kind, c.pair, c.creator, c.created, c.is_general, c.topic, \
-     m.user IS NOT NULL, m.last_read, (SELECT COUNT(*) FROM members o WHERE o.channel = c.id) \
-     FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.user = ?1";
+pub(super) const CONVERSATION: &str = "SELECT c.n, c.id, c.name, c.kind, c.pair, c.creator, c.created, c.is_general, c.topic, c.members, \
+     m.user IS NOT NULL AS is_member, m.last_read FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.user = ?1";
 
 /// Messages of channel `?1` after `?2` by others than `?3`. Nobody counts further than a thousand.
 pub(super) const UNREAD: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE channel = ?1 AND ts > ?2 AND user <> ?3 \
@@ -35,27 +46,54 @@ pub fn micros_of(ts: &str) -> Option<i64> {
 }
 
 /// A stored body.
-pub(super) fn parsed(text: &str) -> Value {
-    serde_json::from_str(text).expect("bodies are stored as JSON")
+///
+/// # Errors
+/// When it is none: the file is damaged.
+pub(super) fn parsed(text: &str) -> Result<Value, sqlx::Error> {
+    match serde_json::from_str(text) {
+        Ok(value @ Value::Object(_)) => Ok(value),
+        Ok(_) => Err(sqlx::Error::Decode("a body is no object".into())),
+        Err(error) => Err(sqlx::Error::Decode(error.into())),
+    }
+}
+
+/// A user as everybody sees it.
+pub fn user(user: &User, team: &str) -> Value {
+    let mut profile = json!({
+        "display_name": user.name, "display_name_normalized": user.name, "real_name": user.real_name,
+        "real_name_normalized": user.real_name, "avatar_hash": "", "title": "", "phone": "", "skype": "", "status_text": "",
+        "status_emoji": "", "status_expiration": 0, "team": team,
+    });
+    if user.is_bot {
+        profile["bot_id"] = user.bot_id().into();
+    }
+    json!({
+        "id": user.id, "team_id": team, "name": user.name, "deleted": false, "real_name": user.real_name, "color": "757575",
+        "tz": "Etc/UTC", "tz_label": "Coordinated Universal Time", "tz_offset": 0, "profile": profile, "is_bot": user.is_bot,
+        "is_app_user": false, "is_admin": false, "is_owner": false, "is_primary_owner": false, "is_restricted": false,
+        "is_ultra_restricted": false, "updated": user.updated,
+    })
 }
 
 /// A row of [`CONVERSATION`].
 pub(super) fn conversation(row: &SqliteRow, user: &str) -> Value {
     let (kind, people): (i64, Option<&str>) = (row.get("kind"), row.get("pair"));
     let people: Vec<&str> = people.map_or(Vec::new(), |pair| pair.split(',').collect());
-    let (is_im, is_mpim) = (kind == 2 && people.len() <= 2, kind == 2 && people.len() > 2);
     let created = row.get::<i64, _>("created") / 1_000_000;
     let (creator, topic): (&str, &str) = (row.get("creator"), row.get("topic"));
-    let is_member: bool = row.get(9);
+    let is_member: bool = row.get("is_member");
     let mut value = json!({
         "id": row.get::<&str, _>("id"), "created": created, "creator": creator, "is_archived": false,
-        "is_channel": kind == 0, "is_group": kind == 1, "is_im": is_im, "is_mpim": is_mpim, "is_private": kind != 0,
-        "is_general": row.get::<bool, _>("is_general"), "is_member": is_member, "is_org_shared": false,
-        "num_members": row.get::<i64, _>(11),
+        "is_channel": kind == kind::PUBLIC, "is_group": kind == kind::PRIVATE || kind == kind::SEVERAL, "is_im": kind == kind::IM,
+        "is_mpim": kind == kind::SEVERAL, "is_private": kind != kind::PUBLIC, "is_general": row.get::<bool, _>("is_general"),
+        "is_member": is_member, "is_shared": false, "is_org_shared": false, "is_ext_shared": false, "unlinked": 0,
+        "num_members": row.get::<i64, _>("members"),
     });
-    if is_im {
+    if kind == kind::IM {
         let other = people.iter().find(|id| **id != user).unwrap_or(&user);
         value["user"] = (*other).into();
+        value["is_user_deleted"] = false.into();
+        value["is_open"] = is_member.into();
     } else {
         let name: Option<&str> = row.get("name");
         let name = name.map_or_else(|| format!("mpdm-{}", people.join("-")), Into::into);

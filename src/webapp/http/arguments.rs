@@ -123,7 +123,7 @@ impl Arguments {
         }
     }
 
-    /// A list, which forms carry as a string of JSON. None when it is empty.
+    /// A list, which forms carry as a string of JSON. None when it is not there.
     fn list(&self, name: &str, wrong: &'static str) -> Result<Option<Value>, Failure> {
         let value = match self.0.get(name) {
             None | Some(Value::Null) => return Ok(None),
@@ -133,14 +133,10 @@ impl Arguments {
             }
             Some(value) => value.clone(),
         };
-        match value {
-            Value::Array(list) if list.is_empty() => Ok(None),
-            Value::Array(list) => Ok(Some(Value::Array(list))),
-            _ => refuse(wrong),
-        }
+        if value.is_array() { Ok(Some(value)) } else { refuse(wrong) }
     }
 
-    /// What a message carries besides its text.
+    /// What a message carries besides its text. An empty list takes away what an edited message had.
     pub(super) fn decorations(&self) -> Result<Map<String, Value>, Failure> {
         let mut more = Map::new();
         for (name, wrong) in [("blocks", "invalid_blocks"), ("attachments", "invalid_attachments")]

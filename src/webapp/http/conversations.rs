@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::methods::next;
+use super::methods::{LIMIT, LIMIT_MAX, next};
 use super::{Answer, Call, Failure, refuse};
-use crate::webapp::database::{Change, Outcome, User};
+use crate::webapp::database::{Change, Outcome, User, kind};
 
 impl Call<'_> {
     /// conversations.list, and users.conversations with `only_own`.
@@ -17,11 +17,17 @@ impl Call<'_> {
         }
         if whose != user.id {
             // Of somebody else one sees what is public.
-            kinds.retain(|kind| *kind == 0);
+            kinds.retain(|kind| *kind == kind::PUBLIC);
         }
-        let part = self.part()?;
-        let (channels, after) =
+        let part = self.part(LIMIT)?;
+        let (mut channels, after) =
             self.site.database.conversations(&whose, &kinds, only_own, part).await?;
+        if whose != user.id {
+            for channel in &mut channels {
+                // How far somebody has read is nobody else's affair.
+                channel.as_object_mut().and_then(|fields| fields.remove("last_read"));
+            }
+        }
         Ok(json!({ "channels": channels, "response_metadata": next(after) }))
     }
 
@@ -30,16 +36,17 @@ impl Call<'_> {
         let mut kinds = Vec::new();
         for name in types.iter().map(String::as_str) {
             let kind = match name {
-                "public_channel" => 0,
-                "private_channel" => 1,
-                "im" | "mpim" => 2,
+                "public_channel" => kind::PUBLIC,
+                "private_channel" => kind::PRIVATE,
+                "im" => kind::IM,
+                "mpim" => kind::SEVERAL,
                 _ => return refuse("invalid_types"),
             };
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }
         }
-        Ok(if kinds.is_empty() { vec![0] } else { kinds })
+        Ok(if kinds.is_empty() { vec![kind::PUBLIC] } else { kinds })
     }
 
     pub(super) async fn info(&self, user: &User) -> Answer {
@@ -49,7 +56,7 @@ impl Call<'_> {
 
     pub(super) async fn history(&self, user: &User) -> Answer {
         let channel = self.site.database.readable(&user.id, &self.channel()?).await?;
-        let (span, part) = (self.span()?, self.part()?);
+        let (span, part) = (self.span()?, self.part(LIMIT)?);
         let (messages, after) = self.site.database.history(&channel, span, part).await?;
         Ok(json!({
             "messages": messages, "has_more": after.is_some(), "pin_count": 0, "response_metadata": next(after),
@@ -58,9 +65,9 @@ impl Call<'_> {
 
     pub(super) async fn replies(&self, user: &User) -> Answer {
         let channel = self.site.database.readable(&user.id, &self.channel()?).await?;
-        let parent = self.moment("ts", "thread_not_found")?;
-        let (span, part) = (self.span()?, self.part()?);
-        let (messages, after) = self.site.database.replies(&channel, parent, span, part).await?;
+        let ts = self.moment("ts", "thread_not_found")?;
+        let (span, part) = (self.span()?, self.part(LIMIT_MAX)?);
+        let (messages, after) = self.site.database.replies(&channel, ts, span, part).await?;
         Ok(json!({
             "messages": messages, "has_more": after.is_some(), "response_metadata": next(after),
         }))
@@ -70,7 +77,7 @@ impl Call<'_> {
         // A public channel's members are no secret.
         let channel = self.site.database.conversation(&user.id, &self.channel()?).await?;
         let id = channel["id"].as_str().unwrap_or_default();
-        let (members, after) = self.site.database.members(id, self.part()?).await?;
+        let (members, after) = self.site.database.members(id, self.part(LIMIT)?).await?;
         Ok(json!({ "members": members, "response_metadata": next(after) }))
     }
 
@@ -111,7 +118,8 @@ impl Call<'_> {
         if others.is_empty() {
             return refuse("users_list_not_supplied");
         }
-        let change = Change::Open { user: user.id.clone(), others };
+        let may_make = !self.arguments.flag("prevent_creation");
+        let change = Change::Open { user: user.id.clone(), others, may_make };
         let (channel, is_fresh) = self.changed(user, change).await?;
         let channel =
             if self.arguments.flag("return_im") { channel } else { json!({ "id": channel["id"] }) };

@@ -6,14 +6,46 @@ use super::{Answer, Call, Failure, refuse};
 use crate::webapp::database::{Part, Span, micros_of};
 
 /// Items of one page, unless the caller says otherwise, and at most.
-const LIMIT: i64 = 100;
-const LIMIT_MAX: i64 = 1_000;
+pub(super) const LIMIT: i64 = 100;
+pub(super) const LIMIT_MAX: i64 = 1_000;
+
+/// Those that need a token. Whoever has none is told of an unknown method all the same.
+const METHODS: [&str; 25] = [
+    "auth.test",
+    "rtm.connect",
+    "rtm.start",
+    "events.list",
+    "chat.postMessage",
+    "chat.update",
+    "chat.delete",
+    "reactions.add",
+    "reactions.remove",
+    "reactions.get",
+    "conversations.list",
+    "users.conversations",
+    "conversations.info",
+    "conversations.history",
+    "conversations.replies",
+    "conversations.members",
+    "conversations.create",
+    "conversations.join",
+    "conversations.leave",
+    "conversations.open",
+    "conversations.mark",
+    "users.list",
+    "users.info",
+    "users.getPresence",
+    "users.setPresence",
+];
 
 pub(super) async fn call(method: &str, call: &Call<'_>) -> Answer {
     if method == "api.test" {
         return Ok(test(call));
     }
-    let user = call.user()?;
+    if !METHODS.contains(&method) {
+        return Ok(json!({ "ok": false, "error": "unknown_method", "req_method": method }));
+    }
+    let user = &*call.user()?;
     match method {
         "auth.test" => Ok(call.auth_test(user)),
         "rtm.connect" => call.connect(user).await,
@@ -40,7 +72,7 @@ pub(super) async fn call(method: &str, call: &Call<'_>) -> Answer {
         "users.info" => call.user_info(),
         "users.getPresence" => call.presence(user).await,
         "users.setPresence" => call.set_presence(user).await,
-        _ => refuse("unknown_method"),
+        _ => unreachable!("{method} is in the list"),
     }
 }
 
@@ -63,12 +95,13 @@ impl Call<'_> {
         micros_of(&text).ok_or(Failure::Refused(wrong))
     }
 
-    pub(super) fn part(&self) -> Result<Part, Failure> {
-        let limit = self.arguments.number("limit", "invalid_limit")?.unwrap_or(LIMIT);
+    /// Which page, of `usual` items when the caller does not say how many.
+    pub(super) fn part(&self, usual: i64) -> Result<Part, Failure> {
+        let limit = self.arguments.number("limit", "invalid_limit")?.unwrap_or(0);
         if limit < 0 {
             return refuse("invalid_limit");
         }
-        let limit = if limit == 0 { LIMIT } else { limit.min(LIMIT_MAX) };
+        let limit = if limit == 0 { usual } else { limit.min(LIMIT_MAX) };
         let after = match self.arguments.text("cursor") {
             None => 0,
             Some(cursor) => cursor

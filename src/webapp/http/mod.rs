@@ -1,12 +1,14 @@
-//! The HTTP door: Slack's Web API under `/api/`, the chat page, and `/dev/workspace.json`.
+//! The HTTP door: Slack's Web API under `/api/`, the chat page, and what only `dev` has under `/dev/`.
 //!
 //! - `arguments`: query, form, JSON and multipart as one map
 //! - `pace`: how often something may happen
+//! - `dev`: the workspace with its tokens, and new users
 //! - `methods`: from a name to what it does; `chat`, `conversations`, `users`, `rtm`: the methods
 
 mod arguments;
 mod chat;
 mod conversations;
+mod dev;
 mod methods;
 mod pace;
 mod rtm;
@@ -14,7 +16,7 @@ mod rtm;
 mod tests;
 mod users;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -22,7 +24,7 @@ use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use serde_json::{Value, json};
 
 use self::arguments::Arguments;
@@ -31,6 +33,7 @@ use super::control::Control;
 use super::database::{Database, Refused, User};
 use super::page;
 use crate::limits::Limits;
+use crate::shard::Report;
 
 /// Bytes of one request's body: a message with blocks is far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -47,6 +50,8 @@ pub struct Site {
     ws_url: Arc<str>,
     is_draining: Arc<AtomicBool>,
     boots: Arc<Mutex<Pace>>,
+    /// Calls of `rtm.connect` that came too often.
+    boots_shed: Arc<AtomicU64>,
 }
 
 impl Site {
@@ -58,7 +63,13 @@ impl Site {
             ws_url: ws_url.into(),
             is_draining: Arc::default(),
             boots: Arc::new(Mutex::new(Pace::new(limits.boots_per_second, limits.boots_burst))),
+            boots_shed: Arc::default(),
         }
+    }
+
+    /// Names and values for `/metrics`.
+    pub fn report(&self, into: &mut Report) {
+        into.gauge("boots_shed_total", self.boots_shed.load(Ordering::Relaxed) as f64);
     }
 
     /// From now on every call is answered with 503: come again, to the next process.
@@ -70,8 +81,10 @@ impl Site {
 /// The routes of a node's HTTP port, but for `/health` and `/metrics`.
 pub fn router(site: Site) -> Router {
     Router::new()
-        .route("/api/{method}", any(api))
-        .route("/dev/workspace.json", get(workspace))
+        // Slashes too many are a base URL that was put together in another way.
+        .route("/api/{*method}", any(api))
+        .route("/dev/workspace.json", get(dev::workspace))
+        .route("/dev/users", post(dev::create_user))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(site)
         .merge(page::router())
@@ -92,6 +105,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::BUSY => Self::Limited { seconds: RETRY_AFTER_S },
+            Refused::UNAVAILABLE => Self::Unavailable("service_unavailable"),
             Refused::INTERNAL => Self::Unavailable("internal_error"),
             Refused(reason) => Self::Refused(reason),
         }
@@ -139,7 +153,7 @@ async fn api(State(site): State<Site>, Path(method): Path<String>, request: Requ
     if site.is_draining.load(Ordering::Relaxed) {
         return Failure::Unavailable("service_unavailable").into_response();
     }
-    match answer(&site, &method, request).await {
+    match answer(&site, method.trim_matches('/'), request).await {
         Ok(value) => in_json(&value).into_response(),
         Err(failure) => failure.into_response(),
     }
@@ -158,7 +172,7 @@ async fn answer(site: &Site, method: &str, request: Request) -> Answer {
 
 impl Call<'_> {
     /// Who calls: by the header, or by the argument `token`.
-    fn user(&self) -> Result<&User, Failure> {
+    fn user(&self) -> Result<Arc<User>, Failure> {
         let header = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -172,32 +186,35 @@ impl Call<'_> {
 
     /// Where this client finds websockets: when we listen everywhere, at the name by which it found us.
     fn ws_url(&self) -> String {
-        let host = self.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let url = &self.site.ws_url;
-        if name.is_empty() {
-            return url.to_string();
+        match self.host().map(without_port) {
+            None => url.to_string(),
+            Some(name) => url
+                .replace("//0.0.0.0:", &format!("//{name}:"))
+                .replace("//[::]:", &format!("//{name}:")),
         }
-        url.replace("//0.0.0.0:", &format!("//{name}:")).replace("//[::]:", &format!("//{name}:"))
+    }
+
+    /// Where this client found us.
+    fn url(&self) -> String {
+        let forwarded = self.headers.get("x-forwarded-proto");
+        let scheme =
+            if forwarded.is_some_and(|scheme| scheme == "https") { "https" } else { "http" };
+        self.host().map_or_else(|| "/".into(), |host| format!("{scheme}://{host}/"))
+    }
+
+    /// The name, and perhaps the port, by which this client found us.
+    fn host(&self) -> Option<&str> {
+        let host = self.headers.get(HOST)?.to_str().ok()?;
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        (!host.is_empty() && host.bytes().all(is_fine)).then_some(host)
     }
 }
 
-/// Who and what there is, for a person and for the page. Of `dev` only: it gives the tokens away.
-async fn workspace(State(site): State<Site>) -> Response {
-    let database = &site.database;
-    let users: Vec<Value> = database
-        .users()
-        .iter()
-        .map(|user| {
-            json!({ "id": user.id, "name": user.name, "token": user.token, "is_bot": user.is_bot })
-        })
-        .collect();
-    let channels: Vec<Value> = database
-        .seeded_channels()
-        .iter()
-        .map(|(id, name)| json!({ "id": id, "name": name }))
-        .collect();
-    let team = database.team();
-    let team = json!({ "id": team.id, "name": team.name, "domain": team.domain });
-    in_json(&json!({ "team": team, "users": users, "channels": channels })).into_response()
+/// `[::1]:80` and `name:80` as `[::1]` and `name`.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => name,
+        _ => host,
+    }
 }

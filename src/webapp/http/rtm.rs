@@ -1,21 +1,25 @@
 //! rtm.connect and what belongs to it: tickets, and events of the past.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
 use super::{Answer, Call, Failure, refuse};
-use crate::webapp::database::{Change, Outcome, Part, User, random_hex, ticket_hash};
+use crate::webapp::database::{
+    Change, Outcome, Part, User, kind, new_ticket, ticket_hash, ticket_path,
+};
 use crate::wire::message::boot;
 
 const EVENTS_MAX: i64 = 1_000;
-/// Channels that rtm.start lists; the rest is found by users.conversations.
-const START_CHANNELS_MAX: i64 = 1_000;
+/// Channels and users that rtm.start lists; the rest is found by conversations.list and users.list.
+const START_MAX: i64 = 1_000;
 
 impl Call<'_> {
     pub(super) async fn connect(&self, user: &User) -> Answer {
         let taken = self.site.boots.lock().expect("nobody panics with it").take(Instant::now());
         if let Err(wait) = taken {
+            self.site.boots_shed.fetch_add(1, Ordering::Relaxed);
             return Err(Failure::Limited { seconds: wait.as_secs() + 1 });
         }
         let mut flags = 0;
@@ -24,7 +28,7 @@ impl Call<'_> {
         {
             flags |= if self.arguments.flag(name) { flag } else { 0 };
         }
-        let ticket = random_hex(20);
+        let ticket = new_ticket();
         let change = Change::Ticket { user: user.id.clone(), hash: ticket_hash(&ticket), flags };
         let Outcome::Ticket { positions } = self.site.database.change(change).await? else {
             return Err(Failure::Unavailable("internal_error"));
@@ -33,8 +37,7 @@ impl Call<'_> {
         let positions: Map<String, Value> =
             positions.into_iter().map(|(name, tip)| (name, tip.into())).collect();
         Ok(json!({
-            // In the path: some clients throw the query away.
-            "url": format!("{}/websocket/{ticket}", self.ws_url()),
+            "url": format!("{}{}", self.ws_url(), ticket_path(&ticket)),
             "self": { "id": user.id, "name": user.name },
             "team": { "id": team.id, "name": team.name, "domain": team.domain },
             "epoch": self.site.database.epoch(), "positions": positions,
@@ -43,19 +46,23 @@ impl Call<'_> {
 
     pub(super) async fn start(&self, user: &User) -> Answer {
         let mut value = self.connect(user).await?;
-        let part = Part { after: 0, limit: START_CHANNELS_MAX };
-        let (all, _) = self.site.database.conversations(&user.id, &[0, 1, 2], false, part).await?;
-        let of = |kind: &str| -> Vec<Value> {
-            all.iter().filter(|channel| channel[kind] == true).cloned().collect()
+        let part = Part { after: 0, limit: START_MAX };
+        let kinds = [kind::PUBLIC, kind::PRIVATE, kind::IM, kind::SEVERAL];
+        let (all, _) = self.site.database.conversations(&user.id, &kinds, false, part).await?;
+        let of = |kind: &str| -> Vec<&Value> {
+            all.iter().filter(|channel| channel[kind] == true).collect()
         };
-        value["channels"] = of("is_channel").into();
-        value["groups"] = of("is_group").into();
-        value["ims"] = of("is_im").into();
-        value["mpims"] = of("is_mpim").into();
-        let users = self.site.database.users();
+        let mut groups = of("is_group");
+        groups.retain(|group| group["is_mpim"] != true);
+        value["channels"] = json!(of("is_channel"));
+        value["groups"] = json!(groups);
+        value["ims"] = json!(of("is_im"));
+        value["mpims"] = json!(of("is_mpim"));
+        let (users, _) = self.site.database.users_part(Part { after: 0, limit: START_MAX });
         value["users"] = users.iter().map(|user| self.shape(user)).collect();
         let bots = users.iter().filter(|user| user.is_bot);
-        value["bots"] = bots.map(|bot| json!({ "id": bot.bot_id(), "name": bot.name })).collect();
+        let bot = |bot: &User| json!({ "id": bot.bot_id(), "name": bot.name, "deleted": false });
+        value["bots"] = bots.map(|user| bot(user)).collect();
         Ok(value)
     }
 

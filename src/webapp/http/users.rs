@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::methods::next;
+use super::methods::{LIMIT_MAX, next};
 use super::{Answer, Call, Failure, RETRY_AFTER_S, refuse};
 use crate::ids::{NodeId, Peer, Role};
 use crate::ring::slot_of;
-use crate::webapp::database::{Change, User, now_micros};
+use crate::webapp::database::{Change, User, now_micros, user_shape};
 use crate::wire::Message;
 
 /// The shard that knows whom to ask.
@@ -16,29 +16,19 @@ impl Call<'_> {
     pub(super) fn auth_test(&self, user: &User) -> Value {
         let team = self.site.database.team();
         json!({
-            "url": "/", "team": team.name, "team_id": team.id, "user": user.name, "user_id": user.id, "bot_id": user.bot_id(),
-            "is_enterprise_install": false,
+            "url": self.url(), "team": team.name, "team_id": team.id, "user": user.name, "user_id": user.id,
+            "bot_id": user.bot_id(), "is_enterprise_install": false,
         })
     }
 
     pub(super) fn shape(&self, user: &User) -> Value {
-        json!({
-            "id": user.id, "team_id": self.site.database.team().id, "name": user.name, "deleted": false, "real_name": user.real_name,
-            "is_bot": user.is_bot, "is_admin": false, "is_owner": false, "updated": 0, "tz": "UTC", "tz_offset": 0,
-            "profile": {
-                "display_name": user.name, "display_name_normalized": user.name, "real_name": user.real_name,
-                "real_name_normalized": user.real_name, "bot_id": if user.is_bot { user.bot_id().into() } else { Value::Null },
-            },
-        })
+        user_shape(user, &self.site.database.team().id)
     }
 
     pub(super) fn users(&self) -> Answer {
-        let part = self.part()?;
-        let all = self.site.database.users();
-        let from = usize::try_from(part.after).unwrap_or(usize::MAX).min(all.len());
-        let upto = from.saturating_add(part.limit as usize).min(all.len());
-        let members: Vec<Value> = all[from..upto].iter().map(|user| self.shape(user)).collect();
-        let after = (upto < all.len()).then_some(upto as i64);
+        // Whoever does not ask for pages wants everybody, as far as that goes.
+        let (users, after) = self.site.database.users_part(self.part(LIMIT_MAX)?);
+        let members: Vec<Value> = users.iter().map(|user| self.shape(user)).collect();
         let now_s = now_micros() / 1_000_000;
         Ok(json!({ "members": members, "cache_ts": now_s, "response_metadata": next(after) }))
     }
@@ -46,7 +36,7 @@ impl Call<'_> {
     pub(super) fn user_info(&self) -> Answer {
         let id = self.arguments.need("user", "user_not_found")?;
         let user = self.site.database.user(&id).ok_or(Failure::Refused("user_not_found"))?;
-        Ok(json!({ "user": self.shape(user) }))
+        Ok(json!({ "user": self.shape(&user) }))
     }
 
     pub(super) async fn presence(&self, user: &User) -> Answer {

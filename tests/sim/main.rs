@@ -1,2 +1,51 @@
-//! The simulated world.
-fn main() {}
+//! The simulated node: seeded worlds in virtual time, in which everything goes wrong and nothing may be missed.
+//!
+//! `cargo sim` runs many seeds, the canaries and some seeds twice; `cargo sim -- --seed N` tells one of them in full.
+
+mod agenda;
+mod answers;
+mod arguments;
+mod canary;
+mod checker;
+mod client;
+mod coverage;
+mod database;
+mod device;
+mod disturb;
+mod ending;
+mod faults;
+mod fleet;
+mod frames;
+mod hands;
+mod hearing;
+mod network;
+mod node;
+mod outside;
+mod place;
+mod random;
+mod sizes;
+mod speech;
+mod trace;
+mod track;
+mod workload;
+mod world;
+
+use std::process::ExitCode;
+
+use arguments::{Arguments, What};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            println!("{usage}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let is_good = match arguments.what {
+        What::One { seed } => fleet::one(seed, arguments),
+        What::Many => fleet::many(arguments) & fleet::canaries(arguments),
+        What::Canaries => fleet::canaries(arguments),
+    };
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,4 +1,4 @@
-//! A seeded generator: one stream each for network, workload and faults, so that a change in one leaves the others alone.
+//! A seeded generator: a stream each for network, mail, database, workload and faults, so that a change in one leaves the others alone.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
+    /// Both ends are possible.
     pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }

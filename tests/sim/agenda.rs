@@ -1,0 +1,161 @@
+//! What is to happen, and when: virtual time.
+
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use campanile::ids::{Ask, Peer, Role};
+use campanile::time::{Mono, Now, Wall};
+use campanile::wire::link::Batch;
+
+/// Everything that can happen in the world.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    /// A place of the node takes its turn; void unless `number` is the one that it waits for.
+    Turn { place: usize, number: u64 },
+    /// Something comes to a place of the process with this number.
+    Arrive { process: u32, place: usize, what: Arrival },
+    /// The database does what was asked of it.
+    Do { process: u32, role: Role, ask: Ask, question: Vec<u8> },
+    /// Bytes of a client come to the server's side of a socket.
+    Up { socket: usize },
+    /// The client reads.
+    Down { socket: usize },
+    /// The server's side of a closed socket waits no longer.
+    Linger { socket: usize },
+    /// A client opens its socket; void unless `number` is its latest attempt.
+    Open { client: usize, number: u64 },
+    /// A client looks up.
+    Client { client: usize },
+    /// Somebody uses the Web API.
+    Api,
+    /// Somebody who is no client opens a socket.
+    Stranger,
+    /// The faults with these places in the plan begin and end.
+    Fault { at: usize },
+    Healed { at: usize },
+    /// The node's process starts.
+    Start,
+    /// The process ends that was told to drain.
+    Stop { process: u32 },
+    /// Bounds and promptness are looked at.
+    Look,
+    /// Faults and workload stop.
+    Quiet,
+}
+
+/// What comes to a place.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    Mail {
+        from: usize,
+        batch: Batch,
+    },
+    Answer {
+        role: Role,
+        ask: Ask,
+        list: Vec<Vec<u8>>,
+    },
+    /// The writer tells the dispatcher of a committed row.
+    Word(Vec<u8>),
+    /// An HTTP handler says something to a shard.
+    Http {
+        to: Peer,
+        message: Vec<u8>,
+    },
+    Accepted {
+        socket: usize,
+    },
+    Bytes {
+        socket: usize,
+        bytes: Vec<u8>,
+    },
+    /// The client ended its side.
+    Ended {
+        socket: usize,
+    },
+    /// The connection was reset.
+    Broken {
+        socket: usize,
+    },
+    Writable {
+        socket: usize,
+    },
+    Drain {
+        until: Mono,
+    },
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Mono,
+    number: u64,
+    what: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    /// The soonest is the greatest; of two at once, the one that was planned first.
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Agenda {
+    pub(crate) now: Mono,
+    due: BinaryHeap<Due>,
+    planned: u64,
+}
+
+/// Where virtual time begins: not at zero, so that nothing is early by accident.
+const BEGIN: Mono = Mono(1_000_000_000_000);
+const WALL: u64 = 1_700_000_000_000_000;
+
+impl Agenda {
+    pub(crate) fn new() -> Self {
+        Self { now: BEGIN, due: BinaryHeap::new(), planned: 0 }
+    }
+
+    pub(crate) fn at(&mut self, at: Mono, what: Happening) {
+        self.planned += 1;
+        self.due.push(Due { at: at.max(self.now), number: self.planned, what });
+    }
+
+    pub(crate) fn after(&mut self, pause: Duration, what: Happening) {
+        self.at(self.now + pause, what);
+    }
+
+    /// Time goes on to the next happening.
+    pub(crate) fn next(&mut self) -> Option<Happening> {
+        let due = self.due.pop()?;
+        self.now = due.at;
+        Some(due.what)
+    }
+
+    pub(crate) fn clocks(&self) -> Now {
+        Now { mono: self.now, wall: Wall(WALL + self.now.0 / 1_000) }
+    }
+
+    /// Since the beginning.
+    pub(crate) fn age(&self) -> Duration {
+        self.now.since(BEGIN)
+    }
+}
+
+pub(crate) fn micros(count: u64) -> Duration {
+    Duration::from_micros(count)
+}
+
+pub(crate) fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}

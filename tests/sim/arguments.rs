@@ -1,0 +1,76 @@
+//! What the command line says.
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum What {
+    /// One seed, told in full.
+    One { seed: u64 },
+    /// Seeds, and then the canaries.
+    Many,
+    Canaries,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Arguments {
+    pub(crate) what: What,
+    pub(crate) from: u64,
+    pub(crate) seeds: u64,
+    /// Happenings of one world at most.
+    pub(crate) turns: u64,
+    pub(crate) threads: usize,
+    /// Of one seed: do not tell, look for a smaller plan of faults that fails too.
+    pub(crate) shrink: bool,
+    /// Bits of the faults in the plan that are left out.
+    pub(crate) without: u64,
+    /// Print what happened over all seeds.
+    pub(crate) table: bool,
+}
+
+const USAGE: &str = "cargo sim -- [--seeds N] [--from N] [--turns N] [--threads N] [--table]
+cargo sim -- --seed N [--turns N] [--without BITS] [--shrink]
+cargo sim -- --canary
+
+--seeds N    run so many seeds (2000), some of them twice, and the canaries
+--from N     the first seed (1)
+--seed N     run one seed and tell everything that happens
+--shrink     leave out faults of its plan as long as it still fails
+--without B  leave out the faults whose bits are set
+--turns N    happenings of one world at most (3000000)
+--table      print what happened over all seeds
+--canary     only the canaries";
+
+impl Arguments {
+    /// # Errors
+    /// What may be said.
+    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut arguments = Self {
+            what: What::Many,
+            from: 1,
+            seeds: 2_000,
+            turns: 3_000_000,
+            threads,
+            shrink: false,
+            without: 0,
+            table: false,
+        };
+        while let Some(word) = words.next() {
+            let mut number = || -> Result<u64, String> {
+                let value = words.next().ok_or(USAGE)?;
+                value.parse().map_err(|_| format!("{word} {value}: not a number\n{USAGE}"))
+            };
+            match word.as_str() {
+                "--seed" => arguments.what = What::One { seed: number()? },
+                "--seeds" => arguments.seeds = number()?.max(1),
+                "--from" => arguments.from = number()?,
+                "--turns" => arguments.turns = number()?,
+                "--threads" => arguments.threads = (number()? as usize).max(1),
+                "--without" => arguments.without = number()?,
+                "--canary" => arguments.what = What::Canaries,
+                "--shrink" => arguments.shrink = true,
+                "--table" => arguments.table = true,
+                _ => return Err(USAGE.into()),
+            }
+        }
+        Ok(arguments)
+    }
+}

@@ -1,0 +1,96 @@
+//! What happened over all seeds, so that a run in which something important never happened is no success.
+
+use std::collections::BTreeMap;
+
+use campanile::shard::Counter;
+use campanile::wire::message::TAGS;
+
+/// Of one world, or of many.
+#[derive(Clone, Debug)]
+pub(crate) struct Coverage {
+    counters: [u64; Counter::ALL.len()],
+    /// Messages between shards, by name.
+    messages: BTreeMap<&'static str, u64>,
+    /// What the simulator did or saw, by name.
+    sights: BTreeMap<&'static str, u64>,
+}
+
+impl Coverage {
+    pub(crate) fn new() -> Self {
+        Self {
+            counters: [0; Counter::ALL.len()],
+            messages: BTreeMap::new(),
+            sights: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn count(&mut self, what: Counter, by: u32) {
+        self.counters[what as usize] += u64::from(by);
+    }
+    pub(crate) fn message(&mut self, name: &'static str) {
+        *self.messages.entry(name).or_default() += 1;
+    }
+    pub(crate) fn saw(&mut self, what: &'static str) {
+        self.saw_many(what, 1);
+    }
+    pub(crate) fn saw_many(&mut self, what: &'static str, count: u64) {
+        *self.sights.entry(what).or_default() += count;
+    }
+    pub(crate) fn counted(&self, what: Counter) -> u64 {
+        self.counters[what as usize]
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (sum, more) in self.counters.iter_mut().zip(other.counters) {
+            *sum += more;
+        }
+        for (name, count) in &other.messages {
+            *self.messages.entry(name).or_default() += count;
+        }
+        for (name, count) in &other.sights {
+            *self.sights.entry(name).or_default() += count;
+        }
+    }
+
+    /// What should have happened in a long run, and never did.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let counters = Counter::ALL.iter().filter(|counter| !IMPOSSIBLE.contains(counter));
+        let silent = counters.filter(|counter| self.counted(**counter) == 0).map(|c| c.name());
+        let unsaid = TAGS.iter().map(|(_, name)| *name).filter(|name| {
+            !QUESTIONS.contains(name) && !self.messages.contains_key(name)
+        });
+        let unseen = SIGHTS.iter().copied().filter(|name| !self.sights.contains_key(name));
+        silent.chain(unsaid).chain(unseen).collect()
+    }
+
+    /// A table of everything.
+    pub(crate) fn table(&self) -> String {
+        let counters = Counter::ALL.iter().map(|counter| (counter.name(), self.counted(*counter)));
+        let messages = self.messages.iter().map(|(name, count)| (*name, *count));
+        let sights = self.sights.iter().map(|(name, count)| (*name, *count));
+        let columns = [
+            ("counters", counters.collect::<Vec<_>>()),
+            ("messages", messages.collect()),
+            ("sights", sights.collect()),
+        ];
+        let mut table = String::new();
+        for (title, rows) in columns {
+            table += &format!("{title}:");
+            for (at, (name, count)) in rows.iter().enumerate() {
+                table += if at % 4 == 0 { "\n  " } else { " " };
+                table += &format!("{name:<28}{count:>10}");
+            }
+            table.push('\n');
+        }
+        table
+    }
+}
+
+/// Counters that must stay at zero here: nobody says what nobody understands, and one node's ring never changes.
+const IMPOSSIBLE: &[Counter] = &[Counter::WireBroken];
+
+/// Messages that never travel between shards of one node: questions to the driver's hands are seen as sights.
+const QUESTIONS: &[&str] = &["OutboxRead", "OutboxRemove", "RingRead", "RingIs", "OutboxEnd", "Removed"];
+
+/// What each long run must have done and seen.
+const SIGHTS: &[&str] = &[];

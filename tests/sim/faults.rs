@@ -1,0 +1,93 @@
+//! What goes wrong in one world, when, and for how long: drawn from the seed before anything happens.
+
+use std::time::Duration;
+
+use crate::agenda::millis;
+use crate::random::Random;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fault {
+    /// The process dies and another starts; clients are told by a reset, or by nobody.
+    Crash { is_told: bool },
+    /// The process is told to drain, ends, and another starts.
+    Drain,
+    /// The database answers with excuses, or not at all.
+    DatabaseAway,
+    /// The database takes up to so long for each step.
+    DatabaseSlow { ms: u64 },
+    /// In a thousand: questions that do not reach the database, answers that do not come back though it did what was asked.
+    QuestionsLost(u64),
+    AnswersLost(u64),
+    /// In a thousand: commits of which the dispatcher is not told.
+    WordsLost(u64),
+    /// A core, or the control plane, stands still.
+    Stuck { place: u64 },
+    /// Mail between two places is slow one way.
+    SlowMail { from: u64, to: u64 },
+    /// Connections of one client, or of all, end: by FIN, by a reset, or in silence.
+    Cut { is_all: bool, how: Cut },
+    /// Some clients read slowly, or not at all.
+    SlowReaders { slowness: u64 },
+    StoppedReaders,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Cut {
+    Fin,
+    Reset,
+    /// Neither side is told.
+    Silent,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// From the beginning.
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) fault: Fault,
+}
+
+/// Kinds of faults: each world has some of them.
+const KINDS: u64 = 12;
+
+/// The plan for a world that is active for so long. One in eight has none.
+pub(crate) fn draw(random: &mut Random, active: Duration) -> Vec<Planned> {
+    if random.chance(125) {
+        return Vec::new();
+    }
+    let kinds: Vec<u64> = (0..KINDS).filter(|_| random.chance(400)).collect();
+    let seconds = active.as_secs();
+    let mut plan = Vec::new();
+    for _ in 0..random.between(1, 2 + seconds / 2) {
+        let Some(kind) = (!kinds.is_empty()).then(|| *random.pick(&kinds)) else { break };
+        let at = millis(random.below(active.as_millis() as u64));
+        let lasts = millis(match random.below(4) {
+            0 => random.between(1, 50),
+            1 | 2 => random.between(50, 1_000),
+            _ => random.between(1_000, 5_000),
+        });
+        plan.push(Planned { at, lasts, fault: fault(kind, random) });
+    }
+    plan.sort_by_key(|planned| planned.at);
+    plan
+}
+
+fn fault(kind: u64, random: &mut Random) -> Fault {
+    match kind {
+        0 => Fault::Crash { is_told: random.chance(600) },
+        1 => Fault::Drain,
+        2 => Fault::DatabaseAway,
+        3 => Fault::DatabaseSlow { ms: *random.pick(&[20, 200, 2_000]) },
+        4 => Fault::QuestionsLost(*random.pick(&[50, 300])),
+        5 => Fault::AnswersLost(*random.pick(&[50, 300])),
+        6 => Fault::WordsLost(*random.pick(&[100, 600])),
+        7 => Fault::Stuck { place: random.below(8) },
+        8 => Fault::SlowMail { from: random.below(8), to: random.below(8) },
+        9 => Fault::Cut {
+            is_all: random.chance(200),
+            how: *random.pick(&[Cut::Fin, Cut::Reset, Cut::Reset, Cut::Silent]),
+        },
+        10 => Fault::SlowReaders { slowness: *random.pick(&[20, 200]) },
+        _ => Fault::StoppedReaders,
+    }
+}

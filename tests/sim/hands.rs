@@ -1,0 +1,135 @@
+//! The driver's hands: questions answered by the database after a while, late, by an excuse, or not at all.
+
+use std::time::Duration;
+
+use campanile::ids::{Ask, Role};
+use campanile::ring::Ring;
+use campanile::wire::{Message, Packed};
+
+use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
+use crate::answers::encoded;
+use crate::database::Database;
+use crate::outside::Outside;
+use crate::random::Random;
+
+#[derive(Debug)]
+pub(crate) struct Hands {
+    pub(crate) random: Random,
+    ring: Ring,
+    /// Faults that are on now.
+    pub(crate) is_away: bool,
+    pub(crate) slow_ms: u64,
+    /// In a thousand: questions that never reach the database, answers that never come back, words of commits that are lost.
+    pub(crate) questions_lost: u64,
+    pub(crate) answers_lost: u64,
+    pub(crate) words_lost: u64,
+    /// A broken source: so many tips in a thousand are one too low.
+    pub(crate) lies: u64,
+}
+
+impl Hands {
+    pub(crate) fn new(random: Random, ring: Ring) -> Self {
+        Self {
+            random,
+            ring,
+            is_away: false,
+            slow_ms: 0,
+            questions_lost: 0,
+            answers_lost: 0,
+            words_lost: 0,
+            lies: 0,
+        }
+    }
+
+    /// A shard asks.
+    pub(crate) fn ask(
+        &mut self,
+        agenda: &mut Agenda,
+        outside: &mut Outside,
+        process: u32,
+        (role, ask, question): (Role, Ask, Vec<u8>),
+    ) {
+        let decoded = Message::decode(&question).expect("shards encode");
+        outside.checker.asked(&outside.database, &decoded);
+        outside.coverage.message(decoded.name());
+        if self.random.chance(self.questions_lost) {
+            return outside.coverage.saw("questions lost");
+        }
+        let pause = self.pause();
+        agenda.after(pause, Happening::Do { process, role, ask, question });
+    }
+
+    /// The database does it. `control`: the place that is told.
+    pub(crate) fn carry_out(
+        &mut self,
+        agenda: &mut Agenda,
+        outside: &mut Outside,
+        (process, control): (u32, usize),
+        (role, ask, question): (Role, Ask, &[u8]),
+    ) {
+        let decoded = Message::decode(question).expect("shards encode");
+        outside.trace.note(agenda.now, b'd', [u64::from(ask.0), role as u64], question);
+        outside.trace.tell(agenda.now, || {
+            format!("  database: {} {ask:?} {decoded:?}", decoded.name())
+                .chars()
+                .take(200)
+                .collect()
+        });
+        let (list, rows) = match decoded {
+            Message::RingRead { .. } => (vec![self.ring_is(ask)], Vec::new()),
+            ref other if self.is_away => {
+                outside.coverage.saw("questions excused");
+                (Database::excuse(ask, other), Vec::new())
+            }
+            Message::Tip { name, .. } if self.random.chance(self.lies) => {
+                let tip = outside.database.tip(name).saturating_sub(1);
+                (vec![encoded(&Message::TipIs { ask, found: true, tip })], Vec::new())
+            }
+            ref other => outside.database.answer(ask, other),
+        };
+        self.tell(agenda, outside, (process, control), &rows);
+        for answer in &list {
+            outside.coverage.message(Message::decode(answer).map_or("?", |answer| answer.name()));
+        }
+        if self.random.chance(self.answers_lost) {
+            outside.coverage.saw("answers lost");
+        } else if !list.is_empty() {
+            let pause = self.pause();
+            let what = Arrival::Answer { role, ask, list };
+            agenda.after(pause, Happening::Arrive { process, place: control, what });
+        }
+    }
+
+    /// The writer tells the dispatcher of committed rows, which it need not hear.
+    pub(crate) fn tell(
+        &mut self,
+        agenda: &mut Agenda,
+        outside: &mut Outside,
+        (process, control): (u32, usize),
+        rows: &[u64],
+    ) {
+        let pause = micros(self.random.between(5, 400));
+        for row in rows {
+            let Some(word) = outside.database.committed(*row) else { continue };
+            if self.random.chance(self.words_lost) {
+                outside.coverage.saw("words of commits lost");
+                continue;
+            }
+            let what = Arrival::Word(word);
+            agenda.after(pause, Happening::Arrive { process, place: control, what });
+        }
+    }
+
+    fn pause(&mut self) -> Duration {
+        let usual = micros(self.random.between(50, 3_000));
+        if self.slow_ms == 0 { usual } else { usual + millis(self.random.below(self.slow_ms)) }
+    }
+
+    fn ring_is(&self, ask: Ask) -> Vec<u8> {
+        let mut list = Vec::new();
+        let rows = self.ring.seats.iter().enumerate();
+        let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
+        let seats = Packed::pack(rows, &mut list);
+        encoded(&Message::RingIs { ask, ring_epoch: self.ring.ring_epoch, seats })
+    }
+}

@@ -1,0 +1,457 @@
+//! What a client is told, judged frame by frame: I18 to I21, I23, I24.
+
+use campanile::time::Mono;
+use campanile::wire::message::boot;
+use serde_json::{Value, json};
+
+use crate::checker::Violation;
+use crate::client::{Asked, Client, Phase};
+use crate::database::{Event, What};
+use crate::frames::{self, Frame};
+use crate::outside::Outside;
+use crate::random::Random;
+
+type Judged = Result<(), Violation>;
+
+fn wrong<T>(what: String) -> Result<T, Violation> {
+    Err(Violation(what))
+}
+
+impl Client {
+    pub(super) fn hear(
+        &mut self,
+        frame: &Frame,
+        now: Mono,
+        outside: &mut Outside,
+        random: &mut Random,
+    ) -> Judged {
+        if self.session.close_code.is_some() {
+            return wrong(format!("RFC 6455: {} was told {frame:?} after Close", self.name));
+        }
+        outside.trace.note(now, b'f', [u64::from(frame.opcode), 0], &frame.payload);
+        outside.trace.tell(now, || {
+            let text = String::from_utf8_lossy(&frame.payload);
+            format!("{} <= {} {text}", self.name, frame.opcode)
+        });
+        match frame.opcode {
+            frames::TEXT => {
+                let Ok(text) = std::str::from_utf8(&frame.payload) else {
+                    return wrong("RFC 6455: a text that is not UTF-8".into());
+                };
+                match place_of(text) {
+                    Some((at, seq, name)) => {
+                        self.event((seq, name), &Told::Text { text, at }, now, outside)
+                    }
+                    None => self.text(text, now, outside, random),
+                }
+            }
+            frames::CLOSE => self.closed(&frame.payload, now, outside),
+            frames::PING => {
+                frames::write(frames::PONG, &frame.payload, random, &mut self.outgoing);
+                Ok(())
+            }
+            _ => match self.session.pings.pop_front() {
+                Some(payload) if payload == frame.payload => Ok(()),
+                other => wrong(format!("a pong {:?} to {other:?}", frame.payload)),
+            },
+        }
+    }
+
+    fn text(
+        &mut self,
+        text: &str,
+        now: Mono,
+        outside: &mut Outside,
+        random: &mut Random,
+    ) -> Judged {
+        let Ok(value) = serde_json::from_str::<Value>(text) else {
+            return wrong(format!("not JSON: {text}"));
+        };
+        let kind = value["type"].as_str().unwrap_or_default();
+        if self.phase == Phase::Greeting {
+            return match kind {
+                "hello" => self.greeted(&value, now, random),
+                "error" => self.fault(&value, now, outside),
+                _ => wrong(format!("before hello: {text}")),
+            };
+        }
+        if let Some(id) = value["reply_to"].as_u64() {
+            return self.answered(id, &value, outside);
+        }
+        match kind {
+            "gap" => self.gap(&value, outside),
+            "presence_change" => self.dots(&value, outside),
+            "user_typing" => self.typing(&value, outside),
+            "error" => self.fault(&value, now, outside),
+            "goodbye" => {
+                outside.coverage.saw("goodbyes");
+                self.session.has_goodbye = true;
+                Ok(())
+            }
+            "reconnect_url" => {
+                outside.coverage.saw("reconnect_urls");
+                let url = value["url"].as_str().unwrap_or_default();
+                let Some(path) = url.strip_prefix("ws://here") else {
+                    return wrong(format!("a url that leads elsewhere: {text}"));
+                };
+                self.next_path = Some(path.into());
+                Ok(())
+            }
+            _ => match (value["seq"].as_u64(), value["seq_of"].as_str()) {
+                (Some(seq), Some(name)) => {
+                    self.event((seq, name), &Told::Value(&value), now, outside)
+                }
+                _ => wrong(format!("neither an event nor a known frame: {text}")),
+            },
+        }
+    }
+
+    // ---- durable events
+
+    fn event(
+        &mut self,
+        (seq, name): (u64, &str),
+        told: &Told<'_>,
+        now: Mono,
+        outside: &mut Outside,
+    ) -> Judged {
+        let who = format!("{} ({:?})", self.name, self.manner);
+        let Some(row) = outside.database.find(name, seq) else {
+            return wrong(format!("I19: {who} was told {name} {seq}, which was never committed"));
+        };
+        if !told.is(row, (seq, name)) {
+            return wrong(format!("I19: {who} was told {told:?}, committed was {row:?}"));
+        }
+        if !self.session.has_resumed {
+            return wrong(format!("{who} was told {name} {seq} before it said where it stands"));
+        }
+        if !outside.database.is_entitled(&self.user, name, seq) {
+            return wrong(format!("I20: {who} was told {name} {seq}, and was no member"));
+        }
+        let origin = self.session.origin;
+        let Some(track) = self.tracks.get_mut(name) else {
+            return wrong(format!("I20: {who} was told {name} {seq}, and does not follow it"));
+        };
+        if track.gap_owed.is_some() {
+            return wrong(format!("I21: {who} was told {name} {seq} and no gap: {track:?}"));
+        }
+        match track.given {
+            // Joined after the ticket was made, and known since the last connection: what is held may come again.
+            None if track.position() + 1 >= seq => outside.coverage.saw("streams of a known join"),
+            None => return wrong(format!("I18: {who}: {name} begins at {seq}: {track:?}")),
+            Some(given) if seq <= given => {
+                // Membership events between the ticket and the claim may begin a stream anew; what is held comes again.
+                if seq > track.claimed {
+                    return wrong(format!("I19: {who} was told {name} {seq} again: {track:?}"));
+                }
+                track.claimed = 0;
+                outside.coverage.saw("streams begun anew");
+            }
+            Some(given) => {
+                let from = if seq > track.back_at { given.max(track.back_at) } else { given };
+                for missing in from + 1..seq {
+                    let row = outside.database.find(name, missing);
+                    if row.is_none_or(|row| Some(row.origin) != origin) {
+                        return wrong(format!(
+                            "I18: {who} was told {name} {seq} without {missing}: {track:?}"
+                        ));
+                    }
+                    outside.coverage.saw("own events passed over");
+                }
+            }
+        }
+        if seq <= track.floor {
+            track.replayed += 1;
+        }
+        track.given = Some(seq);
+        if track.holds(seq) {
+            outside.coverage.saw("events held already");
+        }
+        track.hold(seq);
+        outside.coverage.saw("events");
+        let what = row.what.clone();
+        self.understand((seq, name), what, now, outside);
+        Ok(())
+    }
+
+    /// What an event changes for this client.
+    fn understand(
+        &mut self,
+        (seq, name): (u64, &str),
+        what: What,
+        now: Mono,
+        outside: &mut Outside,
+    ) {
+        match what {
+            What::Message { user, key, .. } if user == self.user => {
+                if self.unsettled.remove(&key).is_some() {
+                    outside.coverage.saw("own messages settled by their event");
+                }
+            }
+            What::Joined { channel, offset } if name == self.user => {
+                let own = self.tracks.get(name).map_or(0, |own| own.floor);
+                if seq > own {
+                    let fresh = || crate::track::Track::new(offset);
+                    let track = self.tracks.entry(channel).or_insert_with(fresh);
+                    if track.has_left {
+                        outside.coverage.saw("returns into a conversation");
+                    }
+                    track.join(offset, seq);
+                }
+            }
+            What::Left { user } if user == self.user => {
+                let track = self.tracks.get_mut(name).expect("just told");
+                if track.joined > seq {
+                    outside.coverage.saw("leavings older than the return");
+                }
+                track.leave(seq);
+            }
+            _ => {}
+        }
+        outside.trace.note(now, b'e', [seq, 0], name.as_bytes());
+    }
+
+    /// I21: what is passed over is told, and only what is too old for a replay.
+    fn gap(&mut self, value: &Value, outside: &mut Outside) -> Judged {
+        let who = &self.name;
+        let (Some(name), Some(from), Some(to)) =
+            (value["seq_of"].as_str(), value["from"].as_u64(), value["to"].as_u64())
+        else {
+            return wrong(format!("a gap without its range: {value}"));
+        };
+        let missed: u64 = self
+            .tracks
+            .iter()
+            .map(|(name, track)| outside.database.tip(name).saturating_sub(track.position()))
+            .sum();
+        let ticket = self.session.ticket.as_ref();
+        let floor = ticket.and_then(|ticket| ticket.offsets.get(name)).copied();
+        let Some(track) = self.tracks.get_mut(name) else {
+            return wrong(format!("I21: {who} was told a gap of a foreign channel: {value}"));
+        };
+        if let Some(upto) = track.gap_owed.take() {
+            outside.coverage.saw("gaps after a wrong claim");
+            if (from, to) != (1, upto) {
+                return wrong(format!("I21: {who} claimed wrongly and was told {value}: {track:?}"));
+            }
+            return Ok(());
+        }
+        let Some(given) = track.given else {
+            return wrong(format!("I21: {who} was told {value}: {track:?}"));
+        };
+        let origin = self.session.origin;
+        let is_own = |offset: u64| {
+            outside.database.find(name, offset).is_some_and(|row| Some(row.origin) == origin)
+        };
+        if from <= given || to < from || !(given + 1..from).all(is_own) {
+            return wrong(format!("I21: {who} was told a gap that does not fit: {value}: {track:?}"));
+        }
+        let limits = (outside.replay_per_channel_max, outside.replay_per_conn_max);
+        let missing = outside.database.tip(name) - given;
+        if missing <= limits.0 && missed <= limits.1 {
+            return wrong(format!("I21: {who} was told a gap without need: {value}: {track:?}"));
+        }
+        if floor.is_none_or(|floor| to > floor) {
+            return wrong(format!("I21: {who} was told a gap since its ticket: {value}: {track:?}"));
+        }
+        outside.coverage.saw("gaps");
+        // What events.list gives.
+        (from..=to).for_each(|offset| track.hold(offset));
+        track.given = Some(to);
+        Ok(())
+    }
+
+    // ---- answers
+
+    fn answered(&mut self, id: u64, value: &Value, outside: &mut Outside) -> Judged {
+        let Some(asked) = self.session.asked.remove(&id) else {
+            return wrong(format!("{} was answered what it did not ask: {value}", self.name));
+        };
+        let is_refusal = value["ok"] == false;
+        match asked {
+            Asked::Post(key) if is_refusal => self.refused(&key, value, outside),
+            Asked::Post(key) => self.acknowledged(&key, value, outside),
+            Asked::Ping(time) if value["type"] == "pong" && value["time"] == time => Ok(()),
+            Asked::Typing | Asked::Query | Asked::Nonsense if is_refusal => Ok(()),
+            asked => wrong(format!("{asked:?} is answered by {value}")),
+        }
+    }
+
+    /// I24: a message that is acknowledged is stored as it was sent.
+    fn acknowledged(&mut self, key: &str, value: &Value, outside: &mut Outside) -> Judged {
+        let Some((channel, offset)) = outside.database.said(&self.user, key) else {
+            return wrong(format!("I24: {key} is acknowledged and not stored: {value}"));
+        };
+        let What::Message { ts, text, .. } = &outside.database.event(channel, *offset).what else {
+            return wrong(format!("I24: {key} is stored as something else"));
+        };
+        let fits = value["ok"] == true
+            && value["seq"] == *offset
+            && value["ts"] == ts.as_str()
+            && value["text"] == text.as_str();
+        if !fits {
+            return wrong(format!("I24: {key} is stored at {offset} with {ts}, and the ack says {value}"));
+        }
+        if let Some(track) = self.tracks.get_mut(channel) {
+            track.hold(*offset);
+        }
+        outside.coverage.saw("acks");
+        if self.unsettled.remove(key).is_some_and(|unsettled| unsettled.tries > 1) {
+            outside.coverage.saw("acks after several tries");
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, key: &str, value: &Value, outside: &mut Outside) -> Judged {
+        let reason = value["error"]["msg"].as_str().unwrap_or_default();
+        let stored = outside.database.said(&self.user, key);
+        let is_own = stored.is_some_and(|(channel, offset)| {
+            Some(outside.database.event(channel, *offset).origin) == self.session.origin
+        });
+        match reason {
+            // Whether it is stored nobody knows; the connection ends with this.
+            "it is not known whether the message was stored" => {
+                outside.coverage.saw("posts of unknown end");
+            }
+            // Its event is passed over on this connection, so the refusal hides it.
+            _ if is_own => {
+                return wrong(format!("I24: {key} is stored, and refused: {value}"));
+            }
+            "not_in_channel" | "channel_not_found" => {
+                outside.coverage.saw("posts refused for good");
+                self.unsettled.remove(key);
+            }
+            "not available now, try again" | "too many messages are unanswered" | "ratelimited"
+            | "internal_error" => outside.coverage.saw("posts refused for now"),
+            _ => return wrong(format!("{key} is refused: {value}")),
+        }
+        Ok(())
+    }
+
+    // ---- what is not durable
+
+    fn dots(&mut self, value: &Value, outside: &mut Outside) -> Judged {
+        let ticket = self.session.ticket.as_ref();
+        let is_aware = ticket.is_some_and(|ticket| ticket.flags & boot::BATCH_PRESENCE != 0);
+        let users: Vec<String> = match (&value["users"], &value["user"]) {
+            (Value::Array(users), Value::Null) if is_aware => {
+                users.iter().filter_map(|user| user.as_str().map(str::to_string)).collect()
+            }
+            (Value::Null, Value::String(user)) if !is_aware => vec![user.clone()],
+            _ => return wrong(format!("presence in the wrong form: {value}")),
+        };
+        let is_active = value["presence"] == "active";
+        outside.coverage.saw("dots");
+        for user in users {
+            if self.session.watching.contains(&user) {
+                self.dots.insert(user, is_active);
+            }
+        }
+        Ok(())
+    }
+
+    /// I23: typing is told at most once, and only to those who follow the conversation.
+    fn typing(&mut self, value: &Value, outside: &mut Outside) -> Judged {
+        let (Some(user), Some(channel)) = (value["user"].as_str(), value["channel"].as_str())
+        else {
+            return wrong(format!("typing of nobody: {value}"));
+        };
+        if !value["seq"].is_null() || !value["seq_of"].is_null() {
+            return wrong(format!("I23: typing with a place: {value}"));
+        }
+        if !self.tracks.contains_key(channel) {
+            return wrong(format!("I20: {} was told who types in {channel}", self.name));
+        }
+        let what = (user.to_string(), channel.to_string());
+        let typed = outside.typed.get(&what).copied().unwrap_or(0);
+        let heard = self.typing_heard.entry(what).or_default();
+        *heard += 1;
+        if *heard > typed {
+            return wrong(format!("I23: {} was told {heard} of {typed}: {value}", self.name));
+        }
+        outside.coverage.saw("typing told");
+        Ok(())
+    }
+
+    /// An error that answers nothing: mostly the last word of a connection.
+    fn fault(&mut self, value: &Value, now: Mono, outside: &mut Outside) -> Judged {
+        let code = value["error"]["code"].as_i64().unwrap_or(0);
+        let made = self.session.ticket.as_ref().map_or(Mono(0), |ticket| ticket.made);
+        let fits = match code {
+            1 => {
+                outside.coverage.saw("tickets too old");
+                made + outside.ticket_timeout < now
+            }
+            13 => {
+                outside.coverage.saw("positions too late");
+                self.phase != Phase::Live || self.session.is_late
+            }
+            16..=18 => {
+                outside.coverage.saw("connections refused for now");
+                true
+            }
+            _ => false,
+        };
+        if fits { Ok(()) } else { wrong(format!("{} is told {value}", self.name)) }
+    }
+
+    fn closed(&mut self, payload: &[u8], now: Mono, outside: &mut Outside) -> Judged {
+        let code = payload.first_chunk().map_or(0, |two| u16::from_be_bytes(*two));
+        self.session.close_code = Some(code);
+        self.is_over = true;
+        let made = self.session.ticket.as_ref().map_or(Mono(0), |ticket| ticket.made);
+        let (what, fits) = match code {
+            1000 => ("closes answered", true),
+            1001 => ("closes: going away", self.session.has_goodbye || self.phase != Phase::Live),
+            1008 => {
+                let is_old = made + outside.ticket_timeout < now;
+                ("closes: policy", is_old || self.phase != Phase::Live || self.session.is_late)
+            }
+            1013 => ("closes: try again", true),
+            4002 => ("closes: too slow", true),
+            _ => ("", false),
+        };
+        if !fits {
+            return wrong(format!("{} is closed with {code}", self.name));
+        }
+        outside.coverage.saw(what);
+        Ok(())
+    }
+}
+
+/// An event as it was told.
+#[derive(Debug)]
+enum Told<'a> {
+    /// The usual form: the payload, cut at `at`, and the place.
+    Text {
+        text: &'a str,
+        at: usize,
+    },
+    Value(&'a Value),
+}
+
+impl Told<'_> {
+    /// I19: what is told is what was committed.
+    fn is(&self, row: &Event, (seq, name): (u64, &str)) -> bool {
+        let value = match *self {
+            Self::Text { text, at } if row.payload.strip_suffix('}') == Some(&text[..at]) => {
+                return true;
+            }
+            Self::Text { text, .. } => serde_json::from_str(text).unwrap_or(Value::Null),
+            Self::Value(value) => value.clone(),
+        };
+        let mut stored: Value = serde_json::from_str(&row.payload).expect("the model writes JSON");
+        stored["seq"] = json!(seq);
+        stored["seq_of"] = json!(name);
+        stored == value
+    }
+}
+
+/// The place of an event in the form that the product writes: where it begins, and what it says.
+fn place_of(text: &str) -> Option<(usize, u64, &str)> {
+    let at = text.rfind(r#","seq":"#)?;
+    let (seq, rest) = text[at + 7..].split_once(r#","seq_of":""#)?;
+    let name = rest.strip_suffix(r#""}"#)?;
+    let is_plain = !name.contains(['"', '\\', ',']);
+    is_plain.then_some((at, seq.parse().ok()?, name))
+}

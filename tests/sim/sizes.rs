@@ -1,0 +1,92 @@
+//! The bounds of one world: a hundred times smaller than real ones, so that every edge is hit, and different in each seed.
+
+use std::time::Duration;
+
+use campanile::limits::Limits;
+
+use crate::agenda::millis;
+use crate::random::Random;
+
+/// Bounds, and what of the world around must fit them.
+#[derive(Clone, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) limits: Limits,
+    pub(crate) cores: usize,
+    /// Batches that may lie between two places.
+    pub(crate) batches_max: usize,
+    /// Bytes of one write.
+    pub(crate) write_bytes_max: usize,
+    /// Users fall away during the run.
+    pub(crate) is_sleepy: bool,
+}
+
+impl Sizes {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let publication = *random.pick(&[768, 1_024, 2_048]);
+        let catch_up = *random.pick(&[512, 1_024, 3_000]);
+        let outbox = *random.pick(&[8 << 10, 12 << 10, 32 << 10]);
+        let bulk = *random.pick(&[2, 2, 3, 6]);
+        let is_sleepy = random.chance(150);
+        let ping = random.between(2, 5);
+        let limits = Limits {
+            handshake_bytes_max: 1_024,
+            handshake_timeout: seconds(random.between(2, 5)),
+            message_bytes_max: 8 << 10,
+            fragments_timeout: seconds(random.between(3, 10)),
+            control_per_second: 10,
+            control_burst: 20,
+            connections_max: *random.pick(&[8, 24, 64]),
+            outbox_soft_bytes: outbox / *random.pick(&[2, 4, 8]),
+            outbox_bytes_max: outbox,
+            outboxes_bytes_max: u64::from(outbox) * random.between(1, 8),
+            stall_timeout: millis(random.between(500, 5_000)),
+            connections_per_user_max: *random.pick(&[4, 6, 20]),
+            typing_interval: millis(*random.pick(&[50, 500, 3_000])),
+            ping_interval: seconds(ping),
+            connection_age_max: seconds(*random.pick(&[6, 15, 28_800, 28_800])),
+            goodbye_window: millis(random.between(500, 3_000)),
+            resume_timeout: millis(random.between(800, 4_000)),
+            asks_per_conn_max: *random.pick(&[1, 3, 64]),
+            asks_max: *random.pick(&[16, 64, 65_536]),
+            ask_timeout: millis(*random.pick(&[500, 1_500, 5_000])),
+            replay_per_channel_max: *random.pick(&[5, 20, 60]),
+            replay_per_conn_max: *random.pick(&[60, 100, 300]),
+            catch_up_frames: *random.pick(&[1, 3, 16, 64]),
+            catch_up_bytes: catch_up,
+            catch_up_interval: millis(*random.pick(&[1, 5, 20])),
+            behind_max: *random.pick(&[40, 100, 4_096]),
+            channels_max: 4_096,
+            publication_bytes_max: publication,
+            backlog_bytes: publication * *random.pick(&[5, 8, 30]),
+            held_per_channel_max: *random.pick(&[1, 4, 64]),
+            gap_timeout: millis(*random.pick(&[2, 10, 50])),
+            fetches_max: *random.pick(&[2, 8, 64]),
+            away_after: if is_sleepy { seconds(6) } else { seconds(600) },
+            presence_lease: millis(random.between(500, 6_000)),
+            activity_interval: seconds(1),
+            mail_bytes_max: 10 * (publication + catch_up) + *random.pick(&[1_000, 8_000, 64_000]),
+            mail_messages_max: bulk * 10 + *random.pick(&[0, 0, 10, 60]),
+            bulk_messages_per_room: bulk,
+            dispatch_max: *random.pick(&[2, 8, 64]),
+            dispatch_bytes_max: 64 << 10,
+            dispatch_timeout: millis(*random.pick(&[50, 300, 1_000])),
+            commits_max: *random.pick(&[1, 4, 32]),
+            source_reads_max: *random.pick(&[1, 2, 16]),
+            ticket_timeout: seconds(*random.pick(&[3, 30])),
+            boots_burst: *random.pick(&[2, 8, 100]),
+            ..Limits::DEFAULT
+        };
+        assert_eq!(limits.fault(), None, "the relations hold for every draw");
+        Self {
+            limits,
+            cores: random.between(1, 4) as usize,
+            batches_max: *random.pick(&[1, 2, 8]),
+            write_bytes_max: *random.pick(&[700, 4 << 10, 64 << 10]),
+            is_sleepy,
+        }
+    }
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}

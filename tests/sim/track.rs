@@ -1,0 +1,114 @@
+//! Where a client stands in one channel: what it holds, and what its connection gave.
+
+use std::collections::BTreeSet;
+
+/// One channel of one client. Outlives its connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Track {
+    /// Everything up to here is held; what was before the client followed the channel counts as held.
+    solid: u64,
+    /// Held beyond a hole.
+    above: BTreeSet<u64>,
+    /// Where in the channel the user came in last, as far as this client was told; and by which event of the user's own channel.
+    pub(crate) joined: u64,
+    pub(crate) joined_by: u64,
+    /// The last offset that this connection gave. `None`: it was not said yet where it begins.
+    pub(crate) given: Option<u64>,
+    /// Up to here membership events change nothing on this connection.
+    pub(crate) floor: u64,
+    /// The offset up to which the client claimed wrongly to hold everything: a gap up to here is owed.
+    pub(crate) gap_owed: Option<u64>,
+    /// Where the client said that it stands, if that is above the ticket's offset.
+    pub(crate) claimed: u64,
+    /// Events at or below the ticket's offset that this connection gave.
+    pub(crate) replayed: u64,
+    /// The user left, as far as this connection told.
+    pub(crate) has_left: bool,
+    /// The user came back at this offset: the stream may go on as it was, or begin anew from here.
+    pub(crate) back_at: u64,
+}
+
+impl Track {
+    pub(crate) fn new(start: u64) -> Self {
+        Self {
+            solid: start,
+            above: BTreeSet::new(),
+            joined: 0,
+            joined_by: 0,
+            given: None,
+            floor: start,
+            gap_owed: None,
+            claimed: 0,
+            replayed: 0,
+            has_left: false,
+            back_at: 0,
+        }
+    }
+
+    /// A new connection begins.
+    pub(crate) fn begin(&mut self, floor: u64) {
+        let Self { solid, joined_by, .. } = *self;
+        let above = std::mem::take(&mut self.above);
+        *self = Self { solid, above, joined_by, ..Self::new(floor) };
+    }
+
+    /// This connection's events begin behind `offset`, and membership counts from there on.
+    pub(crate) fn follow_from(&mut self, offset: u64) {
+        self.given = Some(offset);
+        self.floor = offset;
+    }
+
+    /// The user came in at `offset`, by an event of the user's own channel.
+    pub(crate) fn join(&mut self, offset: u64, by: u64) {
+        if self.given.is_none() {
+            self.follow_from(offset);
+        }
+        if self.has_left {
+            // What was between leaving and coming back is in the history.
+            self.has_left = false;
+            self.back_at = offset;
+            self.hold_all(offset);
+        }
+        self.joined = self.joined.max(offset);
+        self.joined_by = self.joined_by.max(by);
+    }
+
+    /// The user left by the event at `offset`, unless that is older than what is known.
+    pub(crate) fn leave(&mut self, offset: u64) {
+        if offset > self.floor && offset > self.joined {
+            self.has_left = true;
+        }
+    }
+
+    /// The highest offset up to which everything is held.
+    pub(crate) fn position(&self) -> u64 {
+        self.solid
+    }
+
+    pub(crate) fn holds(&self, offset: u64) -> bool {
+        offset <= self.solid || self.above.contains(&offset)
+    }
+
+    pub(crate) fn hold(&mut self, offset: u64) {
+        if offset > self.solid {
+            self.above.insert(offset);
+            self.settle();
+        }
+    }
+
+    /// The history has everything up to here.
+    pub(crate) fn hold_all(&mut self, upto: u64) {
+        if upto > self.solid {
+            self.solid = upto;
+            self.above = self.above.split_off(&(upto + 1));
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        while self.above.first() == Some(&(self.solid + 1)) {
+            self.above.pop_first();
+            self.solid += 1;
+        }
+    }
+}

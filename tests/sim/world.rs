@@ -1,0 +1,305 @@
+//! One seeded world: a node with its clients, its database, and what goes wrong between them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use campanile::ids::Peer;
+use campanile::time::Mono;
+
+use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
+use crate::canary::{Canary, Tamper};
+use crate::checker::{Checker, Violation};
+use crate::client::{Client, Manner};
+use crate::coverage::Coverage;
+use crate::database::Database;
+use crate::device::Device;
+use crate::ending::Stage;
+use crate::faults::{self, Planned};
+use crate::hands::Hands;
+use crate::network::Network;
+use crate::node::{Around, Node};
+use crate::outside::Outside;
+use crate::random::Random;
+use crate::sizes::Sizes;
+use crate::trace::Trace;
+
+/// How a world is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) canary: Option<Canary>,
+    /// Print what happens.
+    pub(crate) is_told: bool,
+    pub(crate) happenings_max: u64,
+    /// Bits of the faults in the plan that are left out.
+    pub(crate) without: u64,
+}
+
+/// What became of a world.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) hash: u64,
+    pub(crate) happenings: u64,
+    /// Virtual time.
+    pub(crate) age: Duration,
+    pub(crate) coverage: Coverage,
+    pub(crate) plan: Vec<Planned>,
+}
+
+pub(crate) struct World {
+    pub(crate) agenda: Agenda,
+    pub(crate) network: Network,
+    pub(crate) node: Node,
+    pub(crate) hands: Hands,
+    pub(crate) outside: Outside,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) plan: Vec<Planned>,
+    pub(crate) workload: Random,
+    pub(crate) faults: Random,
+    pub(crate) stage: Stage,
+    pub(crate) options: Options,
+    /// Microseconds between two uses of the Web API, at most.
+    pub(crate) api_pause_us: u64,
+    /// Milliseconds between two looks of a client, at most.
+    pub(crate) client_pause_ms: u64,
+    /// Posts by the Web API.
+    pub(crate) said: u64,
+    /// Users who set their presence by hand; and whether there was one.
+    pub(crate) by_hand: BTreeSet<String>,
+    pub(crate) has_hands: bool,
+    happenings: u64,
+}
+
+/// Streams of the seed.
+const SIZES: u64 = 1;
+const NETWORK: u64 = 2;
+const MAIL: u64 = 3;
+const DATABASE: u64 = 4;
+const WORKLOAD: u64 = 5;
+const FAULTS: u64 = 6;
+const TAMPER: u64 = 7;
+
+impl World {
+    pub(crate) fn new(seed: u64, options: Options) -> Self {
+        let sizes = Sizes::draw(&mut Random::new(seed, SIZES));
+        let mut workload = Random::new(seed, WORKLOAD);
+        let mut faults = Random::new(seed, FAULTS);
+        let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
+        let mut plan = faults::draw(&mut faults, active);
+        let mut nth = 0;
+        plan.retain(|_| {
+            nth += 1;
+            options.without >> (nth - 1).min(63) & 1 == 0
+        });
+        let users = workload.between(3, 8) as usize;
+        let mut database = Database::new(users, sizes.limits.ticket_timeout);
+        if let Some(Canary::SkipOffset(every)) = options.canary {
+            database.skips_every = Some(every);
+        }
+        for _ in 0..workload.between(3, 6) {
+            let people = database.users.iter().filter(|_| workload.chance(700)).cloned().collect();
+            database.found(people);
+        }
+        let mut agenda = Agenda::new();
+        let devices = populate(&database, seed, options, &mut workload);
+        let node = Node::new(sizes.clone(), Random::new(seed, MAIL));
+        let mut hands = Hands::new(Random::new(seed, DATABASE), node.ring.clone());
+        if let Some(Canary::LieAboutTip(per_mille)) = options.canary {
+            hands.lies = per_mille;
+        }
+        agenda.after(Duration::ZERO, Happening::Start);
+        agenda.after(millis(2), Happening::Api);
+        agenda.after(millis(5), Happening::Look);
+        agenda.after(millis(workload.below(4_000)), Happening::Stranger);
+        agenda.after(active, Happening::Quiet);
+        for client in 0..devices.len() {
+            agenda.after(millis(workload.below(800)), Happening::Client { client });
+        }
+        for (at, planned) in plan.iter().enumerate() {
+            agenda.after(planned.at, Happening::Fault { at });
+            agenda.after((planned.at + planned.lasts).min(active), Happening::Healed { at });
+        }
+        let limits = &sizes.limits;
+        let outside = Outside {
+            database,
+            checker: Checker::default(),
+            coverage: Coverage::new(),
+            trace: Trace::new(options.is_told),
+            typed: std::collections::BTreeMap::new(),
+            replay_per_channel_max: u64::from(limits.replay_per_channel_max),
+            replay_per_conn_max: u64::from(limits.replay_per_conn_max),
+            ticket_timeout: limits.ticket_timeout,
+            text_max: limits.publication_bytes_max as usize / 2 - 250,
+        };
+        let network =
+            Network::new(Random::new(seed, NETWORK), sizes.cores, limits.connections_max);
+        let api_pause_us = *workload.pick(&[30_000, 100_000, 300_000]);
+        let client_pause_ms = *workload.pick(&[300, 800, 2_000]);
+        Self {
+            agenda,
+            network,
+            node,
+            hands,
+            outside,
+            devices,
+            plan,
+            workload,
+            faults,
+            stage: Stage::Active,
+            options,
+            api_pause_us,
+            client_pause_ms,
+            said: 0,
+            by_hand: BTreeSet::new(),
+            has_hands: false,
+            happenings: 0,
+        }
+    }
+
+    /// Runs to the end, or to the first violation.
+    pub(crate) fn run(mut self) -> Outcome {
+        let violation = loop {
+            let Some(happening) = self.agenda.next() else {
+                break Some(Violation("nothing is left to happen".into()));
+            };
+            self.happenings += 1;
+            self.outside.database.now = self.agenda.now;
+            if self.happenings > self.options.happenings_max {
+                break Some(Violation("the world does not come to rest".into()));
+            }
+            if let Err(violation) = self.step(happening) {
+                break Some(violation);
+            }
+            if let Some(violation) = self.outside.checker.take_violation() {
+                break Some(violation);
+            }
+            if self.stage == Stage::Done {
+                break None;
+            }
+        };
+        if self.options.is_told {
+            println!("{}", self.outside.coverage.table());
+        }
+        Outcome {
+            violation,
+            hash: self.outside.trace.hash(),
+            happenings: self.happenings,
+            age: self.agenda.age(),
+            coverage: self.outside.coverage,
+            plan: self.plan,
+        }
+    }
+
+    fn step(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Turn { place, number } => {
+                let (node, mut around) = self.node_and_around();
+                node.turn(place, number, &mut around);
+            }
+            Happening::Arrive { process, place, what } => {
+                self.node.arrive(&mut self.agenda, (process, place), what);
+            }
+            Happening::Do { process, role, ask, question } => {
+                let is_there = process == self.node.process && self.node.is_up();
+                // A process that died may have had its question on the way into the database.
+                if is_there || self.faults.chance(500) {
+                    let to = (process, self.node.control());
+                    let (agenda, outside) = (&mut self.agenda, &mut self.outside);
+                    self.hands.carry_out(agenda, outside, to, (role, ask, &question));
+                }
+            }
+            Happening::Up { socket } => {
+                if let Some(what) = self.network.up(&mut self.agenda, socket) {
+                    let one = &self.network.sockets[socket];
+                    let to = (one.process, one.core);
+                    self.node.arrive(&mut self.agenda, to, what);
+                }
+            }
+            Happening::Down { socket } => return self.read(socket),
+            Happening::Linger { socket } => {
+                let (node, mut around) = self.node_and_around();
+                node.lingered(socket, &mut around);
+            }
+            Happening::Open { client, number } => self.open(client, number),
+            Happening::Client { client } => self.look_up(client),
+            Happening::Api => self.use_api(),
+            Happening::Stranger => self.visit(),
+            Happening::Fault { at } => self.disturb(at),
+            Happening::Healed { at } => self.heal(at),
+            Happening::Start => self.start(),
+            Happening::Stop { process } => self.stop(process),
+            Happening::Look => return self.look(),
+            Happening::Quiet => self.quieten(),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn node_and_around(&mut self) -> (&mut Node, Around<'_>) {
+        let around = Around {
+            agenda: &mut self.agenda,
+            network: &mut self.network,
+            hands: &mut self.hands,
+            outside: &mut self.outside,
+        };
+        (&mut self.node, around)
+    }
+
+    fn start(&mut self) {
+        if !self.node.is_up() {
+            self.outside.trace.tell(self.agenda.now, || "a process starts".into());
+            let (node, mut around) = self.node_and_around();
+            node.start(&mut around);
+        }
+    }
+
+    /// An HTTP handler says something to a shard of the control plane.
+    pub(crate) fn http(&mut self, to: Peer, message: Vec<u8>) {
+        let to_place = (self.node.process, self.node.control());
+        self.node.arrive(&mut self.agenda, to_place, Arrival::Http { to, message });
+    }
+
+    /// The writer tells of what was committed by the Web API.
+    pub(crate) fn committed(&mut self, rows: &[u64]) {
+        let to = (self.node.process, self.node.control());
+        self.hands.tell(&mut self.agenda, &mut self.outside, to, rows);
+        if let Some(Canary::ForgetRow(every)) = self.options.canary {
+            for row in rows.iter().filter(|row| row.is_multiple_of(every)) {
+                self.outside.database.outbox.remove(row);
+            }
+        }
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.plan.is_empty()
+    }
+
+    pub(crate) fn ago(&self, seconds: u64) -> Mono {
+        self.agenda.now - Duration::from_secs(seconds)
+    }
+
+    pub(crate) fn soon(&mut self, us_max: u64) -> Duration {
+        micros(self.workload.below(us_max) + 1)
+    }
+}
+
+/// The devices of all users.
+fn populate(
+    database: &Database,
+    seed: u64,
+    options: Options,
+    workload: &mut Random,
+) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for user in &database.users {
+        for nth in 0..workload.between(1, 3) {
+            let manner =
+                if workload.chance(600) { Manner::Resumes } else { Manner::ReadsHistory };
+            let is_batch_aware = workload.chance(500);
+            let mut client = Client::new(user, format!("{user}.{nth}"), manner, is_batch_aware);
+            let random = Random::new(seed, TAMPER + devices.len() as u64);
+            client.tamper = options.canary.and_then(|canary| Tamper::new(canary, random));
+            devices.push(Device::new(client));
+        }
+    }
+    devices
+}

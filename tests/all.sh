@@ -30,21 +30,18 @@ step() {
 python_clients() {
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
     cmp -s tests/clients/requirements.txt "$venv/requirements.txt" && return
-    "$venv/bin/pip" install -q -r tests/clients/requirements.txt
-    cp tests/clients/requirements.txt "$venv/requirements.txt"
+    "$venv/bin/pip" install -q -r tests/clients/requirements.txt && cp tests/clients/requirements.txt "$venv/requirements.txt"
 }
 
-node_clients() {
+node_clients() (
     cd tests/clients
-    cmp -s package-lock.json node_modules/.installed && return
-    npm ci --no-audit --no-fund
-    cp package-lock.json node_modules/.installed
-}
+    cmp -s package-lock.json node_modules/.installed && exit
+    npm ci --no-audit --no-fund && cp package-lock.json node_modules/.installed
+)
 
 browser() {
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || {
-        apt-get update -q
-        apt-get install -qy --no-install-recommends chromium fonts-noto-color-emoji
+        apt-get update -q && apt-get install -qy --no-install-recommends chromium fonts-noto-color-emoji
     }
 }
 

@@ -11,32 +11,61 @@ use campanile::wire::link::Batch;
 #[derive(Debug)]
 pub(crate) enum Happening {
     /// A place of the node takes its turn; void unless `number` is the one that it waits for.
-    Turn { place: usize, number: u64 },
+    Turn {
+        place: usize,
+        number: u64,
+    },
     /// Something comes to a place of the process with this number.
-    Arrive { process: u32, place: usize, what: Arrival },
+    Arrive {
+        process: u32,
+        place: usize,
+        what: Arrival,
+    },
     /// The database does what was asked of it.
-    Do { process: u32, role: Role, ask: Ask, question: Vec<u8> },
+    Do {
+        process: u32,
+        role: Role,
+        ask: Ask,
+        question: Vec<u8>,
+    },
     /// Bytes of a client come to the server's side of a socket.
-    Up { socket: usize },
+    Up {
+        socket: usize,
+    },
     /// The client reads.
-    Down { socket: usize },
+    Down {
+        socket: usize,
+    },
     /// The server's side of a closed socket waits no longer.
-    Linger { socket: usize },
+    Linger {
+        socket: usize,
+    },
     /// A client opens its socket; void unless `number` is its latest attempt.
-    Open { client: usize, number: u64 },
+    Open {
+        client: usize,
+        number: u64,
+    },
     /// A client looks up.
-    Client { client: usize },
+    Client {
+        client: usize,
+    },
     /// Somebody uses the Web API.
     Api,
     /// Somebody who is no client opens a socket.
     Stranger,
     /// The faults with these places in the plan begin and end.
-    Fault { at: usize },
-    Healed { at: usize },
+    Fault {
+        at: usize,
+    },
+    Healed {
+        at: usize,
+    },
     /// The node's process starts.
     Start,
     /// The process ends that was told to drain.
-    Stop { process: u32 },
+    Stop {
+        process: u32,
+    },
     /// Bounds and promptness are looked at.
     Look,
     /// Faults and workload stop.

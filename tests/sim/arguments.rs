@@ -3,7 +3,9 @@
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum What {
     /// One seed, told in full.
-    One { seed: u64 },
+    One {
+        seed: u64,
+    },
     /// Seeds, and then the canaries.
     Many,
     Canaries,

@@ -41,10 +41,8 @@ pub(crate) struct Tamper {
 impl Tamper {
     /// `None`: this canary leaves frames alone.
     pub(crate) fn new(canary: Canary, random: Random) -> Option<Self> {
-        let is_one = matches!(
-            canary,
-            Canary::DropFrame(_) | Canary::RepeatFrame(_) | Canary::SwapFrames(_)
-        );
+        let is_one =
+            matches!(canary, Canary::DropFrame(_) | Canary::RepeatFrame(_) | Canary::SwapFrames(_));
         is_one.then_some(Self { canary, random, kept: None })
     }
 

@@ -345,7 +345,8 @@ impl Client {
     /// Conversations that it follows.
     pub(super) fn conversations(&self) -> Vec<String> {
         let is_one = |name: &&String| **name != self.user && **name != TEAM;
-        let followed = self.tracks.iter().filter(|(_, track)| !track.has_left && track.given.is_some());
+        let followed =
+            self.tracks.iter().filter(|(_, track)| !track.has_left && track.given.is_some());
         followed.map(|(name, _)| name).filter(is_one).cloned().collect()
     }
 

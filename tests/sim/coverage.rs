@@ -56,9 +56,10 @@ impl Coverage {
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let counters = Counter::ALL.iter().filter(|counter| !IMPOSSIBLE.contains(counter));
         let silent = counters.filter(|counter| self.counted(**counter) == 0).map(|c| c.name());
-        let unsaid = TAGS.iter().map(|(_, name)| *name).filter(|name| {
-            !QUESTIONS.contains(name) && !self.messages.contains_key(name)
-        });
+        let unsaid = TAGS
+            .iter()
+            .map(|(_, name)| *name)
+            .filter(|name| !QUESTIONS.contains(name) && !self.messages.contains_key(name));
         let unseen = SIGHTS.iter().copied().filter(|name| !self.sights.contains_key(name));
         silent.chain(unsaid).chain(unseen).collect()
     }
@@ -90,7 +91,8 @@ impl Coverage {
 const IMPOSSIBLE: &[Counter] = &[Counter::WireBroken];
 
 /// Messages that never travel between shards of one node: questions to the driver's hands are seen as sights.
-const QUESTIONS: &[&str] = &["OutboxRead", "OutboxRemove", "RingRead", "RingIs", "OutboxEnd", "Removed"];
+const QUESTIONS: &[&str] =
+    &["OutboxRead", "OutboxRemove", "RingRead", "RingIs", "OutboxEnd", "Removed"];
 
 /// What each long run must have done and seen.
 const SIGHTS: &[&str] = &[];

@@ -167,7 +167,8 @@ impl Database {
         let What::Message { user, text, ts, .. } = &self.event(channel, offset).what else {
             return Vec::new();
         };
-        let message = format!(r#"{{"type":"message","user":"{user}","text":"{text}","ts":"{ts}"}}"#);
+        let message =
+            format!(r#"{{"type":"message","user":"{user}","text":"{text}","ts":"{ts}"}}"#);
         let payload = format!(
             r#"{{"type":"message","subtype":"message_changed","hidden":true,"channel":"{channel}","message":{message},"previous_message":{message}}}"#
         );
@@ -206,11 +207,8 @@ impl Database {
 
     /// users.setPresence.
     pub(crate) fn away(&mut self, user: &str, away: bool) -> Rows {
-        let changed = if away {
-            self.manual_away.insert(user.into())
-        } else {
-            self.manual_away.remove(user)
-        };
+        let changed =
+            if away { self.manual_away.insert(user.into()) } else { self.manual_away.remove(user) };
         if !changed {
             return Vec::new();
         }

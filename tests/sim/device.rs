@@ -74,7 +74,8 @@ impl World {
             return;
         }
         let device = &mut self.devices[client];
-        let fresh = |ticket: &Ticket| self.agenda.now.since(ticket.made) < self.outside.ticket_timeout / 2;
+        let fresh =
+            |ticket: &Ticket| self.agenda.now.since(ticket.made) < self.outside.ticket_timeout / 2;
         let by_path = device.client.next_path.take().and_then(|path| {
             let name = path.strip_prefix("/websocket/")?.to_string();
             self.outside.database.ticket(&name).cloned()
@@ -217,9 +218,9 @@ impl World {
             (Read::Over, client) => {
                 self.network.end(&mut self.agenda, socket, End::Fin);
                 if let Some(client) = client {
-                    self.outside.trace.tell(now, || {
-                        format!("{} sees the end", self.devices[client].client.name)
-                    });
+                    self.outside
+                        .trace
+                        .tell(now, || format!("{} sees the end", self.devices[client].client.name));
                     self.devices[client].client.lost();
                     self.devices[client].socket = None;
                 }

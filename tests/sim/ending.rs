@@ -17,11 +17,18 @@ use crate::world::World;
 pub(crate) enum Stage {
     Active,
     /// Since when; and since when everything is at rest.
-    Quiet { since: Mono, rested: Option<Mono> },
+    Quiet {
+        since: Mono,
+        rested: Option<Mono>,
+    },
     /// HTTP was asked who is there, at this time.
-    Asking { since: Mono },
+    Asking {
+        since: Mono,
+    },
     /// Everybody has gone, at this time.
-    Leaving { since: Mono },
+    Leaving {
+        since: Mono,
+    },
     Done,
 }
 
@@ -87,7 +94,9 @@ impl World {
             };
             self.outside.coverage.saw("bounds looked at");
             if value > max {
-                return Err(Violation(format!("I17: {name} of place {place} is {value}, above {max}")));
+                return Err(Violation(format!(
+                    "I17: {name} of place {place} is {value}, above {max}"
+                )));
             }
         }
         Ok(())
@@ -237,11 +246,25 @@ impl World {
     fn left(&mut self, since: Mono) -> Result<(), Violation> {
         let kept = self.gauges().into_iter().find(|(_, name, value)| {
             let is_kept = match *name {
-                "sessions" | "hub_channels" | "hub_subscriptions" | "interest_channels"
-                | "interest_waiting" | "names" | "behind_subscriptions" | "behind_connections"
-                | "people" | "asks_open" | "outbox_waiting_connections" | "outbox_waiting_bytes"
-                | "presence_ties" | "desk_posts_open" | "desk_redeems_open" | "desk_reads_open"
-                | "desk_reads_waiting" | "outbox_in_flight" | "source_questions" => true,
+                "sessions"
+                | "hub_channels"
+                | "hub_subscriptions"
+                | "interest_channels"
+                | "interest_waiting"
+                | "names"
+                | "behind_subscriptions"
+                | "behind_connections"
+                | "people"
+                | "asks_open"
+                | "outbox_waiting_connections"
+                | "outbox_waiting_bytes"
+                | "presence_ties"
+                | "desk_posts_open"
+                | "desk_redeems_open"
+                | "desk_reads_open"
+                | "desk_reads_waiting"
+                | "outbox_in_flight"
+                | "source_questions" => true,
                 "presence_users" => !self.has_hands && !self.node.sizes.is_sleepy,
                 _ => false,
             };

@@ -8,26 +8,40 @@ use crate::random::Random;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fault {
     /// The process dies and another starts; clients are told by a reset, or by nobody.
-    Crash { is_told: bool },
+    Crash {
+        is_told: bool,
+    },
     /// The process is told to drain, ends, and another starts.
     Drain,
     /// The database answers with excuses, or not at all.
     DatabaseAway,
     /// The database takes up to so long for each step.
-    DatabaseSlow { ms: u64 },
+    DatabaseSlow {
+        ms: u64,
+    },
     /// In a thousand: questions that do not reach the database, answers that do not come back though it did what was asked.
     QuestionsLost(u64),
     AnswersLost(u64),
     /// In a thousand: commits of which the dispatcher is not told.
     WordsLost(u64),
     /// A core, or the control plane, stands still.
-    Stuck { place: u64 },
+    Stuck {
+        place: u64,
+    },
     /// Mail between two places is slow one way.
-    SlowMail { from: u64, to: u64 },
+    SlowMail {
+        from: u64,
+        to: u64,
+    },
     /// Connections of one client, or of all, end: by FIN, by a reset, or in silence.
-    Cut { is_all: bool, how: Cut },
+    Cut {
+        is_all: bool,
+        how: Cut,
+    },
     /// Some clients read slowly, or not at all.
-    SlowReaders { slowness: u64 },
+    SlowReaders {
+        slowness: u64,
+    },
     StoppedReaders,
 }
 

@@ -177,7 +177,11 @@ pub(crate) fn canaries(arguments: Arguments) -> bool {
         });
         match last.into_inner().expect("nobody panicked") {
             Some((nth, violation)) => {
-                println!("canary {canary:?}: noticed at seed {} of {seeds}: {}", nth + 1, class_of(&violation));
+                println!(
+                    "canary {canary:?}: noticed at seed {} of {seeds}: {}",
+                    nth + 1,
+                    class_of(&violation)
+                );
             }
             None => {
                 println!("canary {canary:?}: NOT NOTICED in {seeds} seeds");
@@ -186,7 +190,8 @@ pub(crate) fn canaries(arguments: Arguments) -> bool {
         }
     }
     let seed = arguments.from;
-    let (first, second) = (run(seed, options(arguments, None)), run(seed, options(arguments, None)));
+    let (first, second) =
+        (run(seed, options(arguments, None)), run(seed, options(arguments, None)));
     let other = run(seed, options(arguments, Some(Canary::OtherByte)));
     let is_told = first.hash == second.hash && first.hash != other.hash;
     println!("canary OtherByte: {}", if is_told { "noticed" } else { "NOT NOTICED" });

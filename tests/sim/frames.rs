@@ -45,7 +45,9 @@ impl Stream {
         let rest = &self.bytes[self.at..];
         let Some(&[first, second]) = rest.first_chunk() else { return Ok(None) };
         if first & 0xf0 != 0x80 || second & 0x80 != 0 {
-            return Err(Violation(format!("RFC 6455: a server's frame begins {first:02x} {second:02x}")));
+            return Err(Violation(format!(
+                "RFC 6455: a server's frame begins {first:02x} {second:02x}"
+            )));
         }
         let opcode = first & 0x0f;
         let (head, len) = match second {

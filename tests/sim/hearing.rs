@@ -232,7 +232,9 @@ impl Client {
         if let Some(upto) = track.gap_owed.take() {
             outside.coverage.saw("gaps after a wrong claim");
             if (from, to) != (1, upto) {
-                return wrong(format!("I21: {who} claimed wrongly and was told {value}: {track:?}"));
+                return wrong(format!(
+                    "I21: {who} claimed wrongly and was told {value}: {track:?}"
+                ));
             }
             return Ok(());
         }
@@ -244,7 +246,9 @@ impl Client {
             outside.database.find(name, offset).is_some_and(|row| Some(row.origin) == origin)
         };
         if from <= given || to < from || !(given + 1..from).all(is_own) {
-            return wrong(format!("I21: {who} was told a gap that does not fit: {value}: {track:?}"));
+            return wrong(format!(
+                "I21: {who} was told a gap that does not fit: {value}: {track:?}"
+            ));
         }
         let limits = (outside.replay_per_channel_max, outside.replay_per_conn_max);
         let missing = outside.database.tip(name) - given;
@@ -252,7 +256,9 @@ impl Client {
             return wrong(format!("I21: {who} was told a gap without need: {value}: {track:?}"));
         }
         if floor.is_none_or(|floor| to > floor) {
-            return wrong(format!("I21: {who} was told a gap since its ticket: {value}: {track:?}"));
+            return wrong(format!(
+                "I21: {who} was told a gap since its ticket: {value}: {track:?}"
+            ));
         }
         outside.coverage.saw("gaps");
         // What events.list gives.
@@ -290,7 +296,9 @@ impl Client {
             && value["ts"] == ts.as_str()
             && value["text"] == text.as_str();
         if !fits {
-            return wrong(format!("I24: {key} is stored at {offset} with {ts}, and the ack says {value}"));
+            return wrong(format!(
+                "I24: {key} is stored at {offset} with {ts}, and the ack says {value}"
+            ));
         }
         if let Some(track) = self.tracks.get_mut(channel) {
             track.hold(*offset);
@@ -321,7 +329,9 @@ impl Client {
                 outside.coverage.saw("posts refused for good");
                 self.unsettled.remove(key);
             }
-            "not available now, try again" | "too many messages are unanswered" | "ratelimited"
+            "not available now, try again"
+            | "too many messages are unanswered"
+            | "ratelimited"
             | "internal_error" => outside.coverage.saw("posts refused for now"),
             _ => return wrong(format!("{key} is refused: {value}")),
         }

@@ -384,4 +384,3 @@ impl Table {
         self.free.push(conn.index());
     }
 }
-

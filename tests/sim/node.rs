@@ -132,7 +132,8 @@ impl Node {
         for place in 0..=cores {
             self.places[place].begin(around.agenda.clocks(), &self.ring, around.outside);
             self.obey(place, around);
-            self.wake(around.agenda, place, around.agenda.now + micros(self.mail.below(2_000)));
+            let after = micros(self.mail.below(2_000));
+            self.wake(around.agenda, place, around.agenda.now + after);
         }
     }
 
@@ -249,13 +250,7 @@ impl Node {
         }
     }
 
-    fn socket(
-        &mut self,
-        place: usize,
-        socket: usize,
-        arrival: Arrival,
-        around: &mut Around<'_>,
-    ) {
+    fn socket(&mut self, place: usize, socket: usize, arrival: Arrival, around: &mut Around<'_>) {
         let now = around.agenda.clocks();
         let one = &mut around.network.sockets[socket];
         let conn = one.conn;

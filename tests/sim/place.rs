@@ -85,7 +85,13 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    pub(crate) fn new(shards: Shards, here: usize, cores: usize, life: u64, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        shards: Shards,
+        here: usize,
+        cores: usize,
+        life: u64,
+        limits: &Limits,
+    ) -> Self {
         let bounds = Bounds {
             bytes_max: limits.mail_bytes_max as usize,
             messages_max: limits.mail_messages_max,
@@ -115,13 +121,7 @@ impl Place {
     }
 
     /// One input for one shard; mail on this place waits for `settle`.
-    pub(crate) fn input(
-        &mut self,
-        now: Now,
-        role: Role,
-        input: Input<'_>,
-        outside: &mut Outside,
-    ) {
+    pub(crate) fn input(&mut self, now: Now, role: Role, input: Input<'_>, outside: &mut Outside) {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
         self.shards.of(role).handle(now, input, &mut effects);
@@ -171,13 +171,7 @@ impl Place {
     }
 
     /// A batch of another place.
-    pub(crate) fn receive(
-        &mut self,
-        now: Now,
-        other: usize,
-        batch: &Batch,
-        outside: &mut Outside,
-    ) {
+    pub(crate) fn receive(&mut self, now: Now, other: usize, batch: &Batch, outside: &mut Outside) {
         match self.links[other].receive(batch) {
             Received::Nothing => {}
             Received::Up { life, was_up } => {

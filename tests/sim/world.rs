@@ -131,8 +131,7 @@ impl World {
             ticket_timeout: limits.ticket_timeout,
             text_max: limits.publication_bytes_max as usize / 2 - 250,
         };
-        let network =
-            Network::new(Random::new(seed, NETWORK), sizes.cores, limits.connections_max);
+        let network = Network::new(Random::new(seed, NETWORK), sizes.cores, limits.connections_max);
         let api_pause_us = *workload.pick(&[30_000, 100_000, 300_000]);
         let client_pause_ms = *workload.pick(&[300, 800, 2_000]);
         Self {
@@ -292,8 +291,7 @@ fn populate(
     let mut devices = Vec::new();
     for user in &database.users {
         for nth in 0..workload.between(1, 3) {
-            let manner =
-                if workload.chance(600) { Manner::Resumes } else { Manner::ReadsHistory };
+            let manner = if workload.chance(600) { Manner::Resumes } else { Manner::ReadsHistory };
             let is_batch_aware = workload.chance(500);
             let mut client = Client::new(user, format!("{user}.{nth}"), manner, is_batch_aware);
             let random = Random::new(seed, TAMPER + devices.len() as u64);

@@ -19,7 +19,8 @@ impl Stage {
     }
 
     async fn ask(&self, name: &str, method: &str, body: &Value) -> (u16, Option<String>, Value) {
-        let user = self.site.database.users().iter().find(|user| user.name == name);
+        let users = self.site.database.users();
+        let user = users.iter().find(|user| user.name == name);
         let request = Request::post(format!("/api/{method}"))
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             .header(HOST, "tower.example:8080")

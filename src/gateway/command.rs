@@ -207,8 +207,9 @@ impl Gateway {
             return Err(Fault::Unavailable);
         }
         let session = self.sessions.of(conn.index());
+        // Who does not wait for acks is told what the pace says: it would refuse these as well.
         if u32::from(session.asks) >= self.limits.asks_per_conn_max {
-            return Err(Fault::TooManyAsks);
+            return Err(Fault::TooFast);
         }
         let user: Box<str> = self.names.text(self.people[session.person].name()).into();
         self.posts = self.posts.wrapping_add(1);
@@ -301,14 +302,14 @@ impl Gateway {
 
     /// What the webapp says.
     pub(super) fn hear_desk(&mut self, turn: &mut Turn<'_>, message: &Message<'_>) {
-        let ask = match *message {
-            Message::Boot { ask, .. }
-            | Message::Refused { ask, .. }
-            | Message::Ticketed { ask, .. }
-            | Message::Posted { ask, .. }
-            | Message::PostFailed { ask, .. }
-            | Message::TipIs { ask, .. } => ask,
-            _ => return turn.out.count(Counter::WireBroken),
+        let (Message::Boot { ask, .. }
+        | Message::Refused { ask, .. }
+        | Message::Ticketed { ask, .. }
+        | Message::Posted { ask, .. }
+        | Message::PostFailed { ask, .. }
+        | Message::TipIs { ask, .. }) = *message
+        else {
+            return turn.out.count(Counter::WireBroken);
         };
         let Some(pending) = self.asks.close(self.desk, ask) else { return };
         match (pending, message) {

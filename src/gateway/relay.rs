@@ -229,7 +229,7 @@ impl Gateway {
         match *message {
             Message::Publication { handle, offset, origin, member, payload } => {
                 match self.interest.publication(handle.0, offset) {
-                    Heard::Next => self.to_links(handle.0, |turn_peer, handle| {
+                    Heard::Next => self.tell_links(handle.0, |turn_peer, handle| {
                         let passed =
                             Message::Publication { handle, offset, origin, member, payload };
                         turn.out.send(turn_peer, &passed);
@@ -241,14 +241,14 @@ impl Gateway {
             }
             Message::Event { handle, origin, payload } => {
                 if self.interest.contains(handle.0) {
-                    self.to_links(handle.0, |peer, handle| {
+                    self.tell_links(handle.0, |peer, handle| {
                         turn.out.send_transient(peer, &Message::Event { handle, origin, payload });
                     });
                 }
             }
             Message::Suback { handle, epoch, tip } => {
                 if self.interest.suback(handle.0, epoch, tip) {
-                    self.to_links(handle.0, |peer, handle| {
+                    self.tell_links(handle.0, |peer, handle| {
                         turn.out.send(peer, &Message::Suback { handle, epoch, tip });
                     });
                 }
@@ -280,7 +280,7 @@ impl Gateway {
     }
 
     /// Calls `say` for each core that wants a channel, with the handle by which it knows it.
-    fn to_links(&mut self, place: u32, mut say: impl FnMut(Peer, Handle)) {
+    fn tell_links(&mut self, place: u32, mut say: impl FnMut(Peer, Handle)) {
         let mut links = std::mem::take(&mut self.relay.links);
         links.clear();
         links.extend(self.interest.links(place));
@@ -314,7 +314,7 @@ impl Gateway {
             return;
         }
         if why == nack::UNKNOWN && self.interest.state(place) == State::Opening {
-            self.to_links(place, |peer, handle| {
+            self.tell_links(place, |peer, handle| {
                 turn.out.send(peer, &Message::Subnack { handle, why });
             });
             self.interest.forget(&mut self.names, place);

@@ -308,7 +308,7 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let index = conn.index();
         if self.sessions.of(index).is(session::Is::Querying) {
-            return Err(Fault::TooManyAsks);
+            return Err(Fault::StillAsking);
         }
         let (mut known, mut asked) = (Vec::new(), 0);
         for id in ids {

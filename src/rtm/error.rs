@@ -27,8 +27,8 @@ pub enum Fault {
     ResumeTimeout,
     /// The connection did not say hello yet.
     NotReady,
-    /// Too many questions of this connection are open.
-    TooManyAsks,
+    /// A question like this one is open already.
+    StillAsking,
     /// We are full, or somebody whom we need is away: try again later.
     Unavailable,
     TooManyConnections,
@@ -55,7 +55,7 @@ impl Fault {
             Self::ResumeUnexpected => 12,
             Self::ResumeTimeout => 13,
             Self::NotReady => 14,
-            Self::TooManyAsks => 15,
+            Self::StillAsking => 15,
             Self::Unavailable => 16,
             Self::TooManyConnections => 17,
             Self::TooManyChannels => 18,
@@ -81,7 +81,7 @@ impl Fault {
             Self::ResumeUnexpected => "resume is not expected here",
             Self::ResumeTimeout => "the last resume frame did not come",
             Self::NotReady => "wait for hello",
-            Self::TooManyAsks => "too many messages are unanswered",
+            Self::StillAsking => "a question is unanswered still",
             Self::Unavailable => "not available now, try again",
             Self::TooManyConnections => "too many connections",
             Self::TooManyChannels => "too many channels",

@@ -3,19 +3,17 @@
 //! One turn: what the kernel tells, what peers say, deadlines, mail on the core, writes, mail to others. The executor sleeps only when a
 //! whole turn found nothing.
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use glommio::channels::shared_channel::ConnectedSender;
 use tokio::sync::{Notify, mpsc};
 
+use super::bell::Bell;
 use super::clock::Clock;
-use super::letters::{Letter, wake};
-use super::mesh::{Connected, Ends};
+use super::letters::Letter;
+use super::mesh::Ends;
 use super::place::{DATA_ROLES, Hands, Place, Shards};
 use super::sockets::{Event, Sockets};
 use super::stats::{Gauges, Stats};
@@ -56,7 +54,8 @@ pub(super) struct Start {
     pub(super) clock: Clock,
     pub(super) listener: OwnedFd,
     pub(super) letters: Receiver<Letter>,
-    pub(super) wake: Arc<OwnedFd>,
+    pub(super) bell: Arc<Bell>,
+    pub(super) mesh: Ends,
     pub(super) control: ToControl,
     /// Told whenever a letter was taken: there is room again.
     pub(super) room: Arc<Notify>,
@@ -108,16 +107,8 @@ impl Hands for DataHands {
     }
 }
 
-/// Batches of other cores, filled by one task per peer.
-#[derive(Default)]
-struct Inbox {
-    batches: RefCell<VecDeque<(usize, Batch)>>,
-    is_asleep: Cell<bool>,
-}
-
 struct Peers {
-    /// By core; none to itself.
-    senders: Vec<Option<ConnectedSender<Batch>>>,
+    mesh: Ends,
     /// By place: what its queue did not take.
     waiting: Vec<Option<Batch>>,
     control: ToControl,
@@ -138,13 +129,8 @@ impl Peers {
 
     fn carry(&mut self, place: usize, batch: Batch) {
         let here = self.here;
-        let refused = if let Some(sender) = self.senders.get(place) {
-            let sender = sender.as_ref().expect("mail to itself stays on the place");
-            sender.try_send(batch).err().map(|error| match error {
-                glommio::GlommioError::WouldBlock(glommio::ResourceType::Channel(batch))
-                | glommio::GlommioError::Closed(glommio::ResourceType::Channel(batch)) => batch,
-                other => panic!("a channel gives unsent batches back: {other}"),
-            })
+        let refused = if place < self.mesh.cores() {
+            self.mesh.send(place, batch).err()
         } else {
             match self.control.try_send((here, batch)) {
                 Ok(()) => None,
@@ -162,25 +148,10 @@ impl Peers {
     }
 }
 
-/// Runs one core until it is told to stop.
-pub(super) async fn run(start: Start, mesh: Ends, ready: Ready) {
-    let Connected { senders, receivers } = mesh.connect().await;
-    let inbox = Rc::new(Inbox::default());
-    // One task for each peer, that only waits for its batches.
-    for (other, receiver) in receivers.into_iter().enumerate() {
-        let Some(receiver) = receiver else { continue };
-        let (inbox, fd) = (Rc::clone(&inbox), Arc::clone(&start.wake));
-        glommio::spawn_local(async move {
-            while let Some(batch) = receiver.recv().await {
-                inbox.batches.borrow_mut().push_back((other, batch));
-                if inbox.is_asleep.replace(false) {
-                    wake(&fd);
-                }
-            }
-        })
-        .detach();
-    }
-    match Core::new(start, inbox, senders) {
+/// Runs one core until it is told to stop. The only task of its executor: glommio may let runnable tasks sleep when it is told to preempt
+/// them at the wrong time, so nothing here is ever preempted, and mail comes by queues of our own.
+pub(super) async fn run(start: Start, ready: Ready) {
+    match Core::new(start) {
         Ok(mut core) => {
             // Whoever started us waits for the first word only.
             let _ = ready.send(Ok(()));
@@ -196,10 +167,9 @@ struct Core {
     place: Place<DataShards>,
     hands: DataHands,
     peers: Peers,
-    inbox: Rc<Inbox>,
     letters: Receiver<Letter>,
     room: Arc<Notify>,
-    wake: Arc<OwnedFd>,
+    bell: Arc<Bell>,
     clock: Clock,
     events: Vec<Event>,
     scratch: Box<[u8]>,
@@ -210,16 +180,12 @@ struct Core {
 }
 
 impl Core {
-    fn new(
-        start: Start,
-        inbox: Rc<Inbox>,
-        senders: Vec<Option<ConnectedSender<Batch>>>,
-    ) -> std::io::Result<Self> {
+    fn new(start: Start) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
         let node = NodeId(0);
         let Start { core, cores, life, secret, seed, echo, url, limits, clock, .. } = start;
         let uring = Uring::new()?;
-        uring.wake_by(start.wake.as_raw_fd())?;
+        uring.wake_by(start.bell.as_raw_fd())?;
         let config =
             GatewayConfig { node, core: core as u8, cores: cores as u8, life, secret, echo, url };
         let shards = DataShards {
@@ -236,15 +202,14 @@ impl Core {
             place,
             hands,
             peers: Peers {
-                senders,
+                mesh: start.mesh,
                 waiting: (0..=cores).map(|_| None).collect(),
                 control: start.control,
                 here: core,
             },
-            inbox,
             letters: start.letters,
             room: start.room,
-            wake: start.wake,
+            bell: start.bell,
             clock,
             events: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -255,31 +220,29 @@ impl Core {
     }
 
     async fn drive(&mut self) {
-        let woken = awaited(&self.wake).expect("an eventfd can be cloned");
+        let woken = awaited(self.bell.fd()).expect("an eventfd can be cloned");
         while !self.is_stopping {
             self.turn();
             if self.is_busy() {
-                glommio::yield_if_needed().await;
                 continue;
             }
+            // What comes from here on writes to the eventfd; what came before is found by one turn more.
+            self.bell.will_sleep();
             self.hands.sockets.uring.arm(true);
-            self.hands.sockets.enter();
-            self.take_events();
-            if self.is_busy() || !self.events.is_empty() {
-                self.hands.sockets.uring.arm(false);
-                continue;
+            self.turn();
+            if !self.is_busy() && !self.is_stopping {
+                self.arm_deadline();
+                // Only a broken eventfd makes it fail, and then turning is all that is left.
+                let _ = woken.read_at(0, 8).await;
             }
-            self.arm_deadline();
-            self.inbox.is_asleep.set(true);
-            // Only a broken eventfd makes it fail, and then turning is all that is left.
-            let _ = woken.read_at(0, 8).await;
-            self.inbox.is_asleep.set(false);
+            self.bell.is_awake();
             self.hands.sockets.uring.arm(false);
         }
     }
 
+    /// Whether the next turn has something to do even if nothing new happens.
     fn is_busy(&self) -> bool {
-        self.has_more || self.hands.sockets.is_busy() || !self.inbox.batches.borrow().is_empty()
+        self.has_more || self.hands.sockets.is_busy()
     }
 
     fn turn(&mut self) {
@@ -346,15 +309,15 @@ impl Core {
     }
 
     fn receive(&mut self, now: crate::time::Now) {
-        loop {
-            let mail = self.inbox.batches.borrow_mut().pop_front();
-            let Some((other, batch)) = mail else { break };
-            self.place.receive(now, other, &batch, &mut self.hands);
+        for other in 0..self.peers.mesh.cores() {
+            while let Some(batch) = self.peers.mesh.receive(other) {
+                self.place.receive(now, other, &batch, &mut self.hands);
+            }
         }
     }
 
     fn letters(&mut self, now: crate::time::Now) {
-        let control = self.peers.senders.len();
+        let control = self.peers.mesh.cores();
         loop {
             match self.letters.try_recv() {
                 Ok(Letter::Mail(batch)) => {

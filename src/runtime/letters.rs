@@ -1,12 +1,12 @@
-//! From the control plane to a core: a bounded queue and an eventfd. The other direction is a queue of tokio's.
+//! From the control plane to a core: a bounded queue and its bell. The other direction is a queue of tokio's.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::bell::Bell;
 use super::stats::Gauges;
 use crate::wire::link::Batch;
 
@@ -29,30 +29,23 @@ const LETTERS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct LetterBox {
     letters: SyncSender<Letter>,
-    wake: Arc<OwnedFd>,
+    bell: Arc<Bell>,
 }
 
 impl LetterBox {
-    pub(super) fn new(wake: OwnedFd) -> (Self, Receiver<Letter>, Arc<OwnedFd>) {
+    pub(super) fn new(bell: Arc<Bell>) -> (Self, Receiver<Letter>) {
         let (letters, inbox) = sync_channel(LETTERS_MAX);
-        let wake = Arc::new(wake);
-        (Self { letters, wake: Arc::clone(&wake) }, inbox, wake)
+        (Self { letters, bell }, inbox)
     }
 
     /// Gives the letter back when there is no room, or when the core has ended.
     pub(super) fn post(&self, letter: Letter) -> Result<(), Letter> {
         match self.letters.try_send(letter) {
             Ok(()) => {
-                wake(&self.wake);
+                self.bell.ring();
                 Ok(())
             }
             Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => Err(letter),
         }
     }
-}
-
-/// Wakes the executor that waits for this eventfd.
-pub(super) fn wake(fd: &OwnedFd) {
-    // Only a counter near 2^64 makes it fail, and then the executor is awake.
-    let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
 }

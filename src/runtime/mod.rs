@@ -2,10 +2,11 @@
 //!
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
-//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other
+//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
 //! - `place`: the shards of one core or of the control plane, and all mail between places
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
 
+mod bell;
 mod clock;
 mod control;
 mod core;

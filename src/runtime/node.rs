@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
+use super::bell::Bell;
 use super::clock::Clock;
 use super::core;
 use super::letters::{Letter, LetterBox};
@@ -34,8 +35,9 @@ const CORES_MAX: usize = 64;
 /// glommio's memory for files; we read none.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1_024;
-/// A busy core looks at its peers at least so often.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// Never: an executor has one task, and glommio 0.9 parks an executor with runnable tasks when this timer fires between its poll of the
+/// kernel and its run of the tasks.
+const PREEMPT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// After the window of a drain: Close frames are on their way.
 const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
 
@@ -92,9 +94,11 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
     let (ready, told) = std_mpsc::channel();
     let (mut boxes, mut stats, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    for ((core, listener), ends) in listeners.into_iter().enumerate().zip(mesh(cores)) {
-        let wake = uring::wake_fd().map_err(fault("cannot make an eventfd"))?;
-        let (letter_box, letters, wake) = LetterBox::new(wake);
+    let bells: Result<Vec<_>, _> =
+        (0..cores).map(|_| uring::wake_fd().map(|fd| Arc::new(Bell::new(fd)))).collect();
+    let bells = bells.map_err(fault("cannot make an eventfd"))?;
+    for ((core, listener), mesh) in listeners.into_iter().enumerate().zip(mesh(&bells)) {
+        let (letter_box, letters) = LetterBox::new(Arc::clone(&bells[core]));
         boxes.push(letter_box);
         stats.push(Stats::new());
         let start = core::Start {
@@ -110,7 +114,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             clock,
             listener,
             letters,
-            wake,
+            bell: Arc::clone(&bells[core]),
+            mesh,
             control: to_control.clone(),
             room: Arc::clone(&room),
             stats: stats[core].clone(),
@@ -122,7 +127,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
-            .spawn(move || core::run(start, ends, ready))
+            .spawn(move || core::run(start, ready))
             .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
         threads.push(thread);
     }

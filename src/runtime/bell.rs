@@ -1,0 +1,78 @@
+//! The bell of a core: who puts something into one of its queues rings, and a sleeping executor wakes.
+//!
+//! The core says that it sleeps, then looks into its queues once more; others put something in, then look whether it sleeps. With a full
+//! fence between the two steps on either side, one of them sees the other, and a core that is awake costs nobody a system call.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Shared by a core and by everybody who has something to tell it.
+#[derive(Debug)]
+pub(super) struct Bell {
+    fd: OwnedFd,
+    sleeps: AtomicBool,
+}
+
+impl Bell {
+    /// `fd`: the eventfd that the executor waits for.
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd, sleeps: AtomicBool::new(false) }
+    }
+
+    /// After something was put into a queue of this core.
+    pub(super) fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeps.load(Ordering::Relaxed) && self.sleeps.swap(false, Ordering::Relaxed) {
+            // Only a counter near 2^64 makes it fail, and then the executor is awake.
+            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// The core will sleep, unless it finds something in a last look at its queues after this.
+    pub(super) fn will_sleep(&self) {
+        self.sleeps.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The core is awake and will look into its queues before it sleeps again.
+    pub(super) fn is_awake(&self) {
+        self.sleeps.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::uring::wake_fd;
+
+    #[test]
+    fn it_rings_once_for_a_sleeper_and_not_at_all_for_who_is_awake() {
+        let bell = Bell::new(wake_fd().expect("an eventfd"));
+        let count = || {
+            let mut count = [0; 8];
+            rustix::io::read(&bell.fd, &mut count).expect("it rang");
+            u64::from_ne_bytes(count)
+        };
+        bell.ring();
+        bell.will_sleep();
+        bell.ring();
+        bell.ring();
+        assert_eq!(count(), 1);
+        bell.will_sleep();
+        bell.is_awake();
+        bell.ring();
+        bell.will_sleep();
+        bell.ring();
+        assert_eq!(count(), 1);
+    }
+}

@@ -1,4 +1,6 @@
 //! Questions of this core to other shards that are not answered yet. Bounded; each has a deadline.
+//!
+//! Posts are said again when the link to the desk was lost, all at once: so they have a bound of their own, which fits its mailbox.
 
 use std::collections::VecDeque;
 
@@ -6,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use crate::ids::{Ask, Conn, Peer};
 use crate::time::Mono;
+use crate::wire::room::Room;
 
 /// What was asked, and for whom.
 #[derive(Debug)]
@@ -33,6 +36,9 @@ pub(super) struct Asks {
     due: VecDeque<(Mono, u32)>,
     next: u32,
     count_max: u32,
+    /// Posts among them, and how much those may be.
+    posts: Room,
+    posts_max: Room,
 }
 
 /// The interest of a core puts the core above these bits.
@@ -43,16 +49,26 @@ pub(super) const ASK_BITS: u32 = 24;
 pub(super) struct Full;
 
 impl Asks {
-    pub(super) fn new(count_max: u32) -> Self {
+    pub(super) fn new(count_max: u32, posts_max: Room) -> Self {
         // Numbers are given again only after all others were.
         assert!(count_max < 1 << (ASK_BITS - 1), "numbers of questions have 24 bits");
-        Self { open: FxHashMap::default(), due: VecDeque::new(), next: 0, count_max }
+        let posts = Room::default();
+        let (open, due) = (FxHashMap::default(), VecDeque::new());
+        Self { open, due, next: 0, count_max, posts, posts_max }
     }
 
     /// Notes a question to `peer` that fails at `due`, which is not before that of the last one.
     pub(super) fn open(&mut self, peer: Peer, due: Mono, pending: Pending) -> Result<Ask, Full> {
         if self.open.len() >= self.count_max as usize {
             return Err(Full);
+        }
+        if matches!(pending, Pending::Post { .. }) {
+            let mut posts = self.posts;
+            posts.add(Room { messages: 1, bytes: 0 });
+            if !self.posts_max.holds(posts) {
+                return Err(Full);
+            }
+            self.posts = posts;
         }
         loop {
             self.next = (self.next + 1) % (1 << ASK_BITS);
@@ -72,8 +88,17 @@ impl Asks {
     /// What a post says, which is known only with its number.
     pub(super) fn keep(&mut self, ask: Ask, bytes: Box<[u8]>) {
         if let Some((_, Pending::Post { message, .. })) = self.open.get_mut(&ask.0) {
+            self.posts.add(Room { messages: 0, bytes: bytes.len() as u64 });
             *message = bytes;
         }
+    }
+
+    fn forget(&mut self, ask: u32) -> Option<Pending> {
+        let (_, pending) = self.open.remove(&ask)?;
+        if let Pending::Post { message, .. } = &pending {
+            self.posts.take(Room { messages: 1, bytes: message.len() as u64 });
+        }
+        Some(pending)
     }
 
     /// The question to which `peer` says something, if it was asked that.
@@ -84,7 +109,7 @@ impl Asks {
     /// The last word to a question.
     pub(super) fn close(&mut self, peer: Peer, ask: Ask) -> Option<Pending> {
         self.peek(peer, ask)?;
-        self.open.remove(&ask.0).map(|(_, pending)| pending)
+        self.forget(ask.0)
     }
 
     /// A question whose time is over.
@@ -94,7 +119,7 @@ impl Asks {
                 return None;
             }
             self.due.pop_front();
-            if let Some((_, pending)) = self.open.remove(&ask) {
+            if let Some(pending) = self.forget(ask) {
                 return Some(pending);
             }
         }
@@ -136,9 +161,11 @@ mod tests {
     const DESK: Peer = Peer { node: NodeId(0), role: Role::Webapp, core: Peer::CONTROL_CORE };
     const OTHER: Peer = Peer { node: NodeId(0), role: Role::Gateway, core: 1 };
 
+    const ROOM: Room = Room { messages: 2, bytes: 7 };
+
     #[test]
     fn only_who_was_asked_may_answer_and_only_once() {
-        let mut asks = Asks::new(2);
+        let mut asks = Asks::new(2, ROOM);
         let ask = asks.open(DESK, Mono(9), Pending::Lapse { place: 1 }).expect("room");
         assert!(asks.close(OTHER, ask).is_none());
         assert!(asks.close(DESK, ask).is_some() && asks.close(DESK, ask).is_none());
@@ -150,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_lost_peer_loses_its_questions_but_posts_wait_for_it() {
-        let mut asks = Asks::new(9);
+        let mut asks = Asks::new(9, ROOM);
         let conn = Conn::new(0, 1, 1);
         let post = |name: &[u8]| Pending::Post { conn, reply_to: [].into(), message: name.into() };
         asks.open(DESK, Mono(1), post(b"one")).expect("room");
@@ -163,5 +190,28 @@ mod tests {
         assert!(matches!(asks.overdue(Mono(2)), Some(Pending::Post { .. })));
         assert!(asks.overdue(Mono(2)).is_none());
         assert_eq!((asks.count(), asks.deadline()), (2, Some(Mono(3))));
+    }
+
+    #[test]
+    fn posts_that_would_not_fit_the_mailbox_again_are_not_taken() {
+        let mut asks = Asks::new(9, ROOM);
+        let conn = Conn::new(0, 1, 1);
+        let post = || Pending::Post { conn, reply_to: [].into(), message: Box::default() };
+        let one = asks.open(DESK, Mono(1), post()).expect("room");
+        asks.keep(one, b"1234567".as_slice().into());
+        let two = asks.open(DESK, Mono(1), post()).expect("within both bounds");
+        assert_eq!(asks.open(DESK, Mono(1), post()).err(), Some(Full), "too many");
+        asks.open(DESK, Mono(1), Pending::Redeem { conn }).expect("others have room");
+        asks.keep(two, b"8".as_slice().into());
+        asks.close(DESK, one).expect("open");
+        asks.open(DESK, Mono(2), post()).expect("one byte is open");
+        asks.close(DESK, two).expect("open");
+        let three = asks.open(DESK, Mono(2), post()).expect("room");
+        asks.keep(three, b"12345678".as_slice().into());
+        assert!(matches!(asks.overdue(Mono(1)), Some(Pending::Redeem { .. })));
+        assert!(matches!(asks.overdue(Mono(2)), Some(Pending::Post { .. })));
+        assert_eq!(asks.open(DESK, Mono(3), post()).err(), Some(Full), "too long");
+        assert!(matches!(asks.overdue(Mono(2)), Some(Pending::Post { .. })));
+        assert!(asks.open(DESK, Mono(3), post()).is_ok());
     }
 }

@@ -143,7 +143,7 @@ impl Gateway {
             lapses: Lapses::default(),
             rejoined: Rejoined::default(),
             neighbours: Neighbours::new(cores),
-            asks: Asks::new(limits.asks_max),
+            asks: Asks::new(limits.asks_max, Room::posts(limits)),
             posts: 0,
             typists: super::typists::Typists::default(),
             epoch: Box::default(),

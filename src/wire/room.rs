@@ -20,6 +20,10 @@ impl Room {
             bytes: u64::from(limits.mail_bytes_max / BULK_PARTS),
         }
     }
+    /// Unanswered posts of a core, which are said again all at once when its link to the desk comes back: a quarter of a mailbox.
+    pub fn posts(limits: &Limits) -> Self {
+        Self { messages: limits.mail_messages_max / 4, bytes: u64::from(limits.mail_bytes_max / 4) }
+    }
     pub fn holds(self, need: Self) -> bool {
         need.messages <= self.messages && need.bytes <= self.bytes
     }

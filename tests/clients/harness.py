@@ -1,5 +1,7 @@
 """Starts `campanile dev` for a story, waits for facts with deadlines, and ends what it started by its own process id."""
 
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -221,6 +223,21 @@ class Server:
         return sum(hits)
 
     # -- what the kernel says of it
+
+    @contextlib.contextmanager
+    def stopped_core(self, core):
+        """One core's thread stands still, as one does that waits for a CPU; all others go on."""
+        tasks = pathlib.Path(f"/proc/{self.pid}/task")
+        thread = min(int(task.name) for task in tasks.iterdir() if (task / "comm").read_text().startswith(f"core-{core}-"))
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        attach, detach = 16, 17
+        assert libc.ptrace(attach, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+        os.waitpid(thread, 0x40000000)  # __WALL: threads too
+        try:
+            yield
+        finally:
+            assert libc.ptrace(detach, thread, None, None) == 0, os.strerror(ctypes.get_errno())
 
     def threads(self):
         return len(os.listdir(f"/proc/{self.pid}/task"))

@@ -4,7 +4,7 @@ import { Connection, Refused, call } from "./rtm.js";
 import { Store } from "./store.js";
 import { PICKS, dayName, dayOf, el, emoji, escape, hueOf, momentOf, rich, timeOf, unescape } from "./text.js";
 
-const PAGE = 50, GROUP_S = 300, RTM_CHARS_MAX = 3_000, TYPING_MS = 3_000, TICKLE_MS = 60_000;
+const PAGE = 50, GROUP_S = 300, RTM_CHARS_MAX = 3_000, TYPING_MS = 3_200, TICKLE_MS = 60_000;
 const $ = (id) => document.getElementById(id);
 const STATES = { live: 'live', 'catching-up': 'catching up…', connecting: 'connecting…', offline: 'offline', idle: '' };
 
@@ -425,7 +425,6 @@ $('composer').onsubmit = (submit) => {
   $('text').value = current.draft = '';
   grow();
   atBottom = true;
-  typedAt = 0;
   draw();
   dispatch(waiting);
 };
@@ -439,9 +438,19 @@ function grow() {
 
 $('text').oninput = () => {
   grow();
-  const now = Date.now();
-  if (!editing && $('text').value && current && now - typedAt > TYPING_MS) { typedAt = now; connection.put({ type: 'typing', channel: current.id }); }
+  sayTyping();
 };
+
+// The server passes one on in 3 s: what is typed sooner is told at the end of that time, if something is still being written then.
+let typingDue;
+function sayTyping() {
+  clearTimeout(typingDue);
+  if (editing || !$('text').value || !current) return;
+  const wait = typedAt + TYPING_MS - Date.now();
+  if (wait > 0) { typingDue = setTimeout(sayTyping, wait); return; }
+  typedAt = Date.now();
+  connection.put({ type: 'typing', channel: current.id });
+}
 
 $('text').onkeydown = (key) => {
   if (key.key === 'Enter' && !key.shiftKey && !key.isComposing) { key.preventDefault(); $('composer').requestSubmit(); }

@@ -247,8 +247,8 @@ impl Limits {
         if self.publication_bytes_max + self.catch_up_bytes >= self.mail_bytes_max / 10 {
             return Some("mail_bytes_max: one page of catch-up fits what one sender may send");
         }
-        if self.bulk_messages_per_room < 2 {
-            return Some("bulk_messages_per_room: one event and the end of its range fit");
+        if self.bulk_messages_per_room < 3 {
+            return Some("bulk_messages_per_room: a question, one event and the end of its range fit");
         }
         if self.users_max >= 1 << 26 {
             return Some("users_max: a place in an index has 26 bits");

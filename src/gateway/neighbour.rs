@@ -47,6 +47,8 @@ impl Neighbours {
 
 /// A message of which the name is the only long part.
 const WORDS_BYTES: usize = 64;
+/// Of a question with the longest name.
+pub(super) const QUESTION_BYTES: u64 = WORDS_BYTES as u64 + 256;
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
 
@@ -244,9 +246,11 @@ impl Gateway {
         }
     }
 
-    /// What the answer to a page may take, towards one of our cores.
+    /// What the answer to a page may take, towards one of our cores. Never a whole grant: on one core the question takes of the same.
     pub(super) fn page_room(&self, count_max: u32, bytes_max: u32) -> Room {
+        let mut most = self.grant;
+        most.take(Room { messages: 1, bytes: QUESTION_BYTES });
         let bytes = u64::from(bytes_max) + u64::from(self.limits.publication_bytes_max);
-        Room { messages: count_max.saturating_add(1), bytes }.min(self.grant)
+        Room { messages: count_max.saturating_add(1), bytes }.min(most)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
+use super::neighbour::QUESTION_BYTES;
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
@@ -132,7 +133,7 @@ impl Gateway {
                 return false;
             }
             let (ring, owners) = (self.ring.as_ref(), &self.relay.owners);
-            let need = Room { messages: 1, bytes: WORDS_BYTES as u64 + 256 };
+            let need = Room { messages: 1, bytes: QUESTION_BYTES };
             let is_ready = |slot: Slot| {
                 ring.is_some_and(|ring| {
                     let (node, core, _) = ring.channel_owner(slot);

@@ -330,7 +330,7 @@ impl Client {
                 self.unsettled.remove(key);
             }
             "not available now, try again"
-            | "too many messages are unanswered"
+            | "slow down, too many messages..."
             | "ratelimited"
             | "internal_error" => outside.coverage.saw("posts refused for now"),
             _ => return wrong(format!("{key} is refused: {value}")),

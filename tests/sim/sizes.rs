@@ -25,7 +25,7 @@ impl Sizes {
         let publication = *random.pick(&[768, 1_024, 2_048]);
         let catch_up = *random.pick(&[512, 1_024, 3_000]);
         let outbox = *random.pick(&[8 << 10, 12 << 10, 32 << 10]);
-        let bulk = *random.pick(&[2, 2, 3, 6]);
+        let bulk = *random.pick(&[3, 3, 4, 6]);
         let is_sleepy = random.chance(150);
         let ping = random.between(2, 5);
         let limits = Limits {

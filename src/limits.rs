@@ -248,7 +248,9 @@ impl Limits {
             return Some("mail_bytes_max: one page of catch-up fits what one sender may send");
         }
         if self.bulk_messages_per_room < 3 {
-            return Some("bulk_messages_per_room: a question, one event and the end of its range fit");
+            return Some(
+                "bulk_messages_per_room: a question, one event and the end of its range fit",
+            );
         }
         if self.users_max >= 1 << 26 {
             return Some("users_max: a place in an index has 26 bits");

@@ -53,6 +53,10 @@ impl Record {
             _ => self.cursor,
         }
     }
+    /// The offset from which on this subscription is like any other: nothing is held beyond it, and no membership event is old.
+    pub(super) fn ends(&self) -> u64 {
+        self.bound.max(self.cursor)
+    }
     /// Whether the event with this offset changes who follows what.
     pub(super) fn moves(&self, offset: u64) -> bool {
         match self.claim {

@@ -98,8 +98,8 @@ impl Gateway {
                 return false;
             }
         }
-        if self.behind.record(record).held() > tip {
-            // The hub has not come so far: it will.
+        if self.behind.record(record).ends() > tip {
+            // The hub has not come so far: it will, and until then each of its events is looked at for this connection.
             self.hub.set_flags(place, index, Member::AHEAD, true);
             return false;
         }
@@ -352,12 +352,12 @@ impl Gateway {
             let tip = self.hub.tip(place);
             let stands = self.behind.find(at, place, None).map(|record| {
                 let one = self.behind.record(record);
-                (one.cursor, one.held(), one.claim)
+                (one.cursor, one.ends(), one.claim)
             });
             match stands {
                 // Most stand at the tip when it becomes known.
-                Some((cursor, held, Claim::Sound | Claim::Begun))
-                    if Some(cursor) == tip && held == cursor =>
+                Some((cursor, ends, Claim::Sound | Claim::Begun))
+                    if Some(cursor) == tip && ends == cursor =>
                 {
                     self.go_live(index, place);
                     if self.behind.first(at).is_none() {
@@ -370,8 +370,16 @@ impl Gateway {
         }
     }
 
-    /// The hub gives an event to those at its tip: whoever holds it already has come near.
-    pub(super) fn come_near(
+    /// The hub's next event, for a connection that stands at its tip, but ahead of it in some way. Whether it lacks the event.
+    pub(super) fn comes_near(&mut self, index: u32, place: u32, offset: u64) -> bool {
+        let at = self.sessions.of(index).catching;
+        let Some(record) = self.behind.find(at, place, None) else { return false };
+        let one = self.behind.record(record);
+        offset == one.cursor + 1 && one.held() < offset
+    }
+
+    /// The same event, after it was given to who lacks it.
+    pub(super) fn came_near(
         &mut self,
         turn: &mut Turn<'_>,
         index: u32,
@@ -379,12 +387,17 @@ impl Gateway {
         event: &Event<'_>,
     ) {
         let at = self.sessions.of(index).catching;
+        if at == NIL {
+            // Closed by what it was given.
+            return;
+        }
         let Some(record) = self.behind.find(at, place, None) else { return };
         let one = self.behind.record(record);
-        if event.offset == one.cursor + 1 && one.held() >= event.offset {
+        if event.offset == one.cursor + 1 {
+            let moves = one.moves(event.offset);
             one.cursor = event.offset;
-            if let Some(member) = &event.member {
-                self.moved(turn, index, place, member);
+            if let Some(member) = event.member.filter(|_| moves) {
+                self.moved(turn, index, place, &member);
             }
         }
         // It may have been closed, or have left, by that event.
@@ -392,7 +405,7 @@ impl Gateway {
             return;
         }
         let one = self.behind.record(record);
-        let is_here = one.cursor == event.offset && one.held() == event.offset;
+        let is_here = one.cursor == event.offset && one.ends() == event.offset;
         if is_here && matches!(one.claim, Claim::Sound | Claim::Begun | Claim::Proven) {
             self.go_live(index, place);
             if self.behind.first(at).is_none() && self.behind.catching(at).phase != Phase::Held {

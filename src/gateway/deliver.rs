@@ -1,7 +1,7 @@
 //! Live events: from a channel's interest to everybody on this core who follows it.
 //!
 //! A frame is encoded once and shared. A connection that caused an event is passed over: its ack says the same. Who is behind is passed
-//! over too, and who is ahead, until the hub has come that far.
+//! over too; who is ahead is given what it lacks, until the hub has come that far.
 
 use super::frames::Frame;
 use super::hub::State;
@@ -73,21 +73,21 @@ impl Gateway {
         let mut deliveries = 0;
         for member in &scratch {
             let index = member.index();
-            if member.is_behind() {
-                if member.is_ahead() {
-                    self.come_near(turn, index, place, event);
+            if member.is_behind() && !member.is_ahead() {
+                continue;
+            }
+            let lacks = !member.is_behind() || self.comes_near(index, place, offset);
+            if lacks && index != causer {
+                if frame.is_none() {
+                    frame = Some(self.durable_frame(turn, name, event));
                 }
-                continue;
+                let frame = frame.as_ref().expect("just made");
+                self.append(turn, index, frame, Kind::Durable);
+                deliveries += 1;
             }
-            if index == causer {
-                continue;
+            if member.is_behind() {
+                self.came_near(turn, index, place, event);
             }
-            if frame.is_none() {
-                frame = Some(self.durable_frame(turn, name, event));
-            }
-            let frame = frame.as_ref().expect("just made");
-            self.append(turn, index, frame, Kind::Durable);
-            deliveries += 1;
         }
         if let Some(frame) = frame {
             self.outboxes.release(frame);

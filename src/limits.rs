@@ -4,6 +4,10 @@
 
 use std::time::Duration;
 
+/// One core's shards have six senders of bulk towards another core (hubs and interests to each other's, gateways to owners and to presence,
+/// and these two back), and `PeerRoom` comes when half of a mailbox is free: a twelfth each never overflows it.
+pub const BULK_PARTS: u32 = 12;
+
 /// The bounds of one node. Per shard unless the field says otherwise.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -118,7 +122,7 @@ pub struct Limits {
     /// Bytes and messages waiting from one core to another; overflow is a broken link.
     pub mail_bytes_max: u32,
     pub mail_messages_max: u32,
-    /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a tenth of a mailbox (see `wire::room`).
+    /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a twelfth of a mailbox (see [`BULK_PARTS`]).
     pub bulk_messages_per_room: u32,
 
     // -- control plane
@@ -241,16 +245,14 @@ impl Limits {
         if self.publication_bytes_max * 2 >= self.mail_bytes_max {
             return Some("publication_bytes_max: two publications fit a mailbox");
         }
-        if self.bulk_messages_per_room * 10 > self.mail_messages_max {
+        if self.bulk_messages_per_room * BULK_PARTS > self.mail_messages_max {
             return Some("bulk_messages_per_room: bulk alone never overflows a mailbox");
         }
-        if self.publication_bytes_max + self.catch_up_bytes >= self.mail_bytes_max / 10 {
+        if self.publication_bytes_max + self.catch_up_bytes >= self.mail_bytes_max / BULK_PARTS {
             return Some("mail_bytes_max: one page of catch-up fits what one sender may send");
         }
-        if self.bulk_messages_per_room < 3 {
-            return Some(
-                "bulk_messages_per_room: a question, one event and the end of its range fit",
-            );
+        if self.bulk_messages_per_room < 2 {
+            return Some("bulk_messages_per_room: one event and the end of its range fit");
         }
         if self.users_max >= 1 << 26 {
             return Some("users_max: a place in an index has 26 bits");

@@ -3,6 +3,7 @@
 //! A connection's records are a list, in the order in which its channels are caught up.
 
 use super::slab::{Entry, NIL, Slab};
+use crate::tables::u48::U48;
 use crate::time::Mono;
 
 /// One subscription that is behind its hub, or ahead of it. 32 bytes.
@@ -15,6 +16,8 @@ pub(super) struct Record {
     /// The channel's place in the hub.
     pub(super) place: u32,
     next: u32,
+    /// Membership events up to here are old: the ticket counted them, or the user came back later.
+    old: U48,
     pub(super) claim: Claim,
 }
 
@@ -24,7 +27,7 @@ const _: () = assert!(size_of::<Record>() == 32, "memory is the product");
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Claim {
     Vacant,
-    /// At or below the ticket's offset, which is the bound: membership events up to it are old.
+    /// At or below the ticket's offset, which is the bound.
     Sound,
     /// The same, and what is too old for a replay was told as a gap.
     Begun,
@@ -41,10 +44,11 @@ pub(super) enum Claim {
 impl Record {
     /// The ticket's offset.
     pub(super) fn floor(&self) -> u64 {
-        match self.claim {
-            Claim::Sound | Claim::Begun => self.bound,
-            _ => self.cursor,
-        }
+        self.old.get()
+    }
+    /// The user came into the channel at this offset: by what happened before, nobody leaves it.
+    pub(super) fn joined(&mut self, offset: u64) {
+        self.old = U48::at_most(offset.max(self.floor()));
     }
     /// Up to where the client holds everything.
     pub(super) fn held(&self) -> u64 {
@@ -55,20 +59,18 @@ impl Record {
     }
     /// The offset from which on this subscription is like any other: nothing is held beyond it, and no membership event is old.
     pub(super) fn ends(&self) -> u64 {
-        self.bound.max(self.cursor)
+        self.bound.max(self.cursor).max(self.floor())
     }
     /// Whether the event with this offset changes who follows what.
     pub(super) fn moves(&self, offset: u64) -> bool {
-        match self.claim {
-            Claim::Sound | Claim::Begun => offset > self.bound,
-            _ => true,
-        }
+        offset > self.floor()
     }
 }
 
 impl Entry for Record {
     fn vacant(next: u32) -> Self {
-        Self { cursor: 0, bound: 0, place: NIL, next, claim: Claim::Vacant }
+        let old = U48::default();
+        Self { cursor: 0, bound: 0, place: NIL, next, old, claim: Claim::Vacant }
     }
     fn next_vacant(&self) -> Option<u32> {
         (self.claim == Claim::Vacant).then_some(self.next)
@@ -150,7 +152,8 @@ impl Behind {
         if self.records.count() >= self.count_max {
             return Err(Full);
         }
-        let record = Record { cursor, bound: floor, place, next: NIL, claim: Claim::Sound };
+        let (next, old, claim) = (NIL, U48::at_most(floor), Claim::Sound);
+        let record = Record { cursor, bound: floor, place, next, old, claim };
         let record = self.records.insert(record);
         self.append(at, record);
         Ok(())

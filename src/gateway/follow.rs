@@ -115,6 +115,14 @@ impl Gateway {
         let offset = member.offset;
         let place = self.hub.find(self.secret.key_of(member.channel));
         let known = place.filter(|place| self.hub.member(*place, index).is_some());
+        let at = self.sessions.of(index).catching;
+        if let Some(place) = known
+            && at != NIL
+            && let Some(record) = self.behind.find(at, place, None)
+        {
+            self.behind.record(record).joined(offset);
+            return;
+        }
         let outcome = match known {
             None => self.follow(turn, index, member.channel, offset, offset),
             Some(place) if self.hub.tip(place).is_none_or(|tip| tip < offset) => {

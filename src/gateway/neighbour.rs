@@ -11,11 +11,14 @@ use crate::shard::{Budget, Counter, Effect};
 use crate::wire::Message;
 use crate::wire::room::{Credit, Room};
 
-/// One core of this node. What is said to it as a hub and what it is sent as an interest share one credit.
+/// One core of this node.
 #[derive(Debug, Default)]
 struct Neighbour {
     is_up: bool,
+    /// For what is said to it as a hub.
     credit: Credit,
+    /// For what it is sent as an interest. One's questions never stand in the way of answers to the other's.
+    answers: Credit,
     /// Places of the hub whose `Subscribe` or `Unsubscribe` waits for room, each once: what is said is what is true then.
     unsaid: VecDeque<u32>,
     is_unsaid: FxHashSet<u32>,
@@ -47,8 +50,6 @@ impl Neighbours {
 
 /// A message of which the name is the only long part.
 const WORDS_BYTES: usize = 64;
-/// Of a question with the longest name.
-pub(super) const QUESTION_BYTES: u64 = WORDS_BYTES as u64 + 256;
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
 
@@ -68,9 +69,9 @@ impl Gateway {
         (peer.node == self.me.node && role == Role::Gateway && core < self.cores).then_some(core)
     }
 
-    pub(super) fn neighbour_credit(&mut self, core: u8) -> Option<&mut Credit> {
+    pub(super) fn answers_to(&mut self, core: u8) -> Option<&mut Credit> {
         let neighbour = &mut self.neighbours.0[usize::from(core)];
-        neighbour.is_up.then_some(&mut neighbour.credit)
+        neighbour.is_up.then_some(&mut neighbour.answers)
     }
 
     /// Says that a channel of the hub is wanted, or no more, as soon as there is room.
@@ -144,6 +145,7 @@ impl Gateway {
         let neighbour = &mut self.neighbours.0[usize::from(core)];
         neighbour.is_up = true;
         neighbour.credit = Credit::new(self.grant);
+        neighbour.answers = Credit::new(self.grant);
         neighbour.said = Some(0);
         self.wake_crowded(turn, core);
     }
@@ -156,6 +158,7 @@ impl Gateway {
             return;
         }
         neighbour.credit.renew(grant);
+        neighbour.answers.renew(grant);
         self.say_unsaid(turn, core);
         self.wake_crowded(turn, core);
     }
@@ -246,11 +249,9 @@ impl Gateway {
         }
     }
 
-    /// What the answer to a page may take, towards one of our cores. Never a whole grant: on one core the question takes of the same.
+    /// What the answer to a page may take, towards one of our cores.
     pub(super) fn page_room(&self, count_max: u32, bytes_max: u32) -> Room {
-        let mut most = self.grant;
-        most.take(Room { messages: 1, bytes: QUESTION_BYTES });
         let bytes = u64::from(bytes_max) + u64::from(self.limits.publication_bytes_max);
-        Room { messages: count_max.saturating_add(1), bytes }.min(most)
+        Room { messages: count_max.saturating_add(1), bytes }.min(self.grant)
     }
 }

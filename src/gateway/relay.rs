@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
-use super::neighbour::QUESTION_BYTES;
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
@@ -133,7 +132,7 @@ impl Gateway {
                 return false;
             }
             let (ring, owners) = (self.ring.as_ref(), &self.relay.owners);
-            let need = Room { messages: 1, bytes: QUESTION_BYTES };
+            let need = Room { messages: 1, bytes: WORDS_BYTES as u64 + 256 };
             let is_ready = |slot: Slot| {
                 ring.is_some_and(|ring| {
                     let (node, core, _) = ring.channel_owner(slot);
@@ -191,7 +190,7 @@ impl Gateway {
         };
         let need = self.page_room(count_max, bytes_max);
         let grant = self.grant;
-        if !self.neighbour_credit(core).is_some_and(|credit| credit.reserve(need)) {
+        if !self.answers_to(core).is_some_and(|credit| credit.reserve(need)) {
             return turn.out.send(peer, &refusal);
         }
         let may = self
@@ -200,7 +199,7 @@ impl Gateway {
             .get_mut(&owner)
             .is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + name.len()));
         if !may || ask.0 >> CORE_SHIFT != 0 {
-            if let Some(credit) = self.neighbour_credit(core) {
+            if let Some(credit) = self.answers_to(core) {
                 credit.settle(need, Room::default(), grant);
             }
             return turn.out.send(peer, &refusal);
@@ -303,7 +302,7 @@ impl Gateway {
         let grant = self.grant;
         let mut used = fetch.used;
         used.messages += 1;
-        if let Some(credit) = self.neighbour_credit(core) {
+        if let Some(credit) = self.answers_to(core) {
             credit.settle(fetch.reserved, used, grant);
         }
         turn.out.send_bulk(self.neighbour(core), &message(ask, fetch.handle));

@@ -11,6 +11,10 @@ impl U48 {
         let [bytes @ .., 0, 0] = number.to_le_bytes() else { panic!("an offset has 48 bits") };
         Self(bytes)
     }
+    /// The number, or the largest that fits.
+    pub fn at_most(number: u64) -> Self {
+        Self::new(number.min((1 << 48) - 1))
+    }
     pub fn get(self) -> u64 {
         let mut bytes = [0; 8];
         bytes[..6].copy_from_slice(&self.0);
@@ -28,6 +32,12 @@ mod tests {
             assert_eq!(U48::new(number).get(), number);
         }
         assert_eq!(size_of::<U48>(), 6);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_the_largest() {
+        assert_eq!(U48::at_most(u64::MAX).get(), (1 << 48) - 1);
+        assert_eq!(U48::at_most(7).get(), 7);
     }
 
     #[test]

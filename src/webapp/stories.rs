@@ -24,7 +24,7 @@ fn tiny() -> Limits {
         source_reads_max: 2,
         fetches_max: 3,
         mail_messages_max: 6,
-        bulk_messages_per_room: 12,
+        bulk_messages_per_room: 10,
         ..Limits::DEFAULT
     }
 }

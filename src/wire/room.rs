@@ -3,7 +3,7 @@
 //! Every sender of bulk (one shard towards one peer) has a grant, renewed by `PeerRoom`. Answers that come in pieces reserve their
 //! room before they are asked for. Live messages need no room: when they do not fit, the link breaks.
 
-use crate::limits::Limits;
+use crate::limits::{BULK_PARTS, Limits};
 
 /// Messages and bytes: what an answer takes, or a mailbox gives.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -44,10 +44,6 @@ impl Room {
         Self { messages: self.messages.min(other.messages), bytes: self.bytes.min(other.bytes) }
     }
 }
-
-/// One core's shards have five senders of bulk towards another core (gateway to gateway, to channel and to presence, and both of
-/// these back), and `PeerRoom` comes when half of a mailbox is free: a tenth each never overflows it.
-pub const BULK_PARTS: u32 = 10;
 
 /// What one sender of bulk has left towards one peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

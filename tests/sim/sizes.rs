@@ -25,7 +25,7 @@ impl Sizes {
         let publication = *random.pick(&[768, 1_024, 2_048]);
         let catch_up = *random.pick(&[512, 1_024, 3_000]);
         let outbox = *random.pick(&[8 << 10, 12 << 10, 32 << 10]);
-        let bulk = *random.pick(&[3, 3, 4, 6]);
+        let bulk = *random.pick(&[2, 2, 3, 6]);
         let is_sleepy = random.chance(150);
         let ping = random.between(2, 5);
         let limits = Limits {
@@ -35,7 +35,8 @@ impl Sizes {
             fragments_timeout: seconds(random.between(3, 10)),
             control_per_second: 10,
             control_burst: 20,
-            connections_max: *random.pick(&[8, 24, 64]),
+            // Room for all devices and some strangers on one core: who is kept out is never complete.
+            connections_max: *random.pick(&[40, 64]),
             outbox_soft_bytes: outbox / *random.pick(&[2, 4, 8]),
             outbox_bytes_max: outbox,
             outboxes_bytes_max: u64::from(outbox) * random.between(1, 8),
@@ -64,8 +65,8 @@ impl Sizes {
             away_after: if is_sleepy { seconds(6) } else { seconds(600) },
             presence_lease: millis(random.between(500, 6_000)),
             activity_interval: seconds(1),
-            mail_bytes_max: 10 * (publication + catch_up) + *random.pick(&[1_000, 8_000, 64_000]),
-            mail_messages_max: bulk * 10 + *random.pick(&[0, 0, 10, 60]),
+            mail_bytes_max: 12 * (publication + catch_up) + *random.pick(&[1_000, 8_000, 64_000]),
+            mail_messages_max: bulk * 12 + *random.pick(&[0, 0, 10, 60]),
             bulk_messages_per_room: bulk,
             dispatch_max: *random.pick(&[2, 8, 64]),
             dispatch_bytes_max: 64 << 10,

@@ -56,7 +56,7 @@ fn tiny() -> Limits {
         openings_max: 8,
         questions_max: 3,
         links_max: 4,
-        bulk_messages_per_room: 12,
+        bulk_messages_per_room: 10,
         mail_messages_max: 120,
         mail_bytes_max: 128 << 10,
         catch_up_bytes: 4 << 10,

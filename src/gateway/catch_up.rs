@@ -258,7 +258,8 @@ impl Gateway {
             turn.out.count(Counter::Replayed);
         }
         let catching = self.behind.catching(self.sessions.of(index).catching);
-        catching.replayed += 1;
+        // What came after the ticket is not of the past, however late it is given.
+        catching.replayed += u32::from(event.offset <= one.floor());
         catching.frames += 1;
         catching.bytes = catching.bytes.saturating_add(event.payload.len() as u32);
         if let Some(member) = event.member.filter(|_| one.moves(event.offset)) {

@@ -222,7 +222,9 @@ impl Client {
         let missed: u64 = self
             .tracks
             .iter()
-            .map(|(name, track)| outside.database.tip(name).saturating_sub(track.position()))
+            .map(|(name, track)| {
+                outside.database.tip(name).saturating_sub(track.position()) + track.replayed
+            })
             .sum();
         let ticket = self.session.ticket.as_ref();
         let floor = ticket.and_then(|ticket| ticket.offsets.get(name)).copied();

@@ -68,7 +68,8 @@ impl Sizes {
             mail_bytes_max: 12 * (publication + catch_up) + *random.pick(&[1_000, 8_000, 64_000]),
             mail_messages_max: bulk * 12 + *random.pick(&[0, 0, 10, 60]),
             bulk_messages_per_room: bulk,
-            dispatch_max: *random.pick(&[2, 8, 64]),
+            // Rows leave at the pace of finalising, four times a second.
+            dispatch_max: *random.pick(&[12, 24, 64]),
             dispatch_bytes_max: 64 << 10,
             dispatch_timeout: millis(*random.pick(&[50, 300, 1_000])),
             commits_max: *random.pick(&[1, 4, 32]),

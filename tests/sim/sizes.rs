@@ -44,7 +44,7 @@ impl Sizes {
             connections_per_user_max: *random.pick(&[4, 6, 20]),
             typing_interval: millis(*random.pick(&[50, 500, 3_000])),
             ping_interval: seconds(ping),
-            connection_age_max: seconds(*random.pick(&[6, 15, 28_800, 28_800])),
+            connection_age_max: seconds(*random.pick(&[15, 28_800, 28_800])),
             goodbye_window: millis(random.between(500, 3_000)),
             resume_timeout: millis(random.between(800, 4_000)),
             asks_per_conn_max: *random.pick(&[1, 3, 64]),

@@ -21,9 +21,10 @@ pub(crate) enum Stage {
         since: Mono,
         rested: Option<Mono>,
     },
-    /// HTTP was asked who is there, at this time.
+    /// HTTP was asked who is there, at this time; it is quiet since `quiet`.
     Asking {
         since: Mono,
+        quiet: Mono,
     },
     /// Everybody has gone, at this time.
     Leaving {
@@ -51,7 +52,7 @@ impl World {
         match self.stage {
             Stage::Active => self.prompt(),
             Stage::Quiet { since, rested } => self.rest(since, rested),
-            Stage::Asking { since } => self.asked(since),
+            Stage::Asking { since, quiet } => self.asked(since, quiet),
             Stage::Leaving { since } => self.left(since),
             Stage::Done => Ok(()),
         }
@@ -158,7 +159,7 @@ impl World {
                 for (at, user) in self.outside.database.users.clone().iter().enumerate() {
                     self.ask_presence(user, at as u32);
                 }
-                Stage::Asking { since: now }
+                Stage::Asking { since: now, quiet: since }
             }
             (None, rested) => Stage::Quiet { since, rested: rested.or(Some(now)) },
             (Some(unrest), _) if now.since(since) > REST => return Err(unrest),
@@ -221,7 +222,7 @@ impl World {
     }
 
     /// What HTTP was told about everybody.
-    fn asked(&mut self, since: Mono) -> Result<(), Violation> {
+    fn asked(&mut self, since: Mono, quiet: Mono) -> Result<(), Violation> {
         let users = self.outside.database.users.len();
         if self.node.http.len() < users && self.agenda.now.since(since) < Duration::from_secs(2) {
             return Ok(());
@@ -238,9 +239,9 @@ impl World {
             let count = self.connections(user);
             let truth = (self.is_active(user), count > 0, count);
             if answers.get(&at) != Some(&truth) {
-                if self.is_restless() && self.agenda.now.since(since) < REST {
-                    // Somebody moved meanwhile: the question comes again.
-                    self.stage = Stage::Quiet { since, rested: None };
+                if self.agenda.now.since(quiet) < REST {
+                    // Somebody moved, or went without a word and is still to be missed: the question comes again.
+                    self.stage = Stage::Quiet { since: quiet, rested: None };
                     return Ok(());
                 }
                 let told = answers.get(&at);

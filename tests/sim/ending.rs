@@ -138,7 +138,6 @@ impl World {
         if self.node.is_up() && !self.node.is_draining && now.since(since) > SAID_AGAIN {
             // What was said by hand may have been lost; the last word counts.
             for user in std::mem::take(&mut self.by_hand) {
-                self.has_hands = true;
                 let away = self.outside.database.manual_away.contains(&user);
                 self.set_presence(&user, away);
                 self.by_hand.clear();

@@ -89,6 +89,7 @@ impl World {
     /// users.setPresence: into the database, and to whoever keeps it.
     pub(crate) fn set_presence(&mut self, user: &str, away: bool) {
         self.by_hand.insert(user.into());
+        self.has_hands = true;
         self.change(|world| world.outside.database.away(user, away));
         let (slot, key) = (slot_of(user), SECRET.key_of(user));
         let manual = encoded(&Message::Manual { slot, user: key, away });

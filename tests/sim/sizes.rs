@@ -29,6 +29,8 @@ impl Sizes {
         let is_sleepy = random.chance(150);
         let ping = random.between(2, 5);
         let limits = Limits {
+            posts_per_1000_seconds: *random.pick(&[10_000, 100_000]),
+            posts_burst: *random.pick(&[10, 100]),
             handshake_bytes_max: 1_024,
             handshake_timeout: seconds(random.between(2, 5)),
             message_bytes_max: 8 << 10,

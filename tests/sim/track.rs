@@ -47,9 +47,9 @@ impl Track {
 
     /// A new connection begins.
     pub(crate) fn begin(&mut self, floor: u64) {
-        let Self { solid, joined_by, .. } = *self;
+        let Self { solid, joined, joined_by, .. } = *self;
         let above = std::mem::take(&mut self.above);
-        *self = Self { solid, above, joined_by, ..Self::new(floor) };
+        *self = Self { solid, above, joined, joined_by, ..Self::new(floor) };
     }
 
     /// This connection's events begin behind `offset`, and membership counts from there on.
@@ -77,6 +77,9 @@ impl Track {
     pub(crate) fn leave(&mut self, offset: u64) {
         if offset > self.floor && offset > self.joined {
             self.has_left = true;
+        } else if offset > self.floor {
+            // The server may hear of the return later than of this.
+            self.back_at = self.back_at.max(self.joined);
         }
     }
 

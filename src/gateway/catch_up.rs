@@ -376,7 +376,7 @@ impl Gateway {
         let at = self.sessions.of(index).catching;
         let Some(record) = self.behind.find(at, place, None) else { return false };
         let one = self.behind.record(record);
-        offset == one.cursor + 1 && one.held() < offset
+        offset == one.cursor + 1 && one.held() < offset && one.claim != Claim::Void
     }
 
     /// The same event, after it was given to who lacks it.
@@ -394,7 +394,8 @@ impl Gateway {
         }
         let Some(record) = self.behind.find(at, place, None) else { return };
         let one = self.behind.record(record);
-        if event.offset == one.cursor + 1 {
+        // Who claimed what is not so is told a gap first, and goes on from there.
+        if event.offset == one.cursor + 1 && one.claim != Claim::Void {
             let moves = one.moves(event.offset);
             one.cursor = event.offset;
             if let Some(member) = event.member.filter(|_| moves) {

@@ -99,6 +99,8 @@ pub(crate) struct Client {
     pub(super) tracks: BTreeMap<String, Track>,
     pub(super) session: Session,
     pub(super) unsettled: BTreeMap<String, Unsettled>,
+    /// Own messages in conversations that it does not know yet to follow.
+    pub(super) acked_ahead: Vec<(String, u64)>,
     /// Typing events that it was told, by user and conversation.
     pub(super) typing_heard: BTreeMap<(String, String), u64>,
     pub(super) next_id: u64,
@@ -123,6 +125,7 @@ impl Client {
             tracks: BTreeMap::new(),
             session: Session::default(),
             unsettled: BTreeMap::new(),
+            acked_ahead: Vec::new(),
             typing_heard: BTreeMap::new(),
             next_id: 1,
             posts: 0,
@@ -149,6 +152,8 @@ impl Client {
         }
         for (name, offset) in &ticket.offsets {
             let track = self.tracks.entry(name.clone()).or_insert_with(|| Track::new(*offset));
+            let held = self.acked_ahead.iter().filter(|(other, _)| other == name);
+            held.for_each(|(_, offset)| track.hold(*offset));
             track.given = Some(*offset);
             if ticket.flags & boot::RESUME == 0 {
                 // What conversations.history gives.

@@ -136,15 +136,15 @@ impl Database {
         key: &str,
         origin: Origin,
     ) -> Result<(Posted, Rows), &'static str> {
-        let members = self.members.get(channel).ok_or("channel_not_found")?;
-        if !members.contains(user) {
-            return Err("not_in_channel");
-        }
         if let Some((earlier, offset)) = self.posted.get(&(user.to_string(), key.to_string()))
             && let What::Message { ts, text, .. } = &self.event(earlier, *offset).what
         {
             let (ts, text) = (ts.clone(), text.clone());
             return Ok((Posted { offset: *offset, ts, text }, Vec::new()));
+        }
+        let members = self.members.get(channel).ok_or("channel_not_found")?;
+        if !members.contains(user) {
+            return Err("not_in_channel");
         }
         self.clock += 1;
         let ts = format!("{}.{:06}", self.clock / 1_000_000, self.clock % 1_000_000);

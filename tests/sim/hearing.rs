@@ -192,11 +192,14 @@ impl Client {
                 let own = self.tracks.get(name).map_or(0, |own| own.floor);
                 if seq > own {
                     let fresh = || crate::track::Track::new(offset);
+                    let joined = channel.clone();
                     let track = self.tracks.entry(channel).or_insert_with(fresh);
                     if track.has_left {
                         outside.coverage.saw("returns into a conversation");
                     }
                     track.join(offset, seq);
+                    let held = self.acked_ahead.iter().filter(|(name, _)| *name == joined);
+                    held.for_each(|(_, offset)| track.hold(*offset));
                 }
             }
             What::Left { user } if user == self.user => {
@@ -233,11 +236,14 @@ impl Client {
         };
         if let Some(upto) = track.gap_owed.take() {
             outside.coverage.saw("gaps after a wrong claim");
-            if (from, to) != (1, upto) {
+            // What came until the lie was found out was passed over too.
+            if from != 1 || to < upto || to > outside.database.tip(name) {
                 return wrong(format!(
                     "I21: {who} claimed wrongly and was told {value}: {track:?}"
                 ));
             }
+            track.hold_all(to);
+            track.given = Some(to);
             return Ok(());
         }
         let Some(given) = track.given else {
@@ -304,6 +310,9 @@ impl Client {
         }
         if let Some(track) = self.tracks.get_mut(channel) {
             track.hold(*offset);
+        } else {
+            outside.coverage.saw("acks before the event of joining");
+            self.acked_ahead.push((channel.clone(), *offset));
         }
         outside.coverage.saw("acks");
         if self.unsettled.remove(key).is_some_and(|unsettled| unsettled.tries > 1) {

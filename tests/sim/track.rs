@@ -26,6 +26,8 @@ pub(crate) struct Track {
     pub(crate) has_left: bool,
     /// The user came back at this offset: the stream may go on as it was, or begin anew from here.
     pub(crate) back_at: u64,
+    /// It left, by an event that is older than a return that is known: that may come again.
+    is_returning: bool,
 }
 
 impl Track {
@@ -42,6 +44,7 @@ impl Track {
             replayed: 0,
             has_left: false,
             back_at: 0,
+            is_returning: false,
         }
     }
 
@@ -63,6 +66,9 @@ impl Track {
         if self.given.is_none() {
             self.follow_from(offset);
         }
+        if std::mem::take(&mut self.is_returning) {
+            self.back_at = offset;
+        }
         if self.has_left {
             // What was between leaving and coming back is in the history.
             self.has_left = false;
@@ -80,6 +86,7 @@ impl Track {
         } else if offset > self.floor {
             // The server may hear of the return later than of this.
             self.back_at = self.back_at.max(self.joined);
+            self.is_returning = true;
         }
     }
 

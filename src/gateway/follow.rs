@@ -1,5 +1,7 @@
 //! Which connection follows which channel: from boots, and from the events by which users come and go.
 
+use std::collections::VecDeque;
+
 use rustc_hash::FxHashMap;
 
 use super::behind::Phase;
@@ -7,6 +9,7 @@ use super::hub::{Left, State as HubState};
 use super::members::Member;
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
+use crate::ids::{Conn, Key};
 use crate::ring::slot_of;
 use crate::rtm::Fault;
 use crate::wire::{self, Membership};
@@ -18,6 +21,26 @@ pub(super) struct Rejoined(FxHashMap<(u32, u32), u64>);
 
 /// More are looked through for those that are past.
 const REJOINED_MAX: usize = 4_096;
+
+/// Who left what by which event, the latest only. The joining before it may be heard of later, in the user's own channel, and would begin
+/// anew what was already given up to its end.
+#[derive(Debug, Default)]
+pub(super) struct Departed(VecDeque<(Conn, Key, u64)>);
+
+/// Joinings are late by a link's delay, or by a catch-up: of older leavings they came long ago.
+const DEPARTED_MAX: usize = 1_024;
+
+impl Departed {
+    fn note(&mut self, conn: Conn, channel: Key, offset: u64) {
+        if self.0.len() >= DEPARTED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((conn, channel, offset));
+    }
+    fn is_later(&self, conn: Conn, channel: Key, joined: u64) -> bool {
+        self.0.iter().any(|(who, what, left)| *who == conn && *what == channel && *left > joined)
+    }
+}
 
 impl Gateway {
     /// A connection follows a channel from behind `position` on. Membership events up to `floor` are old.
@@ -105,6 +128,8 @@ impl Gateway {
                 // The higher offset wins.
                 let back = self.rejoined.0.get(&(person, place));
                 if back.is_none_or(|offset| *offset < member.offset) {
+                    let conn = self.sessions.conn(self.me.core, index);
+                    self.departed.note(conn, self.hub.key(place), member.offset);
                     self.unfollow(turn, index, place);
                 }
             }
@@ -112,8 +137,11 @@ impl Gateway {
     }
 
     fn joined(&mut self, turn: &mut Turn<'_>, index: u32, person: u32, member: &wire::Member<'_>) {
-        let offset = member.offset;
-        let place = self.hub.find(self.secret.key_of(member.channel));
+        let (offset, key) = (member.offset, self.secret.key_of(member.channel));
+        if self.departed.is_later(self.sessions.conn(self.me.core, index), key, offset) {
+            return;
+        }
+        let place = self.hub.find(key);
         let known = place.filter(|place| self.hub.member(*place, index).is_some());
         let at = self.sessions.of(index).catching;
         if let Some(place) = known

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::asks::Asks;
 use super::behind::Behind;
 use super::door::Head;
-use super::follow::Rejoined;
+use super::follow::{Departed, Rejoined};
 use super::hub::Hub;
 use super::interest::Interest;
 use super::lapse::Lapses;
@@ -82,6 +82,7 @@ pub struct Gateway {
     pub(super) behind: Behind,
     pub(super) lapses: Lapses,
     pub(super) rejoined: Rejoined,
+    pub(super) departed: Departed,
     pub(super) neighbours: Neighbours,
     pub(super) asks: Asks,
     pub(super) posts: u32,
@@ -142,6 +143,7 @@ impl Gateway {
             behind: Behind::new(limits.behind_max),
             lapses: Lapses::default(),
             rejoined: Rejoined::default(),
+            departed: Departed::default(),
             neighbours: Neighbours::new(cores),
             asks: Asks::new(limits.asks_max, Room::posts(limits)),
             posts: 0,

@@ -405,7 +405,9 @@ impl Client {
             }
             13 => {
                 outside.coverage.saw("positions too late");
-                self.phase != Phase::Live || self.session.is_late
+                // They may have been on their way for too long.
+                self.session.is_late = true;
+                true
             }
             16..=18 => {
                 outside.coverage.saw("connections refused for now");
@@ -423,7 +425,9 @@ impl Client {
         let made = self.session.ticket.as_ref().map_or(Mono(0), |ticket| ticket.made);
         let (what, fits) = match code {
             1000 => ("closes answered", true),
-            1001 => ("closes: going away", self.session.has_goodbye || self.phase != Phase::Live),
+            // A core that stood still for the whole window says both at once, or only this.
+            1001 if !self.session.has_goodbye => ("closes: going away without a goodbye", true),
+            1001 => ("closes: going away", true),
             1008 => {
                 let is_old = made + outside.ticket_timeout < now;
                 ("closes: policy", is_old || self.phase != Phase::Live || self.session.is_late)

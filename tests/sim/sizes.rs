@@ -71,7 +71,7 @@ impl Sizes {
             mail_messages_max: bulk * 12 + *random.pick(&[0, 0, 10, 60]),
             bulk_messages_per_room: bulk,
             // Rows leave at the pace of finalising, four times a second.
-            dispatch_max: *random.pick(&[12, 24, 64]),
+            dispatch_max: *random.pick(&[24, 64]),
             dispatch_bytes_max: 64 << 10,
             dispatch_timeout: millis(*random.pick(&[50, 300, 1_000])),
             commits_max: *random.pick(&[1, 4, 32]),

@@ -24,6 +24,8 @@ pub(crate) struct Track {
     pub(crate) replayed: u64,
     /// The user left, as far as this connection told.
     pub(crate) has_left: bool,
+    /// By which event.
+    left: u64,
     /// The user came back at this offset: the stream may go on as it was, or begin anew from here.
     pub(crate) back_at: u64,
     /// It left, by an event that is older than a return that is known: that may come again.
@@ -43,6 +45,7 @@ impl Track {
             claimed: 0,
             replayed: 0,
             has_left: false,
+            left: 0,
             back_at: 0,
             is_returning: false,
         }
@@ -69,7 +72,7 @@ impl Track {
         if std::mem::take(&mut self.is_returning) {
             self.back_at = offset;
         }
-        if self.has_left {
+        if self.has_left && offset > self.left {
             // What was between leaving and coming back is in the history.
             self.has_left = false;
             self.back_at = offset;
@@ -83,6 +86,7 @@ impl Track {
     pub(crate) fn leave(&mut self, offset: u64) {
         if offset > self.floor && offset > self.joined {
             self.has_left = true;
+            self.left = offset;
         } else if offset > self.floor {
             // The server may hear of the return later than of this.
             self.back_at = self.back_at.max(self.joined);

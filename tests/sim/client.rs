@@ -277,8 +277,7 @@ impl Client {
                 track.given = Some(offset);
                 track.hold_all(offset);
             } else {
-                track.given = Some(position);
-                track.claimed = position;
+                track.claim(position);
             }
             named.push((name.clone(), position));
         }

@@ -53,15 +53,23 @@ impl Track {
 
     /// A new connection begins.
     pub(crate) fn begin(&mut self, floor: u64) {
-        let Self { solid, joined, joined_by, .. } = *self;
+        let Self { solid, joined, joined_by, left, .. } = *self;
         let above = std::mem::take(&mut self.above);
-        *self = Self { solid, above, joined, joined_by, ..Self::new(floor) };
+        *self = Self { solid, above, joined, joined_by, left, ..Self::new(floor) };
     }
 
     /// This connection's events begin behind `offset`, and membership counts from there on.
     pub(crate) fn follow_from(&mut self, offset: u64) {
         self.given = Some(offset);
         self.floor = offset;
+    }
+
+    /// The client says that it holds everything up to `position`: what it knows of by that, it is not told again.
+    pub(crate) fn claim(&mut self, position: u64) {
+        self.given = Some(position);
+        self.claimed = position;
+        self.has_left =
+            self.left > self.floor && self.left <= position && self.left > self.joined;
     }
 
     /// The user came in at `offset`, by an event of the user's own channel.

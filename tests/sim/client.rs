@@ -273,7 +273,7 @@ impl Client {
             let lie = random.chance(10).then(|| track.position() + 1_000_000);
             let position = lie.unwrap_or(track.position());
             if lie.is_some() || epoch != EPOCH {
-                track.gap_owed = Some(offset).filter(|offset| *offset > 0);
+                track.gap_owed = Some(offset);
                 track.given = Some(offset);
                 track.hold_all(offset);
             } else {

@@ -129,15 +129,24 @@ impl Client {
             return wrong(format!("I20: {who} was told {name} {seq}, and was no member"));
         }
         let origin = self.session.origin;
+        let claims_more = self.tracks.get(&self.user).is_some_and(|own| own.claimed > own.floor);
         let Some(track) = self.tracks.get_mut(name) else {
+            if claims_more {
+                // A conversation that it left again by events that the ticket did not know and the claim did.
+                outside.coverage.saw("events of a conversation that was left");
+                return Ok(());
+            }
             return wrong(format!("I20: {who} was told {name} {seq}, and does not follow it"));
         };
-        if track.gap_owed.is_some() {
+        // Of nothing no gap is owed.
+        if track.gap_owed.take().is_some_and(|owed| owed > 0) {
             return wrong(format!("I21: {who} was told {name} {seq} and no gap: {track:?}"));
         }
         match track.given {
             // Joined after the ticket was made, and known since the last connection: what is held may come again.
-            None if track.position() + 1 >= seq => outside.coverage.saw("streams of a known join"),
+            None if track.position() + 1 >= seq || (track.back_at > 0 && seq > track.back_at) => {
+                outside.coverage.saw("streams of a known join");
+            }
             None => return wrong(format!("I18: {who}: {name} begins at {seq}: {track:?}")),
             Some(given) if seq <= given => {
                 // Membership events between the ticket and the claim may begin a stream anew; what is held comes again.

@@ -28,6 +28,7 @@ impl Sizes {
         let bulk = *random.pick(&[2, 2, 3, 6]);
         let is_sleepy = random.chance(150);
         let ping = random.between(2, 5);
+        let age = *random.pick(&[15, 28_800, 28_800]);
         let limits = Limits {
             posts_per_1000_seconds: *random.pick(&[10_000, 100_000]),
             posts_burst: *random.pick(&[10, 100]),
@@ -46,7 +47,8 @@ impl Sizes {
             connections_per_user_max: *random.pick(&[4, 6, 20]),
             typing_interval: millis(*random.pick(&[50, 500, 3_000])),
             ping_interval: seconds(ping),
-            connection_age_max: seconds(*random.pick(&[15, 28_800, 28_800])),
+            // Whoever connects anew is awake: nobody would ever be asleep.
+            connection_age_max: seconds(if is_sleepy { 28_800 } else { age }),
             goodbye_window: millis(random.between(500, 3_000)),
             resume_timeout: millis(random.between(800, 4_000)),
             asks_per_conn_max: *random.pick(&[1, 3, 64]),

@@ -68,14 +68,16 @@ impl Track {
     pub(crate) fn claim(&mut self, position: u64) {
         self.given = Some(position);
         self.claimed = position;
-        self.has_left =
-            self.left > self.floor && self.left <= position && self.left > self.joined;
+        self.has_left = self.left > self.floor && self.left <= position && self.left > self.joined;
     }
 
     /// The user came in at `offset`, by an event of the user's own channel.
     pub(crate) fn join(&mut self, offset: u64, by: u64) {
-        if self.given.is_none() {
+        if self.given.is_none() && self.joined == 0 {
             self.follow_from(offset);
+        } else if self.given.is_none() {
+            // The server may begin by an earlier return, which this client does not hear of again.
+            self.back_at = offset;
         }
         if std::mem::take(&mut self.is_returning) {
             self.back_at = offset;

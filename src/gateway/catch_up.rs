@@ -83,6 +83,10 @@ impl Gateway {
         }
         let tip = self.hub.tip(place).expect("a live channel has a tip");
         let one = *self.behind.record(record);
+        if one.claim == Claim::Asked {
+            // The answer says whether there is a gap to be told first.
+            return false;
+        }
         if one.claim == Claim::Above {
             if one.bound > tip {
                 self.hub.set_flags(place, index, Member::AHEAD, true);

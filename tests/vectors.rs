@@ -126,6 +126,7 @@ fn samples() -> Vec<Message<'static>> {
             client_msg_id: "m-1",
             origin: ORIGIN,
             nth: 7,
+            again: true,
         },
         Message::Posted { ask: ASK, offset, ts: "1700000000.000100", text: TEXT },
         Message::PostFailed { ask: ASK, reason: "not_in_channel" },

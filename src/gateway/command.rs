@@ -227,6 +227,7 @@ impl Gateway {
             client_msg_id,
             origin,
             nth,
+            again: false,
         };
         let mut bytes = Vec::new();
         post.encode(&mut bytes);
@@ -239,7 +240,10 @@ impl Gateway {
     pub(super) fn desk_up(&mut self, turn: &mut Turn<'_>) {
         self.desk_is_up = true;
         for bytes in self.asks.posts(self.desk) {
-            if let Ok(post) = Message::decode(bytes) {
+            if let Ok(mut post) = Message::decode(bytes) {
+                if let Message::Post { again, .. } = &mut post {
+                    *again = true;
+                }
                 turn.out.send(self.desk, &post);
             }
         }

@@ -124,22 +124,24 @@ impl Desk {
         post: &Message<'_>,
         out: &mut Effects,
     ) {
-        let Message::Post { user, channel, text, thread_ts, client_msg_id, origin, nth, .. } =
-            *post
+        let Message::Post {
+            user, channel, text, thread_ts, client_msg_id, origin, nth, again, ..
+        } = *post
         else {
             return;
         };
-        let is_repeated = self.paces.is_repeated(user, origin, nth);
         if self.posts >= self.limits.commits_max {
             out.count(Counter::PostsShed);
             // What is said again may be stored, so that one cannot say it is not.
-            if !is_repeated {
+            if !again {
                 out.send(peer, &Message::PostFailed { ask, reason: "ratelimited" });
             }
             return;
         }
         let Some(asker) = self.asker(peer, ask, out) else { return };
-        match self.paces.take(now.mono, user, origin, nth) {
+        // What is said again was paid for.
+        let paced = if again { Paced::Granted } else { self.paces.take(now.mono, user) };
+        match paced {
             Paced::Granted => {}
             Paced::Evicted => out.count(Counter::PacesEvicted),
             Paced::TooFast => {
@@ -148,10 +150,20 @@ impl Desk {
             }
         }
         self.posts += 1;
-        let ask = self.ask(now, Open::Post { asker, is_repeated });
+        let ask = self.ask(now, Open::Post { asker, is_repeated: again });
         out.ask(
             ask,
-            &Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth },
+            &Message::Post {
+                ask,
+                user,
+                channel,
+                text,
+                thread_ts,
+                client_msg_id,
+                origin,
+                nth,
+                again,
+            },
         );
     }
 

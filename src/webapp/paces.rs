@@ -3,35 +3,25 @@
 //! A bucket is one instant: when it will be full again. A full bucket says no more than none, so full ones are forgotten, up to two with
 //! each post: the table shrinks by itself and nobody waits for a long look through it. When it is full of others all the same, the one nearest
 //! to full is forgotten (*evict*): its user is given what was missing, and nobody loses anything.
-//!
-//! A post that is said again after a lost link costs nothing where the bucket still knows the connection's last post, else it costs one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ids::Origin;
 use crate::limits::Limits;
 use crate::time::Mono;
 
 /// All buckets. Per node: the posts of one user come from several gateway cores.
 #[derive(Debug)]
 pub(super) struct Paces {
-    buckets: HashMap<Arc<str>, Bucket>,
+    /// When each is full.
+    buckets: HashMap<Arc<str>, Mono>,
     /// The same users, by when their bucket is full.
     by_time: BTreeSet<(Mono, Arc<str>)>,
     /// What one post takes, and what a full bucket holds.
     interval: Duration,
     burst: Duration,
     users_max: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    full_at: Mono,
-    /// The last post that was let through: those of one connection come in order.
-    origin: Origin,
-    nth: u32,
 }
 
 /// What became of a post.
@@ -56,21 +46,18 @@ impl Paces {
     }
 
     /// Takes one from the bucket of a user.
-    pub(super) fn take(&mut self, now: Mono, user: &str, origin: Origin, nth: u32) -> Paced {
-        if self.is_repeated(user, origin, nth) {
-            return Paced::Granted;
-        }
+    pub(super) fn take(&mut self, now: Mono, user: &str) -> Paced {
         self.forget_full(now);
         let known = self.buckets.get(user).copied();
-        let full_at = known.map_or(now, |bucket| bucket.full_at.max(now)) + self.interval;
+        let full_at = known.map_or(now, |full_at| full_at.max(now)) + self.interval;
         if full_at.since(now) > self.burst {
             return Paced::TooFast;
         }
         let mut paced = Paced::Granted;
         let name = match known {
-            Some(bucket) => {
+            Some(old) => {
                 let (name, _) = self.buckets.remove_entry(user).expect("just seen");
-                self.by_time.remove(&(bucket.full_at, Arc::clone(&name)));
+                self.by_time.remove(&(old, Arc::clone(&name)));
                 name
             }
             None => {
@@ -82,15 +69,8 @@ impl Paces {
             }
         };
         self.by_time.insert((full_at, Arc::clone(&name)));
-        self.buckets.insert(name, Bucket { full_at, origin, nth });
+        self.buckets.insert(name, full_at);
         paced
-    }
-
-    /// Whether this was let through before: told for the connection that posted last for its user.
-    pub(super) fn is_repeated(&self, user: &str, origin: Origin, nth: u32) -> bool {
-        self.buckets.get(user).is_some_and(|bucket| {
-            origin != Origin::NOBODY && bucket.origin == origin && nth <= bucket.nth
-        })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -116,7 +96,6 @@ impl Paces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Conn;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -128,11 +107,8 @@ mod tests {
             ..Limits::DEFAULT
         }
     }
-    fn origin(conn: u64) -> Origin {
-        Origin { life: 1, conn: Conn(conn) }
-    }
     fn take(paces: &mut Paces, now: Mono, user: &str) -> Paced {
-        paces.take(now, user, Origin::NOBODY, 0)
+        paces.take(now, user)
     }
 
     #[test]
@@ -155,19 +131,6 @@ mod tests {
             take(&mut paces, now, "U1");
         }
         assert_eq!(take(&mut paces, now + SECOND, "U1"), Paced::Granted);
-    }
-
-    #[test]
-    fn what_a_connection_says_again_is_free_even_from_an_empty_bucket() {
-        let (mut paces, now) = (Paces::new(&limits(9)), Mono(0));
-        for nth in 1..=3 {
-            assert_eq!(paces.take(now, "U1", origin(5), nth), Paced::Granted);
-        }
-        for nth in 1..=3 {
-            assert_eq!(paces.take(now, "U1", origin(5), nth), Paced::Granted, "again");
-        }
-        assert_eq!(paces.take(now, "U1", origin(5), 4), Paced::TooFast, "that one is new");
-        assert_eq!(paces.take(now, "U1", origin(6), 1), Paced::TooFast, "and so is this");
     }
 
     #[test]
@@ -205,7 +168,7 @@ mod tests {
             (random >> 33) % bound
         };
         let mut paces = Paces::new(&limits(100));
-        let mut tokens = vec![(3.0f64, 0u64); 6];
+        let mut tokens = [(3.0f64, 0u64); 6];
         let mut now = 0u64;
         let mut refused = 0;
         for _ in 0..20_000 {

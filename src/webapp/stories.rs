@@ -24,7 +24,7 @@ fn tiny() -> Limits {
         source_reads_max: 2,
         fetches_max: 3,
         mail_messages_max: 6,
-        bulk_messages_per_room: 10,
+        bulk_messages_per_room: 12,
         ..Limits::DEFAULT
     }
 }
@@ -89,6 +89,9 @@ impl Office {
         self.input(Input::PeerLost { peer });
     }
     fn post(&mut self, ask: u32) {
+        self.post_of(ask, false);
+    }
+    fn post_of(&mut self, ask: u32, again: bool) {
         let message = Message::Post {
             ask: Ask(ask),
             user: "U1",
@@ -98,6 +101,7 @@ impl Office {
             client_msg_id: "",
             origin: Origin::NOBODY,
             nth: 0,
+            again,
         };
         self.say(GATEWAY, message);
     }
@@ -213,6 +217,35 @@ fn a_full_commit_queue_refuses_the_post_at_once() {
     office.answer(0, posted(1));
     office.post(4);
     assert_eq!(office.asked.len(), 3, "there is room again");
+}
+
+#[test]
+fn of_a_post_that_is_said_again_nothing_is_said_that_may_be_wrong() {
+    let mut office = Office::open();
+    office.post(1);
+    office.post(2);
+    office.post_of(3, true);
+    assert!(office.said_to(GATEWAY).is_empty(), "it may be stored: no refusal");
+    office.answer(0, posted(1));
+    office.post_of(4, true);
+    assert_eq!(office.said_to(GATEWAY), ["Posted 1 1"]);
+    assert_eq!(office.asked.len(), 3);
+}
+
+#[test]
+fn posts_come_at_a_pace_but_those_said_again_were_paid_for() {
+    let mut office = Office::open();
+    let burst = Limits::DEFAULT.posts_burst;
+    for nth in 0..burst {
+        office.post(nth);
+        office.answer(nth as usize, posted(u64::from(nth)));
+    }
+    office.said_to(GATEWAY);
+    office.post(900);
+    assert_eq!(office.said_to(GATEWAY), ["PostFailed 900 slow_down"]);
+    office.post_of(901, true);
+    office.answer(burst as usize, posted(7));
+    assert_eq!(office.said_to(GATEWAY), ["Posted 901 7"]);
 }
 
 #[test]

@@ -182,8 +182,8 @@ messages! {
     /// The path to connect to, ticket included.
     44 Ticketed { ask: Ask, path: &'a str }
     /// The same as chat.postMessage, by a websocket. Answered by `Posted` or `PostFailed` after the commit.
-    /// `nth` tells the posts of one origin apart, so that one which is said again after a lost link is the same message.
-    45 Post { ask: Ask, user: &'a str, channel: &'a str, text: &'a str, thread_ts: &'a str, client_msg_id: &'a str, origin: Origin, nth: u32 }
+    /// `nth` tells the posts of one origin apart, so that one which is said `again` after a lost link is the same message.
+    45 Post { ask: Ask, user: &'a str, channel: &'a str, text: &'a str, thread_ts: &'a str, client_msg_id: &'a str, origin: Origin, nth: u32, again: bool }
     /// Committed: its offset in the conversation, its ts, the text as stored.
     46 Posted { ask: Ask, offset: u64, ts: &'a str, text: &'a str }
     /// Refused, nothing was stored. `reason` is Slack's error name.

@@ -79,8 +79,9 @@ impl Track {
             // The server may begin by an earlier return, which this client does not hear of again.
             self.back_at = offset;
         }
-        if std::mem::take(&mut self.is_returning) {
+        if self.is_returning {
             self.back_at = offset;
+            self.is_returning = offset < self.joined;
         }
         if self.has_left && offset > self.left {
             // What was between leaving and coming back is in the history.

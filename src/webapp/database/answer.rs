@@ -127,8 +127,9 @@ impl Database {
     }
 
     async fn post(&self, question: &Message<'_>) -> Vec<u8> {
-        let Message::Post { ask, user, channel, text, thread_ts, client_msg_id, origin, nth } =
-            *question
+        let Message::Post {
+            ask, user, channel, text, thread_ts, client_msg_id, origin, nth, ..
+        } = *question
         else {
             unreachable!("asked with a post only");
         };

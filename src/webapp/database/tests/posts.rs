@@ -101,6 +101,7 @@ async fn a_post_of_a_connection_is_known_by_its_number() {
         client_msg_id: id,
         origin: Origin { life: 3, conn: Conn(4) },
         nth,
+        again: false,
     };
     let offset = |answers: &[Vec<u8>]| match Message::decode(&answers[0]) {
         Ok(Message::Posted { offset, .. }) => offset,

@@ -142,9 +142,10 @@ impl Client {
         if track.gap_owed.take().is_some_and(|owed| owed > 0) {
             return wrong(format!("I21: {who} was told {name} {seq} and no gap: {track:?}"));
         }
+        let goes_on = track.goes_on(seq);
         match track.given {
             // Joined after the ticket was made, and known since the last connection: what is held may come again.
-            None if track.position() + 1 >= seq || (track.back_at > 0 && seq > track.back_at) => {
+            None if track.position() + 1 >= seq || goes_on.is_some() => {
                 outside.coverage.saw("streams of a known join");
             }
             None => return wrong(format!("I18: {who}: {name} begins at {seq}: {track:?}")),
@@ -157,7 +158,7 @@ impl Client {
                 outside.coverage.saw("streams begun anew");
             }
             Some(given) => {
-                let from = if seq > track.back_at { given.max(track.back_at) } else { given };
+                let from = goes_on.unwrap_or(given);
                 for missing in from + 1..seq {
                     let row = outside.database.find(name, missing);
                     if row.is_none_or(|row| Some(row.origin) != origin) {

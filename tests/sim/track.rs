@@ -26,10 +26,9 @@ pub(crate) struct Track {
     pub(crate) has_left: bool,
     /// By which event.
     left: u64,
-    /// The user came back at this offset: the stream may go on as it was, or begin anew from here.
-    pub(crate) back_at: u64,
-    /// It left, by an event that is older than a return that is known: that may come again.
-    is_returning: bool,
+    /// Where the user came in, as far as is known: after a leaving, the stream begins anew from one of these, or goes on as it was where
+    /// the server knew of the return before.
+    joins: BTreeSet<u64>,
 }
 
 impl Track {
@@ -46,8 +45,7 @@ impl Track {
             replayed: 0,
             has_left: false,
             left: 0,
-            back_at: 0,
-            is_returning: false,
+            joins: BTreeSet::new(),
         }
     }
 
@@ -55,7 +53,8 @@ impl Track {
     pub(crate) fn begin(&mut self, floor: u64) {
         let Self { solid, joined, joined_by, left, .. } = *self;
         let above = std::mem::take(&mut self.above);
-        *self = Self { solid, above, joined, joined_by, left, ..Self::new(floor) };
+        let joins = [joined].into_iter().filter(|joined| *joined > 0).collect();
+        *self = Self { solid, above, joined, joined_by, left, joins, ..Self::new(floor) };
     }
 
     /// This connection's events begin behind `offset`, and membership counts from there on.
@@ -75,18 +74,11 @@ impl Track {
     pub(crate) fn join(&mut self, offset: u64, by: u64) {
         if self.given.is_none() && self.joined == 0 {
             self.follow_from(offset);
-        } else if self.given.is_none() {
-            // The server may begin by an earlier return, which this client does not hear of again.
-            self.back_at = offset;
         }
-        if self.is_returning {
-            self.back_at = offset;
-            self.is_returning = offset < self.joined;
-        }
+        self.joins.insert(offset);
         if self.has_left && offset > self.left {
             // What was between leaving and coming back is in the history.
             self.has_left = false;
-            self.back_at = offset;
             self.hold_all(offset);
         }
         self.joined = self.joined.max(offset);
@@ -95,13 +87,22 @@ impl Track {
 
     /// The user left by the event at `offset`, unless that is older than what is known.
     pub(crate) fn leave(&mut self, offset: u64) {
-        if offset > self.floor && offset > self.joined {
-            self.has_left = true;
+        if offset > self.floor {
+            self.has_left = offset > self.joined;
             self.left = offset;
-        } else if offset > self.floor {
-            // The server may hear of the return later than of this.
-            self.back_at = self.back_at.max(self.joined);
-            self.is_returning = true;
+        }
+    }
+
+    /// From where on the stream goes, that gives `seq` next: what was between a leaving and coming back is in the history.
+    pub(crate) fn goes_on(&mut self, seq: u64) -> Option<u64> {
+        let Some(given) = self.given else { return self.joins.range(..seq).next_back().copied() };
+        let back = self.joins.range(given..seq.max(given)).next_back().copied();
+        match back.filter(|_| self.left == given) {
+            Some(back) => {
+                self.hold_all(back);
+                Some(back)
+            }
+            None => Some(given),
         }
     }
 

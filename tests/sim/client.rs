@@ -164,6 +164,8 @@ impl Client {
         self.stream = Stream::default();
         self.outgoing.clear();
         self.dots.clear();
+        // A core that stood still may tell a new connection what the last one heard from another.
+        self.typing_heard.clear();
         self.next_path = None;
         self.is_over = false;
         self.phase = Phase::Opening;

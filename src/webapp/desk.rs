@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::keepers::{Keepers, keeper};
 use super::paces::{Paced, Paces};
 use super::source::{Read, Reads};
 use crate::ids::{Ask, NodeId, Peer, Role};
@@ -28,6 +29,7 @@ pub struct Desk {
     ring: Option<Ring>,
     reads: Reads,
     paces: Paces,
+    keepers: Keepers,
     /// Questions that are open, by our number.
     open: FxHashMap<u32, Open>,
     /// When an answer is given up; answered ones are passed over.
@@ -74,6 +76,7 @@ impl Desk {
             ring: None,
             reads: Reads::new(limits),
             paces: Paces::new(limits),
+            keepers: Keepers::default(),
             open: FxHashMap::default(),
             due: VecDeque::new(),
             posts: 0,
@@ -108,7 +111,7 @@ impl Desk {
                 }
             }
             Message::PresenceQuery { .. } | Message::Manual { .. } if peer.role == Role::Http => {
-                self.presence(&message, out);
+                self.presence(now, &message, out);
             }
             Message::PresenceIs { .. } if peer.role == Role::Presence => {
                 out.send(Peer::control(self.node, Role::Http), &message);
@@ -167,33 +170,14 @@ impl Desk {
         );
     }
 
-    /// Passes a question of an HTTP handler on to who keeps the user's presence.
-    fn presence(&self, message: &Message<'_>, out: &mut Effects) {
+    /// Passes on what an HTTP handler says to who keeps the user's presence.
+    fn presence(&mut self, now: Now, message: &Message<'_>, out: &mut Effects) {
         let (Message::PresenceQuery { slot, .. } | Message::Manual { slot, .. }) = *message else {
             return;
         };
-        let keeper = self.ring.as_ref().map(|ring| {
-            let (node, core, _) = ring.user_owner(slot);
-            Peer::new(node, Role::Presence, core)
-        });
-        match (keeper.filter(|keeper| self.lives.contains_key(keeper)), message) {
-            (Some(keeper), message) => out.send(keeper, message),
-            // Nobody knows: whoever asks is told what is shown of people whom nobody knows.
-            (None, Message::PresenceQuery { ask, .. }) => {
-                let nobody = Message::PresenceIs {
-                    ask: *ask,
-                    active: false,
-                    online: false,
-                    auto_away: false,
-                    manual_away: false,
-                    connections: 0,
-                    idle_s: 0,
-                };
-                out.send(Peer::control(self.node, Role::Http), &nobody);
-            }
-            // The database has it, and the next connection brings it along.
-            (None, _) => {}
-        }
+        let keeper = self.ring.as_ref().map(|ring| keeper(ring, slot));
+        let keeper = keeper.filter(|keeper| self.lives.contains_key(keeper));
+        self.keepers.pass(now.mono, self.node, keeper, message, out);
     }
 
     fn answer(&mut self, our: Ask, message: Message<'_>, out: &mut Effects) {
@@ -382,6 +366,9 @@ impl Shard for Desk {
                 self.lives.insert(peer, life);
                 if matches!(peer.role, Role::Channel | Role::Gateway) {
                     self.reads.up(peer);
+                }
+                if let Some(ring) = self.ring.as_ref().filter(|_| peer.role == Role::Presence) {
+                    self.keepers.up(now.mono, peer, ring, out);
                 }
             }
             Input::PeerRoom { peer } => self.reads.room(peer),

@@ -2,7 +2,8 @@
 //!
 //! - `control`: how HTTP handlers and the database's writer speak to shards
 //! - `database`: SQLite behind one writer
-//! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn; `paces`: how often users post
+//! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn; `paces`: how often users post;
+//!   `keepers`: its way to presence
 //! - `http`: Slack's Web API
 //! - `page`: the chat page, carried by the binary
 
@@ -10,6 +11,7 @@ pub mod control;
 pub mod database;
 pub mod desk;
 pub mod http;
+mod keepers;
 mod paces;
 pub mod page;
 mod source;

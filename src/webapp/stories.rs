@@ -249,6 +249,22 @@ fn posts_come_at_a_pace_but_those_said_again_were_paid_for() {
 }
 
 #[test]
+fn what_was_set_by_hand_is_said_again_to_a_keeper_that_comes_back() {
+    let mut office = Office::open();
+    let slot = slot_of("U1");
+    let keeper = keeper_of(slot);
+    let http = Peer::control(NodeId(0), Role::Http);
+    let user = Key([7; 12]);
+    office.up(keeper, 1);
+    office.say(http, Message::Manual { slot, user, away: true });
+    office.lost(keeper);
+    office.say(http, Message::Manual { slot, user, away: false });
+    assert_eq!(office.said_to(keeper), ["Manual true"]);
+    office.up(keeper, 2);
+    assert_eq!(office.said_to(keeper), ["Manual false"], "the latest word only");
+}
+
+#[test]
 fn too_many_tickets_at_once_are_to_be_tried_again() {
     let mut office = Office::open();
     for ask in 1..=3 {

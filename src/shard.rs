@@ -307,7 +307,6 @@ counters! {
     OutboxRedispatched = "outbox_redispatched",
     OutboxFinalised = "outbox_finalised",
     /// Outbox rows that memory had no room for: they stay in the table until the sweep finds room.
-    OutboxDeferred = "outbox_deferred",
     /// Posts refused because the commit queue was full.
     PostsShed = "posts_shed",
     /// Posts refused because their user posts too fast, and buckets forgotten because the table was full.

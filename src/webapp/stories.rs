@@ -251,10 +251,10 @@ fn posts_come_at_a_pace_but_those_said_again_were_paid_for() {
 #[test]
 fn what_was_set_by_hand_is_said_again_to_a_keeper_that_comes_back() {
     let mut office = Office::open();
-    let slot = slot_of("U1");
-    let keeper = keeper_of(slot);
-    let http = Peer::control(NodeId(0), Role::Http);
-    let user = Key([7; 12]);
+    let http = Peer::control(ME, Role::Http);
+    let keeper = Peer::new(ME, Role::Presence, 1);
+    let (slot, user) = (Slot(5), Key([7; 12]));
+    office.input(Input::Ring { ring: &Ring::new(&[(ME, 2)]) });
     office.up(keeper, 1);
     office.say(http, Message::Manual { slot, user, away: true });
     office.lost(keeper);

@@ -27,7 +27,7 @@ pub(crate) const CANARIES: &[(Canary, u64)] = &[
     (Canary::SwapFrames(10_000), 60),
     (Canary::SkipOffset(60), 10),
     (Canary::LieAboutTip(200), 40),
-    (Canary::ForgetRow(300), 40),
+    (Canary::ForgetRow(100), 60),
 ];
 
 /// Somebody between the server and one client.

@@ -273,7 +273,7 @@ impl Client {
                 continue;
             }
             let lie = random.chance(10).then(|| track.position() + 1_000_000);
-            let position = lie.unwrap_or(track.position());
+            let position = lie.unwrap_or_else(|| track.position());
             if lie.is_some() || epoch != EPOCH {
                 track.gap_owed = Some(offset);
                 track.given = Some(offset);
@@ -358,9 +358,6 @@ impl Client {
 
     pub(crate) fn watching(&self) -> &[String] {
         &self.session.watching
-    }
-    pub(crate) fn close_code(&self) -> Option<u16> {
-        self.session.close_code
     }
     pub(crate) fn has_goodbye(&self) -> bool {
         self.session.has_goodbye

@@ -10,6 +10,7 @@ use campanile::wire::Message;
 use crate::agenda::Happening;
 use crate::checker::Violation;
 use crate::network::End;
+use crate::place::Place;
 use crate::world::World;
 
 /// How far a world has come.
@@ -67,7 +68,7 @@ impl World {
 
     /// I17.
     fn bounds(&mut self) -> Result<(), Violation> {
-        if let Some(over) = self.node.places.iter().find_map(|place| place.overfull()) {
+        if let Some(over) = self.node.places.iter().find_map(Place::overfull) {
             return Err(Violation(over));
         }
         let limits = self.node.sizes.limits.clone();

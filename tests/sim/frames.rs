@@ -104,7 +104,7 @@ fn piece(first: u8, payload: &[u8], random: &mut Random, into: &mut Vec<u8>) {
     if payload.len() < 126 {
         into.push(0x80 | payload.len() as u8);
     } else {
-        into.push(0x80 | 126);
+        into.push(0x80 | 0x7e);
         into.extend((payload.len() as u16).to_be_bytes());
     }
     let mask = (random.next() as u32).to_be_bytes();

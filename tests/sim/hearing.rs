@@ -138,8 +138,7 @@ impl Client {
             }
             return wrong(format!("I20: {who} was told {name} {seq}, and does not follow it"));
         };
-        // Of nothing no gap is owed.
-        if track.gap_owed.take().is_some_and(|owed| owed > 0) {
+        if track.lacks_gap(seq) {
             return wrong(format!("I21: {who} was told {name} {seq} and no gap: {track:?}"));
         }
         let goes_on = track.goes_on(seq);
@@ -193,10 +192,10 @@ impl Client {
         outside: &mut Outside,
     ) {
         match what {
-            What::Message { user, key, .. } if user == self.user => {
-                if self.unsettled.remove(&key).is_some() {
-                    outside.coverage.saw("own messages settled by their event");
-                }
+            What::Message { user, key, .. }
+                if user == self.user && self.unsettled.remove(&key).is_some() =>
+            {
+                outside.coverage.saw("own messages settled by their event");
             }
             What::Joined { channel, offset } if name == self.user => {
                 let own = self.tracks.get(name).map_or(0, |own| own.floor);

@@ -349,7 +349,7 @@ impl Network {
         self.tables.fill_with(Table::default);
     }
 
-    pub(crate) fn linger(&self, agenda: &mut Agenda, socket: usize, ms: u64) {
+    pub(crate) fn linger(agenda: &mut Agenda, socket: usize, ms: u64) {
         agenda.after(millis(ms), Happening::Linger { socket });
     }
 }

@@ -335,7 +335,7 @@ impl Node {
             server.is_closing = true;
             server.is_paused = false;
             around.network.read_on(around.agenda, socket);
-            around.network.linger(around.agenda, socket, LAST_WORDS_MS);
+            Network::linger(around.agenda, socket, LAST_WORDS_MS);
             self.dirty(place, socket, around.network);
         }
     }
@@ -412,7 +412,7 @@ impl Node {
         if !server.is_lingering {
             server.is_lingering = true;
             around.network.shut(around.agenda, socket, End::Fin);
-            around.network.linger(around.agenda, socket, LINGER_MS);
+            Network::linger(around.agenda, socket, LINGER_MS);
         }
     }
 

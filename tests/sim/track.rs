@@ -53,7 +53,7 @@ impl Track {
     pub(crate) fn begin(&mut self, floor: u64) {
         let Self { solid, joined, joined_by, left, .. } = *self;
         let above = std::mem::take(&mut self.above);
-        let joins = [joined].into_iter().filter(|joined| *joined > 0).collect();
+        let joins = std::mem::take(&mut self.joins);
         *self = Self { solid, above, joined, joined_by, left, joins, ..Self::new(floor) };
     }
 
@@ -91,6 +91,17 @@ impl Track {
             self.has_left = offset > self.joined;
             self.left = offset;
         }
+    }
+
+    /// An event comes: whether a gap should have been told before. Not to who left meanwhile, and begins anew.
+    pub(crate) fn lacks_gap(&mut self, seq: u64) -> bool {
+        let Some(owed) = self.gap_owed.take().filter(|owed| *owed > 0) else { return false };
+        let back = self.joins.range(owed + 1..seq.max(owed + 1)).next_back().copied();
+        if let Some(back) = back {
+            self.given = Some(back);
+            self.hold_all(back);
+        }
+        back.is_none()
     }
 
     /// From where on the stream goes, that gives `seq` next: what was between a leaving and coming back is in the history.

@@ -76,7 +76,7 @@ impl World {
             self.said += 1;
             let key = format!("api-{}", self.said);
             let mut said = text(&key, self.outside.text_max, &mut self.workload);
-            if self.options.canary == Some(Canary::OtherByte) && self.said == 3 {
+            if self.options.canary == Some(Canary::OtherByte) && self.said >= 3 {
                 said.push('y');
             }
             let posted = self.outside.database.post(user, channel, &said, &key, Origin::NOBODY);

@@ -260,11 +260,13 @@ impl World {
     /// The writer tells of what was committed by the Web API.
     pub(crate) fn committed(&mut self, rows: &[u64]) {
         let to = (self.node.process, self.node.control());
-        self.hands.tell(&mut self.agenda, &mut self.outside, to, rows);
-        if let Some(Canary::ForgetRow(every)) = self.options.canary {
-            for row in rows.iter().filter(|row| row.is_multiple_of(every)) {
-                self.outside.database.outbox.remove(row);
-            }
+        let Some(Canary::ForgetRow(every)) = self.options.canary else {
+            return self.hands.tell(&mut self.agenda, &mut self.outside, to, rows);
+        };
+        let (gone, told): (Vec<u64>, _) = rows.iter().partition(|row| row.is_multiple_of(every));
+        self.hands.tell(&mut self.agenda, &mut self.outside, to, &told);
+        for row in gone {
+            self.outside.database.outbox.remove(&row);
         }
     }
 

@@ -328,7 +328,8 @@ impl Client {
             followed.push(name);
         }
         for (name, track) in &self.tracks {
-            if !track.has_left && !followed.contains(name) {
+            // Who said that it holds what is not there yet, is not told how it left by that.
+            if !track.has_left && track.gap_owed.is_none() && !followed.contains(name) {
                 return owed(format!("believes to be in {name}"));
             }
         }

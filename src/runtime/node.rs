@@ -47,7 +47,6 @@ const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
 /// A sentence for the operator: what stood in the way, and how to mend it.
 pub fn dev(config: &Dev) -> Result<(), String> {
     let mut limits = config.limits.clone();
-    limits.goodbye_window = config.drain;
     let mut warnings = Vec::new();
     let allowed = host::cpus();
     let cpus = config.cpus.clone().unwrap_or_else(|| allowed.clone());
@@ -158,7 +157,11 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
 
     say_ready(&format!("http://{http_address}"), &ws_url, &database);
     signals.next().await;
-    drain(limits.goodbye_window, &site, &boxes, &mut signals).await;
+    drain(config.drain, &site, &boxes, &mut signals).await;
+    tokio::select! {
+        () = database.close() => {}
+        () = signals.next() => {}
+    }
     Ok(())
 }
 

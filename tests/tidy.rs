@@ -50,10 +50,12 @@ const OUTSIDE: &[(&str, &[&str])] = &[
 /// Pure files inside folders of the control plane: no tokio there either.
 const PURE_FILES: &[&str] = &[
     "webapp/desk.rs",
-    "webapp/tickets.rs",
+    "webapp/keepers.rs",
+    "webapp/paces.rs",
     "webapp/source.rs",
     "admin/dispatch.rs",
     "admin/finalise.rs",
+    "admin/sweep.rs",
     "admin/shard.rs",
 ];
 

@@ -79,7 +79,11 @@ impl Client {
             return self.answered(id, &value, outside);
         }
         match kind {
-            "gap" => self.gap(&value, outside),
+            "gap" => {
+                self.gap(&value, outside)?;
+                self.look_up_gap(&value, now, outside);
+                Ok(())
+            }
             "presence_change" => self.dots(&value, outside),
             "user_typing" => self.typing(&value, outside),
             "error" => self.fault(&value, now, outside),
@@ -284,6 +288,21 @@ impl Client {
         Ok(())
     }
 
+    /// What `events.list` says of the user's own channel: where the user came in meanwhile.
+    fn look_up_gap(&mut self, value: &Value, now: Mono, outside: &mut Outside) {
+        let (Some(from), Some(to)) = (value["from"].as_u64(), value["to"].as_u64()) else { return };
+        if value["seq_of"] != self.user.as_str() {
+            return;
+        }
+        let user = self.user.clone();
+        for offset in from..=to {
+            let row = outside.database.find(&user, offset);
+            if let Some(what) = row.map(|row| row.what.clone()) {
+                self.understand((offset, &user), what, now, outside);
+            }
+        }
+    }
+
     // ---- answers
 
     fn answered(&mut self, id: u64, value: &Value, outside: &mut Outside) -> Judged {
@@ -389,7 +408,9 @@ impl Client {
         if !value["seq"].is_null() || !value["seq_of"].is_null() {
             return wrong(format!("I23: typing with a place: {value}"));
         }
-        if !self.tracks.contains_key(channel) {
+        let own = self.tracks.get(&self.user);
+        let claims_more = own.is_some_and(|own| own.claimed > own.floor);
+        if !self.tracks.contains_key(channel) && !claims_more {
             return wrong(format!("I20: {} was told who types in {channel}", self.name));
         }
         let what = (user.to_string(), channel.to_string());

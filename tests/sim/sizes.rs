@@ -30,7 +30,7 @@ impl Sizes {
         let ping = random.between(2, 5);
         let age = *random.pick(&[15, 28_800, 28_800]);
         let limits = Limits {
-            posts_per_1000_seconds: *random.pick(&[3_000, 100_000]),
+            posts_per_1000_seconds: *random.pick(&[10_000, 100_000]),
             posts_burst: *random.pick(&[4, 100]),
             paces_max: *random.pick(&[2, 1_000]),
             handshake_bytes_max: 1_024,

@@ -1,6 +1,6 @@
 //! A simulated client: connects, keeps positions as the protocol asks, comes back, and knows what it is still owed.
 //!
-//! What it is told is judged in `hearing`, what it says of its own accord is in `speech`.
+//! What it is told is judged in `hearing` and `answered`, what it says of its own accord is in `speech`.
 
 use std::collections::{BTreeMap, VecDeque};
 

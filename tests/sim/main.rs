@@ -3,6 +3,7 @@
 //! `cargo sim` runs many seeds, the canaries and some seeds twice; `cargo sim -- --seed N` tells one of them in full.
 
 mod agenda;
+mod answered;
 mod answers;
 mod arguments;
 mod canary;

@@ -40,6 +40,8 @@ mod wheel;
 #[cfg(test)]
 mod footprint;
 #[cfg(test)]
+mod stories;
+#[cfg(test)]
 mod twins;
 
 // Shared with other shards.

@@ -147,7 +147,7 @@ test('whoever loses the connection comes back complete, and sees what passed', {
   await server.call('carol', 'chat.postMessage', { channel: server.channel('random'), text: 'elsewhere in the tunnel' });
   // What is written without a connection is kept, and said once it is back.
   await say(bob, 'written in the tunnel');
-  assert.equal(await bob.page.locator('.message.sending', { hasText: 'written in the tunnel' }).count(), 1);
+  await bob.page.locator('.message.sending', { hasText: 'written in the tunnel' }).waitFor();
   assert.equal((await words(bob.page)).filter((text) => text.startsWith('in the tunnel')).length, 0);
 
   await bob.context.setOffline(false);

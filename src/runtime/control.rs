@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -81,9 +82,16 @@ impl ControlHands {
         }
         let (database, answers) = (self.database.clone(), self.answers.clone());
         let question = question.to_vec();
-        tokio::spawn(async move {
-            let list = database.answer(question).await;
+        let mut answer = Box::pin(async move { database.answer(question).await });
+        // Begun here, in the order of the questions: the posts of one connection are stored as they were said. A task of its own, that
+        // might be begun before its elder, only waits for the end.
+        let mut begun = Context::from_waker(Waker::noop());
+        if let Poll::Ready(list) = answer.as_mut().poll(&mut begun) {
             let _ = answers.send((role, ask, list));
+            return;
+        }
+        tokio::spawn(async move {
+            let _ = answers.send((role, ask, answer.await));
         });
     }
 

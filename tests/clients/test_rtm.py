@@ -273,6 +273,20 @@ def test_a_retry_with_the_same_id_is_the_same_message(server, channel):
     assert bob.texts(channel).count("once") == 1 and bob.texts(channel).count("by header") == 1
 
 
+def test_what_one_connection_says_is_stored_in_the_order_in_which_it_was_said(fresh):
+    server = fresh("--ephemeral", "--limit", "posts_burst=100000").up()
+    channel = server.channel("general")
+    alice = Client(server, "alice").connect()
+    for _ in range(10):
+        asked = [alice.send("message", channel=channel, text=f"{count}") for count in range(60)]
+        places = {}
+        while len(places) < len(asked):
+            ack = alice.wait("an ack", lambda value: "reply_to" in value)
+            assert ack["ok"], ack
+            places[ack["reply_to"]] = ack["seq"]
+        assert sorted(places.values()) == [places[one] for one in asked]
+
+
 def test_too_many_messages_are_slowed_down_and_told_so(server):
     channel = server.new_channel("flood", "bot")
     bot = connect(server, "bot")

@@ -202,9 +202,17 @@ document.addEventListener('visibilitychange', () => { if (!document.hidden && cu
 
 let drawing;
 function draw() {
-  drawing ??= requestAnimationFrame(() => { drawing = undefined; drawLists(); drawRoom(); });
-  // A hidden page gets no frames, and still has to be right when it is looked at.
-  if (document.hidden) { cancelAnimationFrame(drawing); drawing = undefined; drawLists(); drawRoom(); }
+  if (drawing) return;
+  const now = () => {
+    cancelAnimationFrame(drawing.frame);
+    clearTimeout(drawing.timer);
+    drawing = undefined;
+    drawLists();
+    drawRoom();
+  };
+  // A page that nobody looks at gets few frames or none, and still has to be right when somebody does.
+  drawing = { frame: requestAnimationFrame(now), timer: setTimeout(now, 200) };
+  if (document.hidden) now();
 }
 
 function face(user) {

@@ -1,5 +1,9 @@
 """The websocket: hello, acks, events with seq, typing, presence, and a return that misses nothing."""
 
+import json
+import urllib.parse
+import urllib.request
+
 import pytest
 
 from harness import Refused, until
@@ -271,6 +275,25 @@ def test_a_retry_with_the_same_id_is_the_same_message(server, channel):
     server.say("alice", channel, "end")
     bob.wait_text("end")
     assert bob.texts(channel).count("once") == 1 and bob.texts(channel).count("by header") == 1
+
+
+def test_a_new_user_is_told_to_the_team_and_can_talk(fresh):
+    server = fresh("--ephemeral").up()
+    alice = Client(server, "alice").connect()
+    body = urllib.parse.urlencode({"name": "dave"}).encode()
+    with urllib.request.urlopen(f"{server.http}/dev/users", body) as answer:
+        dave = json.load(answer)["user"]
+    joined = alice.wait("team_join", lambda value: value.get("type") == "team_join")
+    assert joined["user"]["id"] == dave["id"] and joined["seq_of"] == server.workspace["team"]["id"]
+    server.workspace["users"].append(dave)
+    channel = server.channel("general")
+    server.call("dave", "conversations.join", channel=channel)
+    client = Client(server, "dave").connect()
+    client.post(channel, "hello, I am new")
+    alice.wait_text("hello, I am new")
+    assert "dave" in [user["name"] for user in server.call("alice", "users.list")["members"]]
+    with urllib.request.urlopen(f"{server.http}/dev/users", body) as answer:
+        assert json.load(answer) == {"ok": False, "error": "name_taken"}
 
 
 def test_what_one_connection_says_is_stored_in_the_order_in_which_it_was_said(fresh):

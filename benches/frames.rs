@@ -75,8 +75,16 @@ impl Core {
     fn new(members: u32) -> Self {
         let limits = Limits { connections_per_user_max: members, ..Limits::DEFAULT };
         let secret = Secret([7; 16]);
-        let config =
-            GatewayConfig { node: ME, core: 0, cores: 1, life: 1, secret, echo: false, url: None };
+        let config = GatewayConfig {
+            node: ME,
+            core: 0,
+            cores: 1,
+            life: 1,
+            secret,
+            echo: false,
+            rules: std::sync::Arc::default(),
+            url: None,
+        };
         let mut core = Self {
             gateway: Gateway::new(config, &limits),
             effects: Effects::default(),

@@ -1,11 +1,13 @@
 //! One `Config` per subcommand; nothing unchecked gets past this file.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::centrifuge::config::{self, Read};
+use crate::centrifuge::rules::Rules;
 use crate::limits::Limits;
 
 /// Self-hosted real-time messaging.
@@ -45,6 +47,9 @@ struct DevArguments {
     /// Seconds from goodbye to Close at the end
     #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
     drain: u32,
+    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
+    config: Option<PathBuf>,
     /// Another bound than the built-in one; may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
     limit: Vec<String>,
@@ -70,6 +75,9 @@ pub struct Dev {
     pub cpus: Option<Vec<usize>>,
     pub drain: Duration,
     pub limits: Limits,
+    pub rules: Rules,
+    /// What of the configuration does nothing.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the command line and the environment; ends the process with a usage message when they make no sense.
@@ -89,6 +97,12 @@ impl DevArguments {
         if self.http == self.ws && self.http.port() != 0 {
             return Err(format!("--http and --ws are both {}: choose two ports", self.http));
         }
+        let sections = match &self.config {
+            Some(file) => sections(file)?,
+            None => config::dev(),
+        };
+        let Read { rules, warnings } = config::read(sections)
+            .map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))?;
         Ok(Dev {
             http: self.http,
             ws: self.ws,
@@ -98,8 +112,24 @@ impl DevArguments {
             cpus: self.cpus.map(|cpus| cpus.0),
             drain: Duration::from_secs(u64::from(self.drain)),
             limits,
+            rules,
+            warnings,
         })
     }
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map_or_else(|| "the built-in configuration".into(), |file| file.display().to_string())
+}
+
+/// A configuration file as a value: JSON when it begins like JSON, else TOML.
+fn sections(file: &Path) -> Result<serde_json::Value, String> {
+    let fault = |why: &dyn std::fmt::Display| format!("--config {}: {why}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| fault(&error))?;
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(&text).map_err(|error| fault(&error));
+    }
+    toml::from_str(&text).map_err(|error| fault(&error))
 }
 
 /// `0,2-3` as 0, 2, 3.

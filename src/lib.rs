@@ -29,11 +29,12 @@
 //! | [`ring`] | placement: name → slot → seat → node and core | the above |
 //! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
-//! | [`websocket`] [`rtm`] | RFC 6455; Slack's dialect. Bytes ↔ values | `ids limits` |
+//! | [`websocket`] [`rtm`] [`centrifuge`] | RFC 6455; Slack's dialect; the Centrifuge dialect. Bytes ↔ values | `ids limits` |
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
 //! | [`gateway`] | sessions, hubs, interests, outboxes | and the dialects |
 //! | [`presence`] | who is online | |
-//! | [`admin`] | outbox → owners, and out of the outbox again | |
+//! | [`control`] | how HTTP handlers and the writer speak to shards | `ids wire`, tokio |
+//! | [`admin`] | the publish API; outbox → owners, and out of the outbox again | |
 //! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
 //! | [`ops`] | metrics, health, what the host allows | tokio, axum |
 //! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
@@ -74,12 +75,15 @@ pub mod tables;
 pub mod time;
 pub mod wire;
 
+pub mod centrifuge;
 pub mod rtm;
 pub mod websocket;
 
 pub mod channel;
 pub mod gateway;
 pub mod presence;
+
+pub mod control;
 
 pub mod admin;
 pub mod webapp;

@@ -18,6 +18,8 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Bytes of one client message, fragments included (Slack's 16 KB rule).
     pub message_bytes_max: u32,
+    /// The same of a Centrifuge client, whose first message holds all of its subscriptions (400 of them are 73 kB).
+    pub guest_message_bytes_max: u32,
     /// Fragments of one client message: more are an attack, not a client.
     pub fragments_max: u32,
     /// From the first to the last fragment of a message.
@@ -36,6 +38,8 @@ pub struct Limits {
     pub outbox_soft_bytes: u32,
     /// Waiting bytes of a connection above which it is closed with 4002: it comes back and resumes.
     pub outbox_bytes_max: u32,
+    /// The same of a Centrifuge client, above which it is closed with 3008: the reply to a recovery fits.
+    pub guest_outbox_bytes_max: u32,
     /// Waiting bytes of all connections of a core; the slowest is evicted first.
     pub outboxes_bytes_max: u64,
     /// A connection that took no byte for so long while bytes waited is closed with 4002.
@@ -152,6 +156,7 @@ impl Limits {
         handshake_bytes_max: 8 << 10,
         handshake_timeout: Duration::from_secs(5),
         message_bytes_max: 16_384,
+        guest_message_bytes_max: 1 << 20,
         fragments_max: 64,
         fragments_timeout: Duration::from_secs(10),
         control_per_second: 10,
@@ -161,6 +166,7 @@ impl Limits {
         connections_max: 1 << 20,
         outbox_soft_bytes: 64 << 10,
         outbox_bytes_max: 256 << 10,
+        guest_outbox_bytes_max: 1 << 20,
         outboxes_bytes_max: 512 << 20,
         stall_timeout: Duration::from_secs(10),
         subscriptions_max: 5_000,

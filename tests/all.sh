@@ -65,6 +65,8 @@ step "slack_sdk" stories test_slack_sdk.py
 step "the process: start, end, kill -9" stories test_process.py
 step "four cores, ten thousand connections" stories test_cores.py
 step "@slack/rtm-api and @slack/web-api" node_stories slack.test.mjs
+step "centrifuge-python" stories test_centrifuge.py
+step "npm centrifuge, two versions, two framings" node_stories centrifuge.test.mjs
 step "two browsers" node_stories browser.test.mjs
 
 sum() { grep -oE "$1" "$log" | grep -oE '[0-9]+' | awk '{ n += $1 } END { print n + 0 }'; }

@@ -31,6 +31,8 @@ const PAYLOAD: &[u8] = b"{\"type\":\"message\"}";
 fn samples() -> Vec<Message<'static>> {
     let pairs: &'static mut Vec<u8> = Box::leak(Box::default());
     let channels = Packed::pack([("U1", 7u64), ("C024BE91L", 300)], pairs);
+    let events: &'static mut Vec<u8> = Box::leak(Box::default());
+    let publications = Packed::pack([(300u64, PAYLOAD), (301, b"")], events);
     let numbers: &'static mut Vec<u8> = Box::leak(Box::default());
     let ids = Packed::pack([1u64, u64::MAX], numbers);
     let rows: &'static mut Vec<u8> = Box::leak(Box::default());
@@ -57,6 +59,17 @@ fn samples() -> Vec<Message<'static>> {
             bytes_max: 65_536,
             name: "C024BE91L",
         },
+        Message::Read {
+            slot: SLOT,
+            seat_epoch,
+            key: KEY,
+            ask: ASK,
+            namespace: 1,
+            after: 299,
+            count_max: 256,
+            bytes_max: 65_536,
+            name: ".news:1",
+        },
         Message::Emit { slot: SLOT, key: KEY, origin: ORIGIN, payload: PAYLOAD },
         Message::Suback { handle: HANDLE, epoch: 3, tip: offset },
         Message::Unsuback { handle: HANDLE },
@@ -79,6 +92,7 @@ fn samples() -> Vec<Message<'static>> {
         Message::PastEnd { ask: ASK, handle: HANDLE, upto: offset, complete: true, missing: 0 },
         Message::PastEnd { ask: ASK, handle: HANDLE, upto: 300, complete: false, missing: 200 },
         Message::PastRefused { ask: ASK, handle: HANDLE },
+        Message::ReadIs { ask: ASK, ok: true, epoch: 3, tip: offset, publications },
         Message::Event { handle: HANDLE, origin: ORIGIN, payload: PAYLOAD },
         Message::Publish {
             slot: SLOT,
@@ -92,8 +106,8 @@ fn samples() -> Vec<Message<'static>> {
             name: "U1",
             payload: PAYLOAD,
         },
-        Message::Published { ask: ASK, accepted: true, why: 0, seat_epoch, offset },
-        Message::Published { ask: ASK, accepted: false, why: 2, seat_epoch, offset: 0 },
+        Message::Published { ask: ASK, accepted: true, why: 0, seat_epoch, epoch: 3, offset },
+        Message::Published { ask: ASK, accepted: false, why: 2, seat_epoch, epoch: 0, offset: 0 },
         Message::Tip { ask: ASK, name: "C024BE91L" },
         Message::TipIs { ask: ASK, found: true, tip: offset },
         Message::Range { ask: ASK, name: "C024BE91L", from: 1, to: offset, bytes_max: 65_536 },

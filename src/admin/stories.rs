@@ -187,7 +187,8 @@ impl World {
                 (true, 0, owned.seat_epoch)
             }
         };
-        let message = Message::Published { ask, accepted, why, seat_epoch: epoch, offset };
+        let message =
+            Message::Published { ask, accepted, why, seat_epoch: epoch, epoch: 0, offset };
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         self.back.push_back((peer, bytes));

@@ -18,6 +18,7 @@ mod lists;
 mod opening;
 mod past;
 mod publication;
+mod reading;
 pub mod shard;
 mod source;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use rustc_hash::FxHashMap;
 
 use super::interest::Interest;
-use super::shard::{DURABLE, Owner, Target};
+use super::shard::{Owner, Target};
 use super::source::{Question, Source};
 use super::table::{Is, OFFSET_MAX};
 use crate::ids::{Ask, Handle, Key, Slot};
@@ -14,6 +14,7 @@ use crate::shard::{Counter, Effects};
 use crate::time::Now;
 use crate::wire::Message;
 use crate::wire::message::nack;
+use crate::wire::message::namespace::DURABLE;
 
 /// Channels whose tip is to be asked of the source, or asked.
 #[derive(Debug, Default)]

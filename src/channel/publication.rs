@@ -4,7 +4,7 @@
 
 use super::backlog::Stored;
 use super::interest::Interest;
-use super::shard::{DURABLE, Owner, Target};
+use super::shard::{Owner, Target};
 use super::source::Question;
 use super::table::{Is, OFFSET_MAX};
 use crate::ids::{Ask, Key, Origin, Slot};
@@ -12,6 +12,7 @@ use crate::shard::{Counter, Effects};
 use crate::time::Now;
 use crate::wire::Message;
 use crate::wire::message::nack;
+use crate::wire::message::namespace::DURABLE;
 
 /// Bytes of one answer that fills a hole: what is filled is sent on to every link at once.
 const FILL_BYTES: u32 = 256 << 10;

@@ -11,6 +11,7 @@ use super::links::Links;
 use super::lists::Lists;
 use super::opening::Openings;
 use super::past::Fetch;
+use super::reading::{Page, unread};
 use super::source::{Question, Source};
 use super::table::Table;
 use crate::ids::{Ask, Key, NodeId, Peer, Role, Slot};
@@ -20,6 +21,7 @@ use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::Message;
 use crate::wire::message::nack;
+use crate::wire::message::namespace::DURABLE;
 
 /// The owner of the channels of this core's slots.
 #[derive(Debug)]
@@ -46,8 +48,6 @@ pub(super) struct Target<'a> {
     pub(super) name: &'a str,
 }
 
-/// The namespace of the workspace: durable channels. All others are memory channels.
-pub(super) const DURABLE: u16 = 0;
 /// For one unit: places of the table that a sweep looks at (eight interests in a list are like another), and channels of closed slots that are
 /// taken away.
 const LOOKS_PER_UNIT: u32 = 64;
@@ -111,6 +111,24 @@ impl Owner {
                     out.send(peer, &Message::PastRefused { ask, handle });
                 }
             },
+            Message::Read {
+                slot,
+                seat_epoch,
+                key,
+                ask,
+                namespace,
+                after,
+                count_max,
+                bytes_max,
+                name,
+            } => {
+                let target = Target { slot, key, namespace, name };
+                let page = Page { after, count_max, bytes_max };
+                match self.owns(slot, seat_epoch) {
+                    Ok(()) => self.read(peer, ask, target, page, out),
+                    Err(_) => out.send(peer, &unread(ask)),
+                }
+            }
             Message::Emit { slot, key, origin, payload } => {
                 if self.is_mine(slot) {
                     self.emit(slot, key, origin, payload, out);
@@ -133,7 +151,8 @@ impl Owner {
                 let result = self
                     .owns(slot, seat_epoch)
                     .and_then(|()| self.publish(now, target, stored, out));
-                self.published(peer, slot, ask, (offset, result), out);
+                let is_memory = namespace != DURABLE;
+                self.published(peer, (slot, is_memory), ask, (offset, result), out);
             }
             Message::TipIs { ask, found, tip } if peer == self.source.peer() => {
                 self.opened(ask, found, tip, out);
@@ -159,7 +178,7 @@ impl Owner {
     fn published(
         &self,
         peer: Peer,
-        slot: Slot,
+        (slot, is_memory): (Slot, bool),
         ask: Ask,
         (offset, result): (u64, Result<u64, u8>),
         out: &mut Effects,
@@ -172,7 +191,8 @@ impl Owner {
             out.count(Counter::PublicationsRefused);
         }
         let seat_epoch = self.ring.as_ref().map_or(0, |ring| ring.channel_owner(slot).2);
-        out.send(peer, &Message::Published { ask, accepted, why, seat_epoch, offset });
+        let epoch = if is_memory && accepted { self.table.epoch(slot) } else { 0 };
+        out.send(peer, &Message::Published { ask, accepted, why, seat_epoch, epoch, offset });
     }
 
     /// I12: only the owner by the same ring answers for a slot.

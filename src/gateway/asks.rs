@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::guests::history::Reading;
 use crate::ids::{Ask, Conn, Peer};
 use crate::time::Mono;
 use crate::wire::room::Room;
@@ -25,6 +26,10 @@ pub(super) enum Pending {
     Tip { conn: Conn, place: u32 },
     /// Somebody's presence, once.
     Query { conn: Conn, user: Box<str> },
+    /// A publication of a Centrifuge client, by the number of its command.
+    Publish { conn: Conn, id: u32 },
+    /// One page of a channel's history, for a Centrifuge client.
+    Read { conn: Conn, reading: Box<Reading> },
     /// A ticket for the next connection of a client whose connection ends soon.
     Renew { conn: Conn },
 }

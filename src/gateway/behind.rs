@@ -27,6 +27,8 @@ const _: () = assert!(size_of::<Record>() == 32, "memory is the product");
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Claim {
     Vacant,
+    /// Of a Centrifuge client: where it stands is decided when the channel's tip is known.
+    Fresh,
     /// At or below the ticket's offset, which is the bound.
     Sound,
     /// The same, and what is too old for a replay was told as a gap.

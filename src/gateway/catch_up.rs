@@ -9,9 +9,10 @@ use super::deliver::Event;
 use super::hub::State as HubState;
 use super::members::Member;
 use super::outbox::Kind;
-use super::session::State;
+use super::session::{Dialect, State};
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
+use crate::centrifuge::code::Unsubscribed;
 use crate::ids::{Ask, Conn, Handle, Peer};
 use crate::rtm::event;
 use crate::shard::Counter;
@@ -82,6 +83,9 @@ impl Gateway {
             return false;
         }
         let tip = self.hub.tip(place).expect("a live channel has a tip");
+        if self.behind.record(record).claim == Claim::Fresh {
+            self.decide(index, record, tip);
+        }
         let one = *self.behind.record(record);
         if one.claim == Claim::Asked {
             // The answer says whether there is a gap to be told first.
@@ -107,7 +111,7 @@ impl Gateway {
             self.hub.set_flags(place, index, Member::AHEAD, true);
             return false;
         }
-        self.go_live(index, place);
+        self.go_live(turn, index, place);
         true
     }
 
@@ -131,9 +135,10 @@ impl Gateway {
         }
     }
 
-    fn go_live(&mut self, index: u32, place: u32) {
+    fn go_live(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
         self.behind.remove(self.sessions.of(index).catching, place);
         self.hub.set_flags(place, index, Member::BEHIND | Member::AHEAD, false);
+        self.say_joined(turn, index, place);
     }
 
     /// Asks for the next page, as large as the connection's window allows.
@@ -255,8 +260,9 @@ impl Gateway {
         }
         self.behind.record(record).cursor = event.offset;
         let is_own = self.causer(event.origin) == Some(index);
-        if event.offset > one.held() && !is_own {
-            let frame = self.durable_frame(turn, self.hub.name(place), event);
+        if event.offset > one.held() && !is_own && !self.gather(index, place, event) {
+            let dialect = self.sessions.of(index).dialect;
+            let frame = self.event_frame(turn, dialect, place, event);
             self.append(turn, index, &frame, Kind::Durable);
             self.outboxes.release(frame);
             turn.out.count(Counter::Replayed);
@@ -364,7 +370,7 @@ impl Gateway {
                 Some((cursor, ends, Claim::Sound | Claim::Begun))
                     if Some(cursor) == tip && ends == cursor =>
                 {
-                    self.go_live(index, place);
+                    self.go_live(turn, index, place);
                     if self.behind.first(at).is_none() {
                         self.end_catch_up(index);
                     }
@@ -413,7 +419,7 @@ impl Gateway {
         let one = self.behind.record(record);
         let is_here = one.cursor == event.offset && one.ends() == event.offset;
         if is_here && matches!(one.claim, Claim::Sound | Claim::Begun | Claim::Proven) {
-            self.go_live(index, place);
+            self.go_live(turn, index, place);
             if self.behind.first(at).is_none() && self.behind.catching(at).phase != Phase::Held {
                 self.end_catch_up(index);
             }
@@ -431,6 +437,13 @@ impl Gateway {
         to: u64,
     ) {
         turn.out.count(Counter::GapsTold);
+        if self.sessions.of(index).dialect != Dialect::Rtm {
+            // Its reply says so, or it subscribes again and is told then.
+            if !self.lose(index, place) {
+                self.push_unsubscribed(turn, index, place, Unsubscribed::InsufficientState);
+            }
+            return;
+        }
         let name: Box<str> = self.names.text(self.hub.name(place)).into();
         self.say(turn, index, Kind::Durable, |into| event::gap(&name, from, to, into));
     }

@@ -2,7 +2,7 @@
 
 use super::asks::Pending;
 use super::outbox::Kind;
-use super::session::{Is, State};
+use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
 use crate::ids::{Conn, Origin};
 use crate::ring::slot_of;
@@ -16,8 +16,11 @@ impl Gateway {
     pub(super) fn received(&mut self, turn: &mut Turn<'_>, conn: Conn, bytes: &mut [u8]) {
         let second = turn.second();
         let Some(session) = self.sessions.find(conn) else { return };
-        session.heard_s = second;
-        session.set(Is::Pinged, false);
+        // A guest is pinged by the clock, and only its own pong is an answer.
+        if session.dialect == Dialect::Rtm {
+            session.heard_s = second;
+            session.set(Is::Pinged, false);
+        }
         match session.state {
             State::Vacant | State::Closing => {}
             State::Upgrading => self.upgrade(turn, conn, bytes),
@@ -32,6 +35,11 @@ impl Gateway {
             Bounds {
                 message_bytes_max: self.limits.echo_bytes_max as usize,
                 fragments_max: self.limits.echo_fragments_max,
+            }
+        } else if self.sessions.of(index).dialect != Dialect::Rtm {
+            Bounds {
+                message_bytes_max: self.limits.guest_message_bytes_max as usize,
+                fragments_max: self.limits.fragments_max,
             }
         } else {
             Bounds {
@@ -66,6 +74,12 @@ impl Gateway {
             }
             Event::Binary(bytes) if state == State::Echo => {
                 self.echo(turn, index, writer::BINARY, bytes);
+            }
+            // What kind of message it is in says nothing: the framing was agreed upon before.
+            Event::Text(bytes) | Event::Binary(bytes)
+                if self.sessions.of(index).dialect != Dialect::Rtm =>
+            {
+                self.guest_message(turn, conn, bytes);
             }
             Event::Text(text) => {
                 turn.out.count(Counter::MessagesReceived);

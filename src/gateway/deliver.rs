@@ -7,8 +7,12 @@ use super::frames::Frame;
 use super::hub::State;
 use super::members::Member;
 use super::outbox::Kind;
+use super::session::Dialect;
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
+use crate::centrifuge::code::Unsubscribed;
+use crate::centrifuge::push;
+use crate::centrifuge::rules::Rules;
 use crate::ids::Origin;
 use crate::rtm::event;
 use crate::shard::Counter;
@@ -32,7 +36,10 @@ impl Gateway {
     }
 
     /// The interest answers a subscription, or says it again after its own link to the owner was new.
-    pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, place: u32, tip: u64) {
+    pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, place: u32, epoch: u32, tip: u64) {
+        if self.hub.state(place) != State::Leaving && self.hub.epoch(place) != epoch {
+            self.new_life(turn, place, epoch);
+        }
         match (self.hub.state(place), self.hub.tip(place)) {
             (State::Leaving, _) => {}
             (State::Subscribing, _) | (_, None) => {
@@ -44,6 +51,21 @@ impl Gateway {
             (State::Behind, Some(_)) => self.mend_lapse(turn, place),
             // Below what we hold: the interest will come that far, and what we know is passed over until then.
             (State::Live, Some(_)) => {}
+        }
+    }
+
+    /// The channel is another than the one that we knew by this name: nobody's place means anything any more.
+    fn new_life(&mut self, turn: &mut Turn<'_>, place: u32, epoch: u32) {
+        let members: Vec<Member> = match self.hub.tip(place) {
+            Some(_) => self.hub.members(place).collect(),
+            None => Vec::new(),
+        };
+        self.hub.set_epoch(place, epoch);
+        for member in members.iter().filter(|member| member.dialect() != Dialect::Rtm) {
+            if !self.lose(member.index(), place) {
+                let why = Unsubscribed::InsufficientState;
+                self.push_unsubscribed(turn, member.index(), place, why);
+            }
         }
     }
 
@@ -65,8 +87,7 @@ impl Gateway {
         let offset = event.offset;
         self.hub.set_tip(place, offset);
         let causer = self.causer(event.origin).unwrap_or(NIL);
-        let name = self.hub.name(place);
-        let mut frame: Option<Frame> = None;
+        let mut frames: [Option<Frame>; Dialect::ALL.len()] = [const { None }; _];
         let mut scratch = std::mem::take(&mut self.members_scratch);
         scratch.clear();
         scratch.extend(self.hub.members(place));
@@ -78,10 +99,11 @@ impl Gateway {
             }
             let lacks = !member.is_behind() || self.comes_near(index, place, offset);
             if lacks && index != causer {
-                if frame.is_none() {
-                    frame = Some(self.durable_frame(turn, name, event));
-                }
-                let frame = frame.as_ref().expect("just made");
+                let dialect = member.dialect();
+                let frame = match &mut frames[dialect as usize] {
+                    Some(frame) => frame,
+                    none => none.insert(self.event_frame(turn, dialect, place, event)),
+                };
                 self.append(turn, index, frame, Kind::Durable);
                 deliveries += 1;
             }
@@ -89,7 +111,7 @@ impl Gateway {
                 self.came_near(turn, index, place, event);
             }
         }
-        if let Some(frame) = frame {
+        for frame in frames.into_iter().flatten() {
             self.outboxes.release(frame);
         }
         turn.out.count(Counter::PublicationsFannedOut);
@@ -113,16 +135,24 @@ impl Gateway {
         }
     }
 
-    /// The frame of a durable event, the same for everybody.
-    pub(super) fn durable_frame(
+    /// The frame of an event with its place, the same for everybody who speaks a dialect.
+    pub(super) fn event_frame(
         &mut self,
         turn: &mut Turn<'_>,
-        name: super::names::NameRef,
+        dialect: Dialect,
+        place: u32,
         event: &Event<'_>,
     ) -> Frame {
         turn.out.count(Counter::FramesEncoded);
-        let name: Box<str> = self.names.text(name).into();
-        self.frame(|into| event::durable(event.payload, event.offset, &name, into))
+        let name: Box<str> = self.names.text(self.hub.name(place)).into();
+        let Some(framing) = dialect.framing() else {
+            return self.frame(|into| event::durable(event.payload, event.offset, &name, into));
+        };
+        let outside = Rules::outside(&name).unwrap_or(&name);
+        let offset = self.shown_offset(outside, event.offset);
+        self.frame_in(dialect, |into| {
+            push::publication(framing, outside, offset, event.payload, into);
+        })
     }
 
     /// Something transient, for everybody but its causer.
@@ -144,7 +174,10 @@ impl Gateway {
         scratch.extend(self.hub.members(place));
         for member in &scratch {
             let index = member.index();
-            // Who is to say where it stands is told nothing before.
+            // Who is to say where it stands is told nothing before; guests know no such events.
+            if member.dialect() != Dialect::Rtm {
+                continue;
+            }
             if index != causer && self.sessions.of(index).is_greeted() {
                 self.append(turn, index, &frame, Kind::Transient);
             }
@@ -157,6 +190,14 @@ impl Gateway {
 /// What the hub keeps of a member that stands above the tip.
 impl Member {
     pub(super) const AHEAD: u8 = 2;
+
+    pub(super) fn dialect(self) -> Dialect {
+        match self.flags() & (Self::JSON | Self::PROTOBUF) {
+            0 => Dialect::Rtm,
+            Self::JSON => Dialect::Json,
+            _ => Dialect::Protobuf,
+        }
+    }
 
     pub(super) fn is_ahead(self) -> bool {
         self.flags() & Self::AHEAD != 0

@@ -6,6 +6,7 @@ use super::outbox::Kind;
 use super::session::{Is, State};
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
+use crate::centrifuge::framing::Framing;
 use crate::ids::Conn;
 use crate::ring::slot_of;
 use crate::rtm::{Fault, event};
@@ -24,6 +25,8 @@ pub(super) struct Head {
 
 /// Where tickets are shown. In the path: some clients throw the query away.
 const TICKET_PATH: &str = "/websocket/";
+/// Where Centrifuge is spoken.
+const GUEST_PATH: &str = "/connection/websocket";
 const ECHO_PATH: &str = "/dev/echo";
 /// A ticket is shorter.
 const TICKET_BYTES_MAX: usize = 128;
@@ -104,6 +107,9 @@ impl Gateway {
                 return None;
             }
         };
+        if request.path == GUEST_PATH && !self.farewell.is_begun() {
+            return self.admit_guest(turn, index, &request);
+        }
         let ticket = request.path.strip_prefix(TICKET_PATH);
         let refusal = match ticket {
             _ if self.farewell.is_begun() => Some(Refusal::Unavailable),
@@ -126,6 +132,33 @@ impl Gateway {
                 self.file(turn, index);
             }
         }
+        Some(request.len)
+    }
+
+    /// A Centrifuge client: who it is, it says behind the upgrade.
+    fn admit_guest(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        request: &handshake::Request<'_>,
+    ) -> Option<usize> {
+        let origins = self.rules.client.origins.as_deref();
+        if let (Some(allowed), Some(origin)) = (origins, request.origin)
+            && !allowed.iter().any(|one| one.eq_ignore_ascii_case(origin))
+        {
+            self.turn_away(turn, index, Refusal::Forbidden);
+            return None;
+        }
+        let (framing, protocol) = Framing::negotiate(request.protocols, request.query);
+        let mut answer = Vec::with_capacity(192);
+        handshake::accept(request.key, protocol, &mut answer);
+        self.append_bytes(turn, index, &answer, Kind::Control);
+        let conn = self.sessions.conn(self.me.core, index);
+        let session = self.sessions.at(index);
+        (session.state, session.dialect) = (State::Connecting, framing.into());
+        let sessions = &self.sessions;
+        self.timers.connects.trim(|conn| !sessions.is_live(*conn));
+        self.timers.connects.push(turn.now.mono + self.rules.client.connect_timeout, conn);
         Some(request.len)
     }
 

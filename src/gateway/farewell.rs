@@ -2,8 +2,9 @@
 
 use super::asks::Pending;
 use super::outbox::Kind;
-use super::session::{Is, State};
+use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
+use crate::centrifuge::code::Disconnect;
 use crate::ids::Conn;
 use crate::rtm::event;
 use crate::shard::{Budget, Effect};
@@ -47,7 +48,9 @@ impl Gateway {
         let upto = from.saturating_add(budget.units * LOOKS_PER_UNIT).min(self.sessions.indexes());
         for index in from..upto {
             let session = self.sessions.at(index);
-            if session.is_greeted() && !session.is(Is::Leaving) {
+            // Guests know no goodbye: they go on until the end of the window.
+            let is_told = session.dialect == Dialect::Rtm && session.is_greeted();
+            if is_told && !session.is(Is::Leaving) {
                 session.set(Is::Leaving, true);
                 self.goodbye(turn, index);
             }
@@ -68,6 +71,9 @@ impl Gateway {
             match self.sessions.of(index).state {
                 State::Vacant | State::Closing => {}
                 State::Upgrading => self.refuse(turn, index, Refusal::Unavailable),
+                _ if self.sessions.of(index).dialect != Dialect::Rtm => {
+                    self.disconnect(turn, index, Disconnect::Shutdown);
+                }
                 _ => self.hang_up(turn, index, close::GOING_AWAY, "going away"),
             }
         }
@@ -165,6 +171,7 @@ impl Gateway {
         self.leave_all(turn, index);
         self.unwatch_all(turn, index);
         self.part(turn, index);
+        self.forget_guest(index);
     }
 
     /// The last that is heard of a connection.

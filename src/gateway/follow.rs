@@ -84,7 +84,7 @@ impl Gateway {
     }
 
     /// A connection follows a channel no more.
-    fn unfollow(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
+    pub(super) fn unfollow(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
         self.lists.remove(&mut self.sessions.at(index).channels, place);
         let at = self.sessions.of(index).catching;
         if at != NIL {
@@ -101,6 +101,7 @@ impl Gateway {
     }
 
     fn leave(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
+        self.guests.joins.forget(index, place);
         if self.hub.leave(place, index) == Left::Last {
             self.lapses.forget(place);
             if !self.rejoined.0.is_empty() {

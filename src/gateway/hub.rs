@@ -3,6 +3,7 @@
 //! A channel's dense place here is the [`Handle`](crate::ids::Handle) by which the interest names it to this core, so it is
 //! used again only after `Unsuback`.
 
+use super::epochs::Epochs;
 use super::members::Member;
 use super::names::{Full, NameRef, Names};
 use super::slab::{Entry, Slab};
@@ -52,6 +53,7 @@ pub struct Hub {
     channels: Slab<Channel>,
     index: Index,
     sets: Sets,
+    epochs: Epochs,
     subscriptions: u64,
     channels_max: u32,
 }
@@ -130,12 +132,14 @@ impl Entry for Channel {
 impl Hub {
     /// At most 2^26 - 1 channels.
     pub fn new(channels_max: u32) -> Self {
+        let channels_max = channels_max.min(PLACES_MAX);
         Self {
             channels: Slab::new(),
             index: Index::default(),
             sets: Sets::new(),
+            epochs: Epochs::new(channels_max),
             subscriptions: 0,
-            channels_max: channels_max.min(PLACES_MAX),
+            channels_max,
         }
     }
 
@@ -183,6 +187,7 @@ impl Hub {
 
     /// Frees the place of a channel that is `Leaving`: at its `Unsuback`, or when the link to the interest is gone.
     pub fn free(&mut self, names: &mut Names, place: u32) {
+        self.epochs.set(place, 0);
         let channel = self.channels.remove(place);
         assert!(channel.state() == State::Leaving, "only a place that nobody needs is freed");
         names.release(channel.name());
@@ -209,6 +214,11 @@ impl Hub {
         channel.bits |= HAS_TIP;
     }
 
+    /// Which life of the channel the tip is of; 0: a durable one.
+    pub fn set_epoch(&mut self, place: u32, epoch: u32) {
+        self.epochs.set(place, epoch);
+    }
+
     /// The place of a channel that somebody here follows.
     pub fn find(&self, key: Key) -> Option<u32> {
         self.index.find(&key, |place| self.channels[place].key == key)
@@ -225,6 +235,10 @@ impl Hub {
     /// `None` before the first `Suback`.
     pub fn tip(&self, place: u32) -> Option<u64> {
         self.channels[place].tip()
+    }
+    /// 0 also before the first `Suback`.
+    pub fn epoch(&self, place: u32) -> u32 {
+        self.epochs.of(place)
     }
     pub fn key(&self, place: u32) -> Key {
         self.channels[place].key
@@ -265,7 +279,7 @@ impl Hub {
     }
     /// Bytes that the table takes.
     pub fn bytes(&self) -> usize {
-        self.channels.bytes() + self.index.bytes() + self.sets.bytes()
+        self.channels.bytes() + self.index.bytes() + self.sets.bytes() + self.epochs.bytes()
     }
 
     /// Changes the set of a channel, and tells the channel whose list had to give way.

@@ -103,6 +103,10 @@ impl Gateway {
         if end.missing > tip {
             // Nobody has them any more: each who stood here is told.
             self.tell_gap_of(turn, place, tip + 1, end.missing);
+            if self.hub.state(place) == State::Leaving {
+                // All of them left for that.
+                return;
+            }
             self.hub.set_tip(place, end.missing);
         }
         if end.complete && self.hub.tip(place) == Some(end.upto) {

@@ -9,6 +9,9 @@ const _: () = assert!(size_of::<Member>() == 4);
 impl Member {
     /// Fan-out skips this one: it is catching up, and gets live publications only once it has all before them.
     pub const BEHIND: u8 = 1;
+    /// It speaks Centrifuge in JSON, or in Protobuf; neither: RTM.
+    pub const JSON: u8 = 4;
+    pub const PROTOBUF: u8 = 8;
 
     /// `index` is a connection's, below 2^24.
     pub fn new(index: u32, flags: u8) -> Self {

@@ -17,6 +17,7 @@ mod farewell;
 mod fifo;
 mod follow;
 pub mod frames;
+mod guests;
 pub mod hub;
 pub mod interest;
 mod lapse;

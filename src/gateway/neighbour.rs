@@ -4,11 +4,14 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
 
+use super::asks::Pending;
 use super::hub::State;
 use super::shard::{Gateway, Turn};
+use crate::centrifuge::rules::Rules;
 use crate::ids::{Handle, NodeId, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
 use crate::wire::Message;
+use crate::wire::message::namespace;
 use crate::wire::room::{Credit, Room};
 
 /// One core of this node.
@@ -103,7 +106,11 @@ impl Gateway {
                 neighbour.leaving.push_back(place);
                 turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
             } else {
-                let (seat_epoch, namespace) = (0, 0);
+                let seat_epoch = 0;
+                let namespace = match Rules::outside(name) {
+                    Some(_) => namespace::MEMORY,
+                    None => namespace::DURABLE,
+                };
                 let wish = Message::Subscribe { slot, seat_epoch, key, handle, namespace, name };
                 turn.out.send_bulk(peer, &wish);
             }
@@ -224,9 +231,9 @@ impl Gateway {
                     self.emitted(turn, handle.0, origin, payload);
                 }
             }
-            Message::Suback { handle, tip, .. } => {
+            Message::Suback { handle, epoch, tip } => {
                 if self.hub.contains(handle.0) {
-                    self.subscribed(turn, handle.0, tip);
+                    self.subscribed(turn, handle.0, epoch, tip);
                 }
             }
             // A channel that does not exist has no events; where there was no room, it is asked again.
@@ -245,6 +252,20 @@ impl Gateway {
                 self.past_end(turn, peer, ask, super::catch_up::End { upto, complete, missing });
             }
             Message::PastRefused { ask, .. } => self.past_refused(turn, peer, ask),
+            Message::Published { ask, accepted, .. } => {
+                if let Some(Pending::Publish { conn, id }) = self.asks.close(peer, ask) {
+                    self.guest_published(turn, conn, id, accepted);
+                }
+            }
+            Message::ReadIs { ask, ok, epoch, tip, publications } => {
+                if let Some(Pending::Read { conn, reading }) = self.asks.close(peer, ask) {
+                    if ok {
+                        self.read_is(turn, conn, reading, (epoch, tip), publications);
+                    } else {
+                        self.unread(turn, conn, &reading);
+                    }
+                }
+            }
             _ => turn.out.count(Counter::WireBroken),
         }
     }

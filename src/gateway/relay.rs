@@ -8,9 +8,9 @@ use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
-use crate::wire::Message;
 use crate::wire::message::nack;
 use crate::wire::room::{Credit, Room};
+use crate::wire::{Message, Packed};
 
 /// What is on its way between owners and the cores of this node. Per shard.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Relay {
     owners: FxHashMap<Peer, Owner>,
     /// Fetches that were passed on, by their number with the core in its top bits.
     fetches: FxHashMap<u32, Fetch>,
+    /// The same of publications and reads, each with one answer: whom was asked, and what.
+    errands: FxHashMap<u32, (Peer, Errand)>,
     /// Places of the table looked at since the last `Subscribe` that was waiting could be sent.
     fruitless: u32,
     /// An owner said "not now": nobody is asked again before the pause is over.
@@ -42,6 +44,29 @@ struct Fetch {
     handle: Handle,
     reserved: Room,
     used: Room,
+}
+
+/// What is carried to an owner for a guest of one of our cores.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Errand {
+    Publish,
+    Read,
+}
+
+impl Errand {
+    /// The answer when there is none.
+    fn refusal(self, ask: Ask) -> Message<'static> {
+        match self {
+            Self::Publish => {
+                let (accepted, why) = (false, nack::RETRY);
+                Message::Published { ask, accepted, why, seat_epoch: 0, epoch: 0, offset: 0 }
+            }
+            Self::Read => {
+                let publications = Packed(&[]);
+                Message::ReadIs { ask, ok: false, epoch: 0, tip: 0, publications }
+            }
+        }
+    }
 }
 
 impl Relay {
@@ -90,6 +115,13 @@ impl Gateway {
                 turn.out.send(peer, &Message::Unsuback { handle });
             }
             Message::Fetch { .. } => self.relay_fetch(turn, core, message),
+            Message::Publish { slot, ask, name, payload, .. } => {
+                let bytes = name.len() + payload.len();
+                self.relay_errand(turn, core, (slot, ask, bytes), Errand::Publish, message);
+            }
+            Message::Read { slot, ask, name, .. } => {
+                self.relay_errand(turn, core, (slot, ask, name.len()), Errand::Read, message);
+            }
             Message::Emit { slot, key, origin, payload } => {
                 if let Some((owner, _)) = self.owner_of(slot) {
                     let emit = Message::Emit { slot, key, origin, payload };
@@ -224,6 +256,47 @@ impl Gateway {
         );
     }
 
+    /// Passed on when the owner has room for it; its answer is one message.
+    fn relay_errand(
+        &mut self,
+        turn: &mut Turn<'_>,
+        core: u8,
+        (slot, asked, bytes): (Slot, Ask, usize),
+        errand: Errand,
+        message: &Message<'_>,
+    ) {
+        let way = self.owner_of(slot).filter(|(owner, _)| {
+            let owner = self.relay.owners.get_mut(owner);
+            owner.is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + bytes))
+        });
+        let Some((owner, epoch)) = way.filter(|_| asked.0 >> CORE_SHIFT == 0) else {
+            return turn.out.send(self.neighbour(core), &errand.refusal(asked));
+        };
+        let number = Ask(u32::from(core) << CORE_SHIFT | asked.0);
+        let mut passed = *message;
+        if let Message::Publish { seat_epoch, ask, .. } | Message::Read { seat_epoch, ask, .. } =
+            &mut passed
+        {
+            (*seat_epoch, *ask) = (epoch, number);
+        }
+        self.relay.errands.insert(number.0, (owner, errand));
+        turn.out.send_bulk(owner, &passed);
+    }
+
+    /// The answer to an errand.
+    fn relay_answer(&mut self, turn: &mut Turn<'_>, peer: Peer, number: Ask, answer: Message<'_>) {
+        if self.relay.errands.get(&number.0).is_none_or(|(owner, _)| *owner != peer) {
+            return;
+        }
+        self.relay.errands.remove(&number.0);
+        let (core, asked) = split(number);
+        let mut passed = answer;
+        if let Message::Published { ask, .. } | Message::ReadIs { ask, .. } = &mut passed {
+            *ask = asked;
+        }
+        turn.out.send(self.neighbour(core), &passed);
+    }
+
     /// What an owner says, for all cores that want it, or for the one that asked.
     pub(super) fn relay_down(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
         match *message {
@@ -257,6 +330,9 @@ impl Gateway {
                 self.interest.unsuback(handle.0);
             }
             Message::Subnack { handle, why } => self.refused(turn, handle.0, why),
+            Message::Published { ask, .. } | Message::ReadIs { ask, .. } => {
+                self.relay_answer(turn, peer, ask, *message);
+            }
             Message::Past { ask, offset, origin, member, payload } => {
                 let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
                 fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
@@ -362,11 +438,24 @@ impl Gateway {
         for ask in lost {
             self.relay_end(turn, Ask(ask), |ask, handle| Message::PastRefused { ask, handle });
         }
+        let is_lost = |_: &u32, (owner, _): &mut (Peer, Errand)| *owner == peer;
+        let mut lost: Vec<(u32, Errand)> = self
+            .relay
+            .errands
+            .extract_if(is_lost)
+            .map(|(number, (_, errand))| (number, errand))
+            .collect();
+        lost.sort_unstable_by_key(|(number, _)| *number);
+        for (number, errand) in lost {
+            let (core, ask) = split(Ask(number));
+            turn.out.send(self.neighbour(core), &errand.refusal(ask));
+        }
     }
 
     /// A core of this node is lost, and with it all that it wanted and asked.
     pub(super) fn core_lost(&mut self, turn: &mut Turn<'_>, core: u8) {
         self.relay.fetches.retain(|ask, _| split(Ask(*ask)).0 != core);
+        self.relay.errands.retain(|number, _| split(Ask(*number)).0 != core);
         let mut unwanted = Vec::new();
         self.interest.core_lost(&mut self.names, core, |place, _, _| unwanted.push(place));
         for place in unwanted {

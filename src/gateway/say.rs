@@ -2,8 +2,10 @@
 
 use super::frames::Frame;
 use super::outbox::{Appended, Kind, Rest};
-use super::session::{Is, State};
+use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
+use crate::centrifuge::code::Disconnect;
+use crate::centrifuge::framing::Framing;
 use crate::ids::Conn;
 use crate::rtm::{Fault, event};
 use crate::shard::{Class, Counter, Effect};
@@ -19,12 +21,18 @@ const ECHO_PAUSE_BYTES: u32 = 1 << 20;
 impl Gateway {
     /// Keeps a text frame whose payload `write` appends: for many, or for one.
     pub(super) fn frame(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        self.frame_in(Dialect::Rtm, write)
+    }
+
+    /// The same for any dialect.
+    pub(super) fn frame_in(&mut self, dialect: Dialect, write: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        let opcode = if dialect == Dialect::Protobuf { writer::BINARY } else { writer::TEXT };
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch.resize(HEADER_BYTES, 0);
         write(&mut scratch);
         let mut header = Vec::with_capacity(HEADER_BYTES);
-        writer::header(writer::TEXT, scratch.len() - HEADER_BYTES, &mut header);
+        writer::header(opcode, scratch.len() - HEADER_BYTES, &mut header);
         let start = HEADER_BYTES - header.len();
         scratch[start..HEADER_BYTES].copy_from_slice(&header);
         let frame = self.outboxes.put(&scratch[start..]);
@@ -110,7 +118,15 @@ impl Gateway {
 
     pub(super) fn ping(&mut self, turn: &mut Turn<'_>, index: u32) {
         let mut bytes = Vec::with_capacity(PING_WORD.len() + 2);
-        writer::frame(writer::PING, PING_WORD, &mut bytes);
+        match self.sessions.of(index).dialect.framing() {
+            None => writer::frame(writer::PING, PING_WORD, &mut bytes),
+            Some(framing @ Framing::Json) => {
+                writer::frame(writer::TEXT, framing.ping(), &mut bytes);
+            }
+            Some(framing @ Framing::Protobuf) => {
+                writer::frame(writer::BINARY, framing.ping(), &mut bytes);
+            }
+        }
         self.append_bytes(turn, index, &bytes, Kind::Control);
     }
 
@@ -202,7 +218,12 @@ impl Gateway {
             }
             turn.out.count(Counter::SlowEvicted);
             self.outboxes.cut(index);
-            self.hang_up(turn, index, crate::websocket::close::TOO_SLOW, "come back and resume");
+            if self.sessions.of(index).dialect == Dialect::Rtm {
+                let code = crate::websocket::close::TOO_SLOW;
+                self.hang_up(turn, index, code, "come back and resume");
+            } else {
+                self.disconnect(turn, index, Disconnect::Slow);
+            }
         }
     }
 }

@@ -1,9 +1,42 @@
-//! What is known of one client while it is connected: 56 bytes, by the index of its connection.
+//! What is known of one client while it is connected: 64 bytes, by the index of its connection.
 
 use super::lists::ListRef;
 use super::slab::{CHUNK, NIL};
+use crate::centrifuge::framing::Framing;
 use crate::ids::Conn;
 use crate::websocket::Reader;
+
+/// How a connection speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(super) enum Dialect {
+    #[default]
+    Rtm,
+    Json,
+    Protobuf,
+}
+
+impl Dialect {
+    pub(super) const ALL: [Self; 3] = [Self::Rtm, Self::Json, Self::Protobuf];
+
+    /// `None`: it is not Centrifuge.
+    pub(super) fn framing(self) -> Option<Framing> {
+        match self {
+            Self::Rtm => None,
+            Self::Json => Some(Framing::Json),
+            Self::Protobuf => Some(Framing::Protobuf),
+        }
+    }
+}
+
+impl From<Framing> for Dialect {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Json => Self::Json,
+            Framing::Protobuf => Self::Protobuf,
+        }
+    }
+}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -14,6 +47,8 @@ pub(super) enum State {
     Vacant,
     /// Its request is arriving.
     Upgrading,
+    /// It speaks Centrifuge, and is to say `connect`.
+    Connecting,
     /// Its ticket is being redeemed: it may ping, but not speak.
     Redeeming,
     /// It was greeted and is to say where it stands, before anything durable comes.
@@ -58,6 +93,8 @@ pub(super) struct Session {
     generation: u32,
     /// The place of its user among the people; `NIL` before the ticket is redeemed.
     pub(super) person: u32,
+    /// What else is known of a Centrifuge client; `NIL`: it is none, or did not connect yet.
+    pub(super) guest: u32,
     /// Where its catch-up stands; `NIL`: it has none.
     pub(super) catching: u32,
     /// Seconds on the driver's clock.
@@ -67,6 +104,7 @@ pub(super) struct Session {
     pub(super) wheel_prev: u32,
     pub(super) wheel_next: u32,
     pub(super) state: State,
+    pub(super) dialect: Dialect,
     flags: u8,
     /// Questions that are open.
     pub(super) asks: u8,
@@ -85,12 +123,14 @@ impl Default for Session {
             watches: ListRef::EMPTY,
             generation: 0,
             person: NIL,
+            guest: NIL,
             catching: NIL,
             born_s: 0,
             heard_s: 0,
             wheel_prev: NIL,
             wheel_next: NIL,
             state: State::Vacant,
+            dialect: Dialect::Rtm,
             flags: 0,
             asks: 0,
             controls: 0,

@@ -3,12 +3,15 @@
 //! The same shard has two sides. As a *hub* it serves the clients of its core; as an *interest* it subscribes at the owners, for all
 //! cores of its node, to the channels whose slots fall on its core. The two speak to each other by messages, on one core too.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use super::asks::Asks;
 use super::behind::Behind;
 use super::door::Head;
 use super::follow::{Departed, Rejoined};
+use super::guests::Guests;
 use super::hub::Hub;
 use super::interest::Interest;
 use super::lapse::Lapses;
@@ -18,10 +21,11 @@ use super::neighbour::Neighbours;
 use super::outbox::{self, Outboxes};
 use super::people::People;
 use super::relay::Relay;
-use super::session::{Sessions, State};
+use super::session::{Dialect, Sessions, State};
 use super::timers::Timers;
 use super::watch::Keepers;
 use super::wheel::Wheel;
+use crate::centrifuge::rules::Rules;
 use crate::ids::{Conn, NodeId, Peer, Role};
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
@@ -43,6 +47,8 @@ pub struct GatewayConfig {
     pub secret: Secret,
     /// Whether `/dev/echo` answers.
     pub echo: bool,
+    /// What Centrifuge clients may do.
+    pub rules: Arc<Rules>,
     /// Where clients find this gateway, as `ws://host:port`; none when that is not known here.
     pub url: Option<Box<str>>,
 }
@@ -56,6 +62,8 @@ pub struct Gateway {
     pub(super) life: u64,
     pub(super) secret: Secret,
     pub(super) has_echo: bool,
+    pub(super) rules: Arc<Rules>,
+    pub(super) guests: Guests,
     pub(super) url: Option<Box<str>>,
     pub(super) limits: Limits,
     pub(super) grant: Room,
@@ -114,7 +122,7 @@ impl Turn<'_> {
 impl Gateway {
     /// A shard without clients, that waits for its ring and its peers.
     pub fn new(config: GatewayConfig, limits: &Limits) -> Self {
-        let GatewayConfig { node, core, cores, life, secret, echo, url } = config;
+        let GatewayConfig { node, core, cores, life, secret, echo, rules, url } = config;
         Self {
             me: Peer::new(node, Role::Gateway, core),
             desk: Peer::control(node, Role::Webapp),
@@ -122,6 +130,8 @@ impl Gateway {
             life,
             secret,
             has_echo: echo,
+            rules,
+            guests: Guests::new(),
             url,
             limits: limits.clone(),
             grant: Room::grant(limits),
@@ -164,6 +174,8 @@ impl Gateway {
                 Message::Subscribe { .. }
                 | Message::Unsubscribe { .. }
                 | Message::Fetch { .. }
+                | Message::Read { .. }
+                | Message::Publish { .. }
                 | Message::Emit { .. },
             ) => self.relay_up(turn, peer, &message),
             (Role::Channel, _) => self.relay_down(turn, peer, &message),
@@ -211,6 +223,12 @@ impl Gateway {
         if self.sessions.of(index).state == State::Echo {
             let bytes = self.limits.echo_bytes_max;
             return outbox::Bounds { soft_bytes: bytes * 2, bytes_max: bytes * 4 };
+        }
+        if self.sessions.of(index).dialect != Dialect::Rtm {
+            return outbox::Bounds {
+                soft_bytes: self.limits.outbox_soft_bytes,
+                bytes_max: self.limits.guest_outbox_bytes_max,
+            };
         }
         outbox::Bounds {
             soft_bytes: self.limits.outbox_soft_bytes,
@@ -271,6 +289,7 @@ impl Shard for Gateway {
         into.gauge("behind_subscriptions", f64::from(self.behind.count()));
         into.gauge("behind_connections", f64::from(self.behind.connections()));
         into.gauge("behind_bytes", self.behind.bytes() as f64);
+        into.gauge("guests", f64::from(self.guests.count()));
         into.gauge("people", f64::from(self.people.count()));
         into.gauge("people_bytes", self.people.bytes() as f64);
         into.gauge("asks_open", self.asks.count() as f64);

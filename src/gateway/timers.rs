@@ -2,7 +2,7 @@
 
 use super::asks::Pending;
 use super::fifo::Fifo;
-use super::session::{Is, State};
+use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
 use crate::ids::Conn;
 use crate::rtm::Fault;
@@ -15,6 +15,8 @@ use crate::websocket::close;
 pub(super) struct Timers {
     /// Connections that are to have sent their request.
     pub(super) handshakes: Fifo<Conn>,
+    /// Centrifuge clients that are to have said `connect`.
+    pub(super) connects: Fifo<Conn>,
     /// Connections that are to have said where they stand.
     pub(super) resumes: Fifo<Conn>,
     /// Connections that go on with their catch-up.
@@ -40,6 +42,7 @@ impl Gateway {
         [
             self.asks.deadline(),
             timers.handshakes.deadline(),
+            timers.connects.deadline(),
             timers.resumes.deadline(),
             timers.paces.deadline(),
             timers.partials.deadline(),
@@ -65,6 +68,9 @@ impl Gateway {
                 turn.out.count(Counter::HandshakesRefused);
                 turn.out.push(Effect::Close { conn, reset: true });
             }
+        }
+        while let Some(conn) = self.timers.connects.pop(mono) {
+            self.check_connect(turn, conn);
         }
         while let Some(conn) = self.timers.resumes.pop(mono) {
             if self.sessions.find(conn).is_some_and(|one| one.state == State::Positioning) {
@@ -114,6 +120,8 @@ impl Gateway {
             Pending::Lapse { place } => self.lapse_refused(turn, place),
             Pending::Query { conn, user } => self.query_answered(turn, conn, &user, None),
             Pending::Renew { conn } => self.goodbye_without_url(turn, conn),
+            Pending::Publish { conn, id } => self.guest_published(turn, conn, id, false),
+            Pending::Read { conn, reading } => self.unread(turn, conn, &reading),
         }
     }
 
@@ -125,6 +133,13 @@ impl Gateway {
         let idle = (session.heard_s + ping_s).saturating_sub(second);
         // A ping was sent when the connection had been idle for one interval; its answer has another.
         let idle = if session.is(Is::Pinged) { idle + ping_s } else { idle };
+        if session.dialect != Dialect::Rtm {
+            let client = &self.rules.client;
+            let pause =
+                if session.is(Is::Pinged) { client.pong_timeout } else { client.ping_interval };
+            let pause_s = (session.heard_s + pause.as_secs().max(1) as u32).saturating_sub(second);
+            return self.wheel.file(&mut self.sessions, index, second, pause_s);
+        }
         let old = (session.born_s + age_s).saturating_sub(second);
         let has_age = session.is_greeted() && !session.is(Is::Leaving);
         let pause_s = if has_age { idle.min(old) } else { idle };
@@ -133,6 +148,9 @@ impl Gateway {
 
     /// Pings whoever was silent, reaps whoever did not answer, says goodbye to whoever is old.
     fn check_idle(&mut self, turn: &mut Turn<'_>, index: u32) {
+        if self.sessions.of(index).dialect != Dialect::Rtm {
+            return self.check_guest(turn, index);
+        }
         let second = turn.second();
         let ping_s = self.limits.ping_interval.as_secs().max(1) as u32;
         let age_s = self.limits.connection_age_max.as_secs().max(1) as u32;

@@ -12,12 +12,12 @@ use super::letters::{Letter, LetterBox};
 use super::place::{CONTROL_ROLES, Hands, Place, Shards};
 use super::stats::{Gauges, Stats};
 use crate::admin::shard::Admin;
+use crate::control::Mail;
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
-use crate::webapp::control::Mail;
 use crate::webapp::database::Database;
 use crate::webapp::desk::Desk;
 use crate::wire::link::{Batch, Class};
@@ -62,7 +62,11 @@ impl Hands for ControlHands {
 
     fn tell_http(&mut self, message: &[u8]) {
         let ask = match Message::decode(message) {
-            Ok(Message::PresenceIs { ask, .. }) => ask,
+            Ok(
+                Message::PresenceIs { ask, .. }
+                | Message::Published { ask, .. }
+                | Message::ReadIs { ask, .. },
+            ) => ask,
             other => unreachable!("no handler asks for {other:?}"),
         };
         if let Some(handler) = self.waiting.remove(&ask.0) {

@@ -18,6 +18,7 @@ use super::place::{DATA_ROLES, Hands, Place, Shards};
 use super::sockets::{Event, Sockets};
 use super::stats::{Gauges, Stats};
 use super::uring::{Op, Tag, Uring, awaited};
+use crate::centrifuge::rules::Rules;
 use crate::channel::shard::Owner;
 use crate::gateway::shard::{Gateway, GatewayConfig};
 use crate::ids::{NodeId, Role};
@@ -47,6 +48,7 @@ pub(super) struct Start {
     pub(super) secret: Secret,
     pub(super) seed: u64,
     pub(super) echo: bool,
+    pub(super) rules: Arc<Rules>,
     /// Where clients find us, when that is one address.
     pub(super) url: Option<Box<str>>,
     pub(super) limits: Limits,
@@ -183,11 +185,20 @@ impl Core {
     fn new(start: Start) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
         let node = NodeId(0);
-        let Start { core, cores, life, secret, seed, echo, url, limits, clock, .. } = start;
+        let Start { core, cores, life, secret, seed, echo, rules, url, limits, clock, .. } = start;
         let uring = Uring::new()?;
         uring.wake_by(start.bell.as_raw_fd())?;
-        let config =
-            GatewayConfig { node, core: core as u8, cores: cores as u8, life, secret, echo, url };
+        let (number, cores_of_node) = (core as u8, cores as u8);
+        let config = GatewayConfig {
+            node,
+            core: number,
+            cores: cores_of_node,
+            life,
+            secret,
+            echo,
+            rules,
+            url,
+        };
         let shards = DataShards {
             gateway: Gateway::new(config, &limits),
             owner: Owner::new(node, core as u8, seed, &limits),

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
@@ -17,13 +18,15 @@ use super::letters::{Letter, LetterBox};
 use super::mesh::mesh;
 use super::stats::Stats;
 use super::{control, doors, host, uring, watch};
+use crate::admin::api;
+use crate::centrifuge::rules::Rules;
 use crate::cli::Dev;
+use crate::control::Control;
 use crate::ids::NodeId;
 use crate::limits::Limits;
-use crate::ring::Ring;
-use crate::webapp::control::Control;
+use crate::ring::{Ring, Secret};
 use crate::webapp::database::Database;
-use crate::webapp::http::{self, Site};
+use crate::webapp::http::{self, GuestDoor, Site};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
 const MAILS_MAX: usize = 16_384;
@@ -58,6 +61,7 @@ pub fn dev(config: &Dev) -> Result<(), String> {
     if cores > cpus.len() {
         warnings.push(format!("{cores} cores on {} CPUs: they take turns", cpus.len()));
     }
+    warnings.extend(config.warnings.iter().cloned());
     for warning in &warnings {
         eprintln!("campanile: {warning}");
     }
@@ -86,6 +90,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         .map_err(|unopened| unopened.to_string())?;
 
     let ws_url = format!("ws://{ws_address}");
+    let http_url = format!("http://{http_address}");
+    let rules = Arc::new(complete(&config.rules, database.secret()));
     let clock = Clock::new();
     let (life, seed) = (random()? | 1, random()?);
     let ring = Ring::new(&[(NodeId(0), cores as u8)]);
@@ -107,6 +113,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             secret: database.secret(),
             seed: seed ^ core as u64,
             echo: true,
+            rules: Arc::clone(&rules),
             url: (!ws_address.ip().is_unspecified()).then(|| ws_url.as_str().into()),
             limits: limits.clone(),
             ring: ring.clone(),
@@ -135,6 +142,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
 
     let control_stats = Stats::new();
     let (reports, report_requests) = mpsc::channel(16);
+    let api =
+        api::Api::new(control.clone(), ring.clone(), database.secret(), Arc::clone(&rules), limits);
     tokio::spawn(control::run(control::Start {
         limits: limits.clone(),
         ring,
@@ -149,13 +158,19 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         stats: control_stats.clone(),
         reports: report_requests,
     }));
-    let site = Site::new(database.clone(), control, limits, &ws_url);
+    let guest_door = GuestDoor {
+        url: format!("{ws_url}/connection/websocket"),
+        token_secret: rules.client.keys.secret().unwrap_or_default().into(),
+        api_url: format!("{http_url}/api"),
+        api_key: rules.api.key.as_deref().unwrap_or_default().into(),
+    };
+    let site = Site::new(database.clone(), control, limits, &ws_url).with_guests(guest_door);
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
-    let router = http::router(site.clone()).merge(watch::router(watch));
+    let router = http::router(site.clone()).merge(watch::router(watch)).merge(api::router(api));
     let listener = TcpListener::from_std(http_listener).map_err(fault("cannot listen"))?;
     tokio::spawn(async move { axum::serve(listener, router).await });
 
-    say_ready(&format!("http://{http_address}"), &ws_url, &database);
+    say_ready(&http_url, &ws_url, &database);
     signals.next().await;
     drain(config.drain, &site, &boxes, &mut signals).await;
     tokio::select! {
@@ -214,6 +229,26 @@ fn say_ready(http: &str, ws: &str, database: &Database) {
     // A closed stdout is nobody waiting for us.
     let _ = writeln!(stdout, "ready http={http} ws={ws}");
     let _ = stdout.flush();
+}
+
+/// The rules of a `dev`, in which no secret is missing: what the configuration does not give stays the same for as long as the data
+/// directory.
+fn complete(rules: &Rules, secret: Secret) -> Rules {
+    let derived = |what: &str| {
+        let hash = Sha256::new_with_prefix(secret.0).chain_update(what).finalize();
+        hash.iter().take(16).fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    };
+    let mut rules = rules.clone();
+    if rules.client.keys.secret().is_none() {
+        rules.client.keys.set_secret(&derived("token_secret"));
+    }
+    if rules.api.key.is_none() {
+        rules.api.key = Some(derived("api_key").into());
+    }
+    rules
 }
 
 /// SIGTERM and SIGINT mean the same.

@@ -1,13 +1,11 @@
 //! The reference back end: Web API, database, tickets, source, the chat page.
 //!
-//! - `control`: how HTTP handlers and the database's writer speak to shards
 //! - `database`: SQLite behind one writer
 //! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn; `paces`: how often users post;
 //!   `keepers`: its way to presence
 //! - `http`: Slack's Web API
 //! - `page`: the chat page, carried by the binary
 
-pub mod control;
 pub mod database;
 pub mod desk;
 pub mod http;

@@ -30,6 +30,8 @@ pub enum Refusal {
     TooBig,
     /// No such path.
     NotFound,
+    /// A page of somebody else.
+    Forbidden,
     /// We are full or going down.
     Unavailable,
 }
@@ -43,6 +45,7 @@ impl Refusal {
             Self::Version => b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: Upgrade, close\r\nContent-Length: 0\r\n\r\n",
             Self::TooBig => b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             Self::NotFound => b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            Self::Forbidden => b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
             Self::Unavailable => b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
         }
     }

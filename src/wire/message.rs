@@ -125,6 +125,10 @@ messages! {
     /// A transient event for everybody who follows the channel. Lost: gone, nobody asks.
     4 Emit { slot: Slot, key: Key, origin: Origin, payload: &'a [u8] }
 
+    /// "Where does this channel stand, and what came after `after`?" A memory channel that nobody knows yet is made. Answered by `ReadIs`
+    /// with at most `count_max` publications and about `bytes_max`. The top 8 bits of `ask` are as in `Fetch`. Lost: asked again, or an error.
+    5 Read { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, after: u64, count_max: u32, bytes_max: u32, name: &'a str }
+
     // ---- owner -> subscriber (owner -> interest -> hub)
 
     /// The subscription stands; what follows on this link begins at `tip + 1`. Whoever holds less than `tip` fetches.
@@ -146,13 +150,16 @@ messages! {
     /// A transient event. Lost: gone.
     17 Event { handle: Handle, origin: Origin, payload: &'a [u8] }
 
-    // ---- dispatcher -> owner
+    /// The answer to a `Read`: `ok` false, not now. `publications`: (offset: u64, payload: &[u8]) pairs, in order.
+    18 ReadIs { ask: Ask, ok: bool, epoch: u32, tip: u64, publications: Packed<'a> }
+
+    // ---- dispatcher (or a gateway, for a client) -> owner
 
     /// A publication for the owner of its slot. `offset` 0: a memory channel, the owner counts. Answered by `Published`.
     /// Lost: the dispatcher sends it again.
     20 Publish { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, name: &'a str, payload: &'a [u8] }
-    /// `accepted`: the owner holds it (or held it already). Otherwise `why` is a `Nack`.
-    21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, offset: u64 }
+    /// `accepted`: the owner holds it (or held it already), in this `epoch` (0: durable). Otherwise `why` is a `Nack`.
+    21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, epoch: u32, offset: u64 }
 
     // ---- channel owner <-> source of durable channels
 
@@ -224,6 +231,14 @@ messages! {
     65 RingRead { ask: Ask }
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+}
+
+/// What kind of channel a name means.
+pub mod namespace {
+    /// The workspace's: the back end gives the offsets.
+    pub const DURABLE: u16 = 0;
+    /// All others: the owner counts.
+    pub const MEMORY: u16 = 1;
 }
 
 /// Why a subscription, a fetch or a publication was not taken.

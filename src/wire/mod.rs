@@ -14,4 +14,4 @@ pub use codec::{Broken, Field, Packed, Reader};
 pub use message::{Hello, Member, Membership, Message};
 
 /// The wire's version: nodes with another major version refuse each other at hello.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;

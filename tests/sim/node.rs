@@ -115,6 +115,7 @@ impl Node {
                 life: self.life,
                 secret: SECRET,
                 echo: false,
+                rules: std::sync::Arc::default(),
                 url: Some("ws://here".into()),
             };
             let shards = Shards::Data(Box::new((

@@ -8,11 +8,13 @@ mod posts;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::shard::{Gateway, GatewayConfig};
+use crate::centrifuge::rules::Rules;
 use crate::ids::{Ask, Conn, Handle, NodeId, Origin, Peer, Role};
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
@@ -62,6 +64,10 @@ struct Stage {
 impl Stage {
     /// With all links up.
     fn new(limits: &Limits) -> Self {
+        Self::with_rules(limits, Arc::default())
+    }
+
+    fn with_rules(limits: &Limits, rules: Arc<Rules>) -> Self {
         assert_eq!(limits.fault(), None);
         let config = GatewayConfig {
             node: ME,
@@ -70,6 +76,7 @@ impl Stage {
             life: LIFE,
             secret: Secret([7; 16]),
             echo: true,
+            rules,
             url: Some("ws://tower".into()),
         };
         let mut stage = Self {

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use super::Database;
 use super::seed::{self, VERSION};
 use super::writer::Writer;
+use crate::control::Control;
 use crate::limits::Limits;
-use crate::webapp::control::Control;
 
 const FILE: &str = "campanile.sqlite";
 /// For HTTP handlers; and for shards, so that no crowd of readers holds up who recovers.

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{Batch, OutboxRow, Stopped};
 use super::{Change, Facts, Outcome, Refused, now_micros};
+use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role};
-use crate::webapp::control::Control;
 
 /// What the writer is asked for.
 #[derive(Debug)]

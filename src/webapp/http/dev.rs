@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
-use super::{Answer, Failure, Ordering, Site, in_json, refuse};
+use super::{Answer, Failure, GuestDoor, Ordering, Site, in_json, refuse};
 use crate::webapp::database::{Change, Outcome, User};
 
 /// Who and what there is.
@@ -21,7 +21,12 @@ pub(super) async fn workspace(State(site): State<Site>) -> Response {
         .collect();
     let team = database.team();
     let team = json!({ "id": team.id, "name": team.name, "domain": team.domain });
-    in_json(&json!({ "team": team, "users": users, "channels": channels })).into_response()
+    let GuestDoor { url, token_secret, api_url, api_key } = &*site.guests;
+    let centrifuge =
+        json!({ "url": url, "token_secret": token_secret, "api_url": api_url, "api_key": api_key });
+    let workspace =
+        json!({ "team": team, "users": users, "channels": channels, "centrifuge": centrifuge });
+    in_json(&workspace).into_response()
 }
 
 /// `name`, `is_bot` and perhaps `real_name`, in any of the ways of the Web API: somebody new, with a token.

@@ -29,9 +29,9 @@ use serde_json::{Value, json};
 
 use self::arguments::Arguments;
 use self::pace::Pace;
-use super::control::Control;
 use super::database::{Database, Refused, User};
 use super::page;
+use crate::control::Control;
 use crate::limits::Limits;
 use crate::shard::Report;
 
@@ -39,6 +39,15 @@ use crate::shard::Report;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long whoever finds the node draining or full may wait before the next try, in seconds.
 const RETRY_AFTER_S: u64 = 1;
+
+/// Where Centrifuge clients and back ends come in, and with what: told to whoever asks a `dev`.
+#[derive(Clone, Debug, Default)]
+pub struct GuestDoor {
+    pub url: String,
+    pub token_secret: String,
+    pub api_url: String,
+    pub api_key: String,
+}
 
 /// What the handlers of a node share.
 #[derive(Clone, Debug)]
@@ -48,6 +57,7 @@ pub struct Site {
     limits: Limits,
     /// Where websockets are accepted, as `ws://host:port`.
     ws_url: Arc<str>,
+    guests: Arc<GuestDoor>,
     is_draining: Arc<AtomicBool>,
     boots: Arc<Mutex<Pace>>,
     /// Calls of `rtm.connect` that came too often.
@@ -61,10 +71,15 @@ impl Site {
             control,
             limits: limits.clone(),
             ws_url: ws_url.into(),
+            guests: Arc::default(),
             is_draining: Arc::default(),
             boots: Arc::new(Mutex::new(Pace::new(limits.boots_per_second, limits.boots_burst))),
             boots_shed: Arc::default(),
         }
+    }
+
+    pub fn with_guests(self, guests: GuestDoor) -> Self {
+        Self { guests: Arc::new(guests), ..self }
     }
 
     /// Names and values for `/metrics`.

@@ -3,7 +3,7 @@
 use axum::body::{Body, to_bytes};
 
 use super::*;
-use crate::webapp::control::Mail;
+use crate::control::Mail;
 use tokio::sync::mpsc;
 
 struct Stage {

@@ -12,8 +12,8 @@ use std::path::Path;
 use serde_json::Map;
 
 use super::*;
+use crate::control::{Control, Mail};
 use crate::ids::{Ask, Conn, Origin};
-use crate::webapp::control::{Control, Mail};
 use crate::wire::{Membership, Message};
 
 struct Stage {

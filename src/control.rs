@@ -45,10 +45,18 @@ impl Control {
     where
         F: FnOnce(Ask) -> Message<'a>,
     {
+        self.begin(to, question)?.await.map_err(|_| Full)
+    }
+
+    /// The same without waiting: what is asked first is handled first.
+    pub fn begin<'a, F>(&self, to: Peer, question: F) -> Result<oneshot::Receiver<Vec<u8>>, Full>
+    where
+        F: FnOnce(Ask) -> Message<'a>,
+    {
         let ask = Ask(self.asks.fetch_add(1, Ordering::Relaxed));
         let (answer, waiting) = oneshot::channel();
         self.post(to, &question(ask), Some((ask, answer)))?;
-        waiting.await.map_err(|_| Full)
+        Ok(waiting)
     }
 
     fn post(

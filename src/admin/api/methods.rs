@@ -1,0 +1,193 @@
+//! From a method's name to what it does.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::placing::{Placed, Placing};
+use super::{Api, wrapped};
+use crate::centrifuge::code::Fault;
+use crate::centrifuge::message::{Publication, StreamPosition};
+use crate::centrifuge::push;
+use crate::centrifuge::rules::one_line;
+
+pub(super) const NAMES: [&str; 4] = ["publish", "broadcast", "history", "batch"];
+
+/// Publications on their way at once for one request: more of a batch wait for these.
+const PLACING_MAX: usize = 1_024;
+/// Channels of one broadcast, commands of one batch.
+const LIST_MAX: usize = 10_000;
+/// Publications of one history.
+const COUNT_MAX: u32 = 300;
+
+/// What a `publish` says; a `broadcast` has a list of channels instead.
+#[derive(Deserialize)]
+struct Publish<'a> {
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    b64data: Option<String>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct History {
+    #[serde(default)]
+    channel: String,
+    #[serde(default)]
+    limit: i32,
+    since: Option<StreamPosition>,
+    #[serde(default)]
+    reverse: bool,
+}
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    commands: Vec<BTreeMap<&'a str, &'a RawValue>>,
+}
+
+/// Does what one request asks for.
+pub(super) async fn call(api: &Api, method: &str, arguments: &RawValue) -> Result<Value, Fault> {
+    match method {
+        "publish" => publish(api, read(arguments)?).await,
+        "broadcast" => broadcast(api, read(arguments)?).await,
+        "history" => history(api, read(arguments)?).await,
+        "batch" => batch(api, read(arguments)?).await,
+        _ => Err(Fault::MethodNotFound),
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(arguments: &'a RawValue) -> Result<T, Fault> {
+    serde_json::from_str(arguments.get()).map_err(|_| Fault::BadRequest)
+}
+
+impl Publish<'_> {
+    fn publication(&self) -> Result<Publication, Fault> {
+        let data = match (&self.data, &self.b64data) {
+            (_, Some(text)) => STANDARD.decode(text).map_err(|_| Fault::BadRequest)?,
+            (Some(raw), None) => raw.get().as_bytes().to_vec(),
+            (None, None) => return Err(Fault::BadRequest),
+        };
+        // What JSON clients could not read would end their connections (T10, T22).
+        let data = one_line(&data).ok_or(Fault::BadRequest)?;
+        Ok(Publication { data, tags: self.tags.clone(), ..Publication::default() })
+    }
+}
+
+fn shown(placed: Placed) -> Value {
+    placed.map_or_else(|| json!({}), |(offset, epoch)| json!({ "offset": offset, "epoch": epoch }))
+}
+
+async fn publish(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
+    let placing = api.place(&arguments.channel, &arguments.publication()?)?;
+    api.placed(&arguments.channel, placing).await.map(shown)
+}
+
+async fn broadcast(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
+    if arguments.channels.is_empty() || arguments.channels.len() > LIST_MAX {
+        return Err(Fault::BadRequest);
+    }
+    let publication = arguments.publication()?;
+    let mut responses = Vec::with_capacity(arguments.channels.len());
+    for channels in arguments.channels.chunks(PLACING_MAX) {
+        let placing: Vec<_> =
+            channels.iter().map(|channel| api.place(channel, &publication)).collect();
+        for (channel, placing) in channels.iter().zip(placing) {
+            responses.push(wrapped(settle(api, channel, placing).await));
+        }
+    }
+    Ok(json!({ "responses": responses }))
+}
+
+async fn settle(api: &Api, channel: &str, placing: Result<Placing, Fault>) -> Result<Value, Fault> {
+    api.placed(channel, placing?).await.map(shown)
+}
+
+async fn history(api: &Api, arguments: History) -> Result<Value, Fault> {
+    let History { channel, limit, since, reverse } = arguments;
+    let options = api.options(&channel)?;
+    if !options.has_stream() {
+        return Err(Fault::NotAvailable);
+    }
+    let since_offset = since.as_ref().map(|since| since.offset);
+    if reverse && since_offset == Some(0) {
+        return Err(Fault::BadRequest);
+    }
+    let stream = api.read(&channel, 0, 0).await?;
+    let epoch = push::epoch(stream.epoch);
+    if since.is_some_and(|since| !since.epoch.is_empty() && since.epoch != epoch) {
+        return Err(Fault::UnrecoverablePosition);
+    }
+    let count = u32::try_from(limit).unwrap_or(COUNT_MAX).min(COUNT_MAX);
+    let oldest = stream.tip.saturating_sub(u64::from(options.history_count));
+    let (after, upto) = match (since_offset, reverse) {
+        (since, false) => (since.unwrap_or(0).max(oldest), stream.tip),
+        (since, true) => {
+            let upto = since.map_or(stream.tip, |since| (since - 1).min(stream.tip));
+            (upto.saturating_sub(u64::from(count)).max(oldest), upto)
+        }
+    };
+    let mut publications = Vec::new();
+    if count > 0 && after < upto {
+        publications = api.read(&channel, after, count).await?.publications;
+        publications.retain(|publication| publication.offset <= upto);
+    }
+    if reverse {
+        publications.reverse();
+    }
+    Ok(json!({ "publications": publications, "epoch": epoch, "offset": stream.tip }))
+}
+
+/// Publications go out together, and everything keeps its order; the answers are in the order of the commands.
+async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
+    if arguments.commands.len() > LIST_MAX {
+        return Err(Fault::BadRequest);
+    }
+    let mut replies = Vec::with_capacity(arguments.commands.len());
+    for commands in arguments.commands.chunks(PLACING_MAX) {
+        let mut begun = Vec::with_capacity(commands.len());
+        for command in commands {
+            let one = command.iter().next().filter(|_| command.len() == 1);
+            begun.push(match one {
+                Some((&"publish", arguments)) => {
+                    Begun::Publish(read::<Publish<'_>>(arguments).and_then(|arguments| {
+                        let placing = api.place(&arguments.channel, &arguments.publication()?)?;
+                        Ok((arguments.channel, placing))
+                    }))
+                }
+                Some((&"batch", _)) | None => Begun::Done("error", Err(Fault::BadRequest)),
+                Some((method, arguments)) => {
+                    Begun::Done(method, Box::pin(call(api, method, arguments)).await)
+                }
+            });
+        }
+        for one in begun {
+            let (method, outcome) = match one {
+                Begun::Publish(Ok((channel, placing))) => {
+                    ("publish", api.placed(&channel, placing).await.map(shown))
+                }
+                Begun::Publish(Err(fault)) => ("publish", Err(fault)),
+                Begun::Done(method, outcome) => (method, outcome),
+            };
+            replies.push(match outcome {
+                Ok(result) => json!({ method: result }),
+                Err(fault) => wrapped(Err(fault)),
+            });
+        }
+    }
+    Ok(json!({ "replies": replies }))
+}
+
+enum Begun<'a> {
+    Publish(Result<(String, Placing), Fault>),
+    Done(&'a str, Result<Value, Fault>),
+}

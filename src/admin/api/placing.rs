@@ -1,0 +1,109 @@
+//! From a channel to its owner, and the owner's answers.
+
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::Api;
+use crate::centrifuge::code::Fault;
+use crate::centrifuge::message::Publication;
+use crate::centrifuge::push;
+use crate::centrifuge::rules::{Name, Options, Rules};
+use crate::ids::{Origin, Peer, Role};
+use crate::ring::slot_of;
+use crate::wire::Message;
+use crate::wire::message::namespace;
+
+/// A publication on its way.
+pub(super) struct Placing(oneshot::Receiver<Vec<u8>>);
+
+/// Where a publication stands: `None` in a channel without a stream.
+pub(super) type Placed = Option<(u64, String)>;
+
+/// Where a channel stands, and what it has.
+pub(super) struct Stream {
+    pub(super) epoch: u32,
+    pub(super) tip: u64,
+    pub(super) publications: Vec<Publication>,
+}
+
+/// Bytes of one answer of an owner.
+const PAGE_BYTES: u32 = 512 << 10;
+
+impl Api {
+    pub(super) fn options(&self, channel: &str) -> Result<&Options, Fault> {
+        let name = Name::read(channel, self.rules.client.name_bytes_max);
+        self.rules.options(&name.ok_or(Fault::BadRequest)?).ok_or(Fault::UnknownChannel)
+    }
+
+    /// Sends a publication to the owner of its channel. What is sent first is published first.
+    pub(super) fn place(&self, channel: &str, publication: &Publication) -> Result<Placing, Fault> {
+        self.options(channel)?;
+        let payload = publication.encode_to_vec();
+        if payload.len() > self.limits.publication_bytes_max as usize {
+            return Err(Fault::LimitExceeded);
+        }
+        let inside = Rules::inside(channel);
+        let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
+        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let publish = |ask| Message::Publish {
+            slot,
+            seat_epoch,
+            key,
+            ask,
+            namespace: namespace::MEMORY,
+            offset: 0,
+            origin: Origin::NOBODY,
+            member: None,
+            name: &inside,
+            payload: &payload,
+        };
+        let waiting = self.control.begin(Peer::new(node, Role::Channel, core), publish);
+        waiting.map(Placing).map_err(|_| Fault::Internal)
+    }
+
+    /// Waits until it is published.
+    pub(super) async fn placed(&self, channel: &str, placing: Placing) -> Result<Placed, Fault> {
+        let answer = placing.0.await.map_err(|_| Fault::Internal)?;
+        match Message::decode(&answer) {
+            Ok(Message::Published { accepted: true, epoch, offset, .. }) => {
+                let has_stream = self.options(channel)?.has_stream();
+                Ok(has_stream.then(|| (offset, push::epoch(epoch))))
+            }
+            _ => Err(Fault::Internal),
+        }
+    }
+
+    /// What a channel has behind `after`, at most `count_max`.
+    pub(super) async fn read(
+        &self,
+        channel: &str,
+        after: u64,
+        count_max: u32,
+    ) -> Result<Stream, Fault> {
+        let inside = Rules::inside(channel);
+        let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
+        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let read = |ask| Message::Read {
+            slot,
+            seat_epoch,
+            key,
+            ask,
+            namespace: namespace::MEMORY,
+            after,
+            count_max,
+            bytes_max: PAGE_BYTES,
+            name: &inside,
+        };
+        let answer = self.control.ask(Peer::new(node, Role::Channel, core), read).await;
+        let answer = answer.map_err(|_| Fault::Internal)?;
+        let Ok(Message::ReadIs { ok: true, epoch, tip, publications, .. }) =
+            Message::decode(&answer)
+        else {
+            return Err(Fault::Internal);
+        };
+        let publications = publications.iter::<(u64, &[u8])>().filter_map(|(offset, payload)| {
+            Some(Publication { offset, ..Publication::decode(payload).ok()? })
+        });
+        Ok(Stream { epoch, tip, publications: publications.collect() })
+    }
+}

@@ -1,0 +1,16 @@
+//! The Centrifuge v2 dialect: what its SDKs say and expect, in JSON and Protobuf. Pure.
+//!
+//! - `message`: commands, replies and pushes as values, the same for both framings
+//! - `framing`: one websocket message to commands, and a reply to bytes
+//! - `push`: frames that many share: a publication with its place
+//! - `code`: errors, disconnects, unsubscriptions
+//! - `token`: JWTs and what they claim
+//! - `rules`: what may be done in which channel; `config`: the same, as an operator writes it
+
+pub mod code;
+pub mod config;
+pub mod framing;
+pub mod message;
+pub mod push;
+pub mod rules;
+pub mod token;

@@ -1,0 +1,193 @@
+//! What may be done in which channel, and by whom: the part of an operator's configuration that sessions ask.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::token::Keys;
+
+/// Per node, the same for all cores. Made by `config`.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub client: Client,
+    pub api: Api,
+    /// What a workspace's member may do is the back end's to say: see `WORKSPACE`.
+    pub(super) without_namespace: Options,
+    pub(super) namespaces: Vec<(Box<str>, Options)>,
+}
+
+/// Section `client`.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Nobody needs a token, and everything that is not switched off is allowed.
+    pub insecure: bool,
+    /// Who has no token is nobody in particular, and may come in.
+    pub allows_anonymous: bool,
+    pub keys: Keys,
+    /// Channels of one connection.
+    pub channels_max: u32,
+    /// Bytes of a channel's name.
+    pub name_bytes_max: u32,
+    pub ping_interval: Duration,
+    pub pong_timeout: Duration,
+    /// From the first byte to `connect`.
+    pub connect_timeout: Duration,
+    /// How long a connection or a subscription whose token expired waits for another.
+    pub expiry_grace: Duration,
+    /// `None`: any.
+    pub origins: Option<Vec<Box<str>>>,
+    /// Whether each user's connections are subscribed to `#user`.
+    pub has_personal_channel: bool,
+}
+
+/// Section `http_api`.
+#[derive(Clone, Debug, Default)]
+pub struct Api {
+    /// Without a key nobody may call, unless it is insecure.
+    pub key: Option<Box<str>>,
+    pub insecure: bool,
+}
+
+/// Who may do one thing in a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Allow {
+    pub client: bool,
+    pub subscriber: bool,
+    pub anonymous: bool,
+}
+
+/// What a namespace's channels are like.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Publications that can be asked for again; 0: the channel has no stream.
+    pub history_count: u32,
+    pub history_ttl: Duration,
+    pub force_recovery: bool,
+    pub allow_recovery: bool,
+    pub force_positioning: bool,
+    pub allow_positioning: bool,
+    pub presence: bool,
+    pub join_leave: bool,
+    pub force_push_join_leave: bool,
+    /// Names with a `#` are for the users behind it.
+    pub allow_user_limited_channels: bool,
+    pub subscribe: Allow,
+    pub publish: Allow,
+    pub show_presence: Allow,
+    pub history: Allow,
+}
+
+impl Options {
+    pub fn has_stream(&self) -> bool {
+        self.history_count > 0 && !self.history_ttl.is_zero()
+    }
+}
+
+/// A channel's name, taken apart (`centrifuge.md` 6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Name<'a> {
+    pub whole: &'a str,
+    /// Between the leading `$` and the first `:`.
+    pub namespace: Option<&'a str>,
+    /// Only with a token of its own.
+    pub is_private: bool,
+    /// After the last `#`: the users, separated by commas, whose channel it is.
+    pub users: Option<&'a str>,
+}
+
+impl<'a> Name<'a> {
+    /// `None`: no channel can have this name.
+    pub fn read(whole: &'a str, bytes_max: u32) -> Option<Self> {
+        if whole.is_empty() || whole.len() > bytes_max as usize {
+            return None;
+        }
+        // A printable ASCII text: as the reference has it, unless told otherwise.
+        if !whole.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return None;
+        }
+        let rest = whole.strip_prefix('$');
+        let is_private = rest.is_some();
+        let namespace = rest.unwrap_or(whole).split_once(':').map(|(namespace, _)| namespace);
+        let users = whole.rsplit_once('#').map(|(_, users)| users);
+        Some(Self { whole, namespace, is_private, users })
+    }
+
+    pub fn is_of_user(&self, user: &str) -> bool {
+        !user.is_empty() && self.users.is_some_and(|list| list.split(',').any(|one| one == user))
+    }
+}
+
+/// Who wants something: as much of a session as rules look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub user: &'a str,
+    pub is_subscribed: bool,
+}
+
+impl Rules {
+    /// The options of a channel; `None`: there is no such namespace.
+    pub fn options(&self, name: &Name<'_>) -> Option<&Options> {
+        let Some(namespace) = name.namespace else { return Some(&self.without_namespace) };
+        self.namespaces.iter().find(|(known, _)| **known == *namespace).map(|(_, options)| options)
+    }
+
+    /// Whether somebody may do what `allow` is about.
+    pub fn allows(&self, allow: Allow, asker: Asker<'_>) -> bool {
+        self.client.insecure
+            || (asker.user.is_empty() && allow.anonymous)
+            || (!asker.user.is_empty() && allow.client)
+            || (asker.is_subscribed && allow.subscriber)
+    }
+
+    /// Whether somebody may subscribe without a token of the channel.
+    pub fn may_subscribe(&self, name: &Name<'_>, options: &Options, user: &str) -> bool {
+        if name.is_private {
+            return false;
+        }
+        if options.allow_user_limited_channels && name.users.is_some() && !self.client.insecure {
+            return name.is_of_user(user);
+        }
+        self.allows(options.subscribe, Asker { user, is_subscribed: false })
+    }
+
+    /// How a memory channel is called inside: a name that no channel of a workspace has.
+    pub fn inside(name: &str) -> String {
+        format!("{MEMORY}{name}")
+    }
+
+    /// The name that clients know, of a memory channel; `None`: it is a workspace's.
+    pub fn outside(inside: &str) -> Option<&str> {
+        inside.strip_prefix(MEMORY)
+    }
+}
+
+/// The same JSON without a line break. `None`: it is not JSON.
+pub fn one_line(data: &[u8]) -> Option<Vec<u8>> {
+    let raw: &RawValue = serde_json::from_slice(data).ok()?;
+    let text = raw.get();
+    // A line break within a JSON text is white space.
+    Some(text.bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }).collect())
+}
+
+/// Ids of a workspace begin with a letter.
+const MEMORY: char = '.';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_apart() {
+        let read = |text| Name::read(text, 255).expect("a name");
+        assert_eq!((read("a").namespace, read("a").is_private), (None, false));
+        assert_eq!((read("$n:a:b").namespace, read("$n:a:b").is_private), (Some("n"), true));
+        assert!(read("n:x#4,42").is_of_user("42") && !read("n:x#4,42").is_of_user("2"));
+        assert!(!read("#").is_of_user(""));
+        assert_eq!(Name::read("", 9), None);
+        assert_eq!(Name::read("0123456789", 9), None);
+        assert_eq!(Name::read("caf\u{e9}", 9), None);
+        assert_eq!(Name::read("a\nb", 9), None);
+        assert_eq!(Rules::outside(&Rules::inside("a:1")), Some("a:1"));
+        assert_eq!(Rules::outside("C0123"), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! What a guest says: messages to commands, commands to what is done about them.
+
+use crate::centrifuge::code::{Disconnect, Fault};
+use crate::centrifuge::message::{Command, Error, Nothing, Reply};
+use crate::gateway::outbox::Kind;
+use crate::gateway::session::{Is, State};
+use crate::gateway::shard::{Gateway, Turn};
+use crate::ids::Conn;
+use crate::shard::Counter;
+
+impl Gateway {
+    /// One websocket message of a guest.
+    pub(in crate::gateway) fn guest_message(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: Conn,
+        bytes: &[u8],
+    ) {
+        let index = conn.index();
+        turn.out.count(Counter::MessagesReceived);
+        let framing = self.sessions.of(index).dialect.framing().expect("a guest has a framing");
+        let Ok(commands) = framing.commands(bytes) else {
+            return self.disconnect(turn, index, Disconnect::BadRequest);
+        };
+        for command in &commands {
+            let session = self.sessions.of(index);
+            match session.state {
+                // Its connect was refused: what it said behind that is void.
+                State::Connecting if session.is(Is::Leaving) && commands[0].connect.is_some() => {
+                    return;
+                }
+                State::Connecting => match &command.connect {
+                    Some(request) if command.id != 0 && !session.is(Is::Leaving) => {
+                        self.connect(turn, index, command.id, request);
+                    }
+                    _ => self.disconnect(turn, index, Disconnect::BadRequest),
+                },
+                State::Active => self.guest_command(turn, index, command),
+                _ => return,
+            }
+        }
+    }
+
+    fn guest_command(&mut self, turn: &mut Turn<'_>, index: u32, command: &Command) {
+        let id = command.id;
+        let outcome = match command {
+            Command { subscribe: Some(request), .. } if id != 0 => {
+                self.subscribe(turn, index, id, request)
+            }
+            Command { unsubscribe: Some(request), .. } if id != 0 => {
+                self.unsubscribe(turn, index, id, &request.channel)
+            }
+            Command { publish: Some(request), .. } if id != 0 => {
+                self.publish(turn, index, id, request)
+            }
+            Command { history: Some(request), .. } if id != 0 => {
+                self.history(turn, index, id, request)
+            }
+            Command { presence: Some(_), .. } | Command { presence_stats: Some(_), .. }
+                if id != 0 =>
+            {
+                Err(Wrong::Fault(Fault::NotAvailable))
+            }
+            Command { rpc: Some(_), .. } if id != 0 => Err(Wrong::Fault(Fault::NotAvailable)),
+            Command { send: Some(_), .. } => Err(Wrong::Disconnect(Disconnect::NotAvailable)),
+            other if *other == Command::default() => self.pong_heard(index),
+            // No kind, a kind that is not served, a second connect, or no number.
+            _ => Err(Wrong::Disconnect(Disconnect::BadRequest)),
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(Wrong::Fault(fault)) => self.fail(turn, index, id, fault),
+            Err(Wrong::Disconnect(why)) => self.disconnect(turn, index, why),
+        }
+    }
+
+    fn pong_heard(&mut self, index: u32) -> Result<(), Wrong> {
+        let session = self.sessions.at(index);
+        if !session.is(Is::Pinged) {
+            return Err(Wrong::Disconnect(Disconnect::BadRequest));
+        }
+        session.set(Is::Pinged, false);
+        Ok(())
+    }
+
+    /// Says one reply to one guest.
+    pub(super) fn answer(&mut self, turn: &mut Turn<'_>, index: u32, reply: Reply) {
+        let framing = self.sessions.of(index).dialect.framing().expect("a guest has a framing");
+        let frame = self.frame_in(framing.into(), |into| framing.write(&reply, into));
+        self.append(turn, index, &frame, Kind::Durable);
+        self.outboxes.release(frame);
+    }
+
+    /// Refuses a command.
+    pub(super) fn fail(&mut self, turn: &mut Turn<'_>, index: u32, id: u32, fault: Fault) {
+        let error = Error {
+            code: fault.code(),
+            message: fault.text().into(),
+            temporary: fault.is_temporary(),
+        };
+        self.answer(turn, index, Reply { id, error: Some(error), ..Reply::default() });
+    }
+
+    /// Answers a command that was done and about which there is no more to say.
+    pub(super) fn done(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        reply: fn(Nothing) -> Reply,
+        id: u32,
+    ) {
+        self.answer(turn, index, Reply { id, ..reply(Nothing {}) });
+    }
+
+    /// Takes one of the questions that a connection may have open.
+    pub(super) fn may_wait(&mut self, index: u32) -> Result<(), Wrong> {
+        let session = self.sessions.at(index);
+        if u32::from(session.asks) >= self.limits.asks_per_conn_max {
+            return Err(Wrong::Fault(Fault::TooManyRequests));
+        }
+        session.asks += 1;
+        Ok(())
+    }
+
+    /// The guest whose question is answered, if it is still there.
+    pub(super) fn waited(&mut self, conn: Conn) -> Option<u32> {
+        let session = self.sessions.find(conn)?;
+        session.asks = session.asks.saturating_sub(1);
+        (session.state == State::Active).then(|| conn.index())
+    }
+}
+
+/// What comes of a command that is not done.
+pub(super) enum Wrong {
+    Fault(Fault),
+    Disconnect(Disconnect),
+}
+
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Disconnect> for Wrong {
+    fn from(why: Disconnect) -> Self {
+        Self::Disconnect(why)
+    }
+}

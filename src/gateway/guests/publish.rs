@@ -1,0 +1,98 @@
+//! A guest's publication: to the owner of its channel, and back.
+
+use prost::Message as _;
+
+use super::commands::Wrong;
+use crate::centrifuge::code::{Disconnect, Fault};
+use crate::centrifuge::message::{ClientInfo, Publication, PublishRequest, Reply};
+use crate::centrifuge::rules::{Asker, Rules, one_line};
+use crate::gateway::asks::Pending;
+use crate::gateway::shard::{Gateway, Turn};
+use crate::ids::{Conn, Origin};
+use crate::ring::slot_of;
+use crate::wire::Message;
+use crate::wire::message::namespace;
+
+impl Gateway {
+    pub(super) fn publish(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        id: u32,
+        request: &PublishRequest,
+    ) -> Result<(), Wrong> {
+        if request.channel.is_empty() {
+            return Err(Disconnect::BadRequest.into());
+        }
+        if request.data.is_empty() {
+            return Err(Fault::BadRequest.into());
+        }
+        let (name, options) = self.channel_of(&request.channel)?;
+        if request.kind != 0 {
+            return Err(Fault::NotAvailable.into());
+        }
+        let is_subscribed = self.place_of(index, name.whole).is_some();
+        let asker = Asker { user: self.guest_user(index), is_subscribed };
+        if !self.rules.allows(options.publish, asker) {
+            return Err(Fault::PermissionDenied.into());
+        }
+        // What JSON clients could not read would end their connections (T10, T22).
+        let data = one_line(&request.data).ok_or(Fault::BadRequest)?;
+        let info = ClientInfo {
+            user: self.guest_user(index).into(),
+            client: self.client_id(index),
+            conn_info: self.guest_info(index).to_vec(),
+            chan_info: Vec::new(),
+        };
+        let publication = Publication { data, info: Some(info), ..Publication::default() };
+        let payload = publication.encode_to_vec();
+        if payload.len() > self.limits.publication_bytes_max as usize {
+            return Err(Fault::LimitExceeded.into());
+        }
+        let inside = Rules::inside(name.whole);
+        let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
+        let core = self.interest_core(slot);
+        let peer = self.neighbour(core);
+        self.may_wait(index)?;
+        let conn = self.sessions.conn(self.me.core, index);
+        let due = turn.now.mono + self.limits.ask_timeout;
+        let may = self.may_ask(core, inside.len() + payload.len());
+        let ask = self.asks.open(peer, due, Pending::Publish { conn, id }).ok().filter(|_| may);
+        let Some(ask) = ask else {
+            self.waited(conn);
+            return Err(Fault::Internal.into());
+        };
+        turn.out.send_bulk(
+            peer,
+            &Message::Publish {
+                slot,
+                seat_epoch: 0,
+                key,
+                ask,
+                namespace: namespace::MEMORY,
+                offset: 0,
+                origin: Origin::NOBODY,
+                member: None,
+                name: &inside,
+                payload: &payload,
+            },
+        );
+        Ok(())
+    }
+
+    /// What became of it.
+    pub(in crate::gateway) fn guest_published(
+        &mut self,
+        turn: &mut Turn<'_>,
+        conn: Conn,
+        id: u32,
+        accepted: bool,
+    ) {
+        let Some(index) = self.waited(conn) else { return };
+        if accepted {
+            self.done(turn, index, |done| Reply { publish: Some(done), ..Reply::default() }, id);
+        } else {
+            self.fail(turn, index, id, Fault::Internal);
+        }
+    }
+}

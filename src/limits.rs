@@ -122,6 +122,9 @@ pub struct Limits {
     /// A gateway reports activity of a user at most so often.
     pub activity_interval: Duration,
 
+    /// Centrifuge clients that one core knows to be in channels, one for each pair of both.
+    pub present_max: u32,
+
     // -- mail
     /// Bytes and messages waiting from one core to another; overflow is a broken link.
     pub mail_bytes_max: u32,
@@ -206,6 +209,7 @@ impl Limits {
         users_max: 1 << 22,
         ties_max: 1 << 24,
         activity_interval: Duration::from_secs(60),
+        present_max: 1 << 22,
         mail_bytes_max: 16 << 20,
         mail_messages_max: 65_536,
         bulk_messages_per_room: 4_096,

@@ -45,6 +45,10 @@ browser() {
     }
 }
 
+go_toolchain() {
+    command -v go >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends golang-go; }
+}
+
 stories() { (cd tests/clients && exec "$venv/bin/python" -m pytest "$@"); }
 autobahn() { (cd tests/clients && exec "$venv/bin/python" autobahn.py); }
 node_stories() { (cd tests/clients && exec node --test --test-force-exit "$@"); }
@@ -65,6 +69,9 @@ step "slack_sdk" stories test_slack_sdk.py
 step "the process: start, end, kill -9" stories test_process.py
 step "four cores, ten thousand connections" stories test_cores.py
 step "@slack/rtm-api and @slack/web-api" node_stories slack.test.mjs
+step "Go" go_toolchain
+step "the suite of centrifuge-python" tests/clients/suites.sh python
+step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
 step "npm centrifuge, two versions, two framings" node_stories centrifuge.test.mjs
 step "two browsers" node_stories browser.test.mjs

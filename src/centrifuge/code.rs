@@ -51,6 +51,7 @@ impl Fault {
 pub enum Disconnect {
     Shutdown = 3001,
     Expired = 3005,
+    SubscriptionExpired = 3006,
     Slow = 3008,
     InsufficientState = 3010,
     ForceReconnect = 3011,
@@ -72,6 +73,7 @@ impl Disconnect {
         match self {
             Self::Shutdown => "shutdown",
             Self::Expired => "connection expired",
+            Self::SubscriptionExpired => "subscription expired",
             Self::Slow => "slow",
             Self::InsufficientState => "insufficient state",
             Self::ForceReconnect => "force reconnect",
@@ -92,7 +94,10 @@ impl Disconnect {
 #[repr(u16)]
 pub enum Unsubscribed {
     ByServer = 2000,
+    /// An application's code: something that is no JSON was published, and the client speaks JSON.
+    Unfit = 2400,
     InsufficientState = 2500,
+    Expired = 2501,
 }
 
 impl Unsubscribed {
@@ -102,7 +107,9 @@ impl Unsubscribed {
     pub fn reason(self) -> &'static str {
         match self {
             Self::ByServer => "server unsubscribe",
+            Self::Unfit => "binary publication",
             Self::InsufficientState => "insufficient state",
+            Self::Expired => "subscription expired",
         }
     }
 }

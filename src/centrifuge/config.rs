@@ -59,7 +59,7 @@ pub fn dev() -> Value {
         "channel": { "without_namespace": {
             "history_size": 1_000, "history_ttl": "1h", "force_recovery": true,
             "allow_subscribe_for_client": true, "allow_publish_for_client": true,
-            "allow_history_for_client": true, "presence": true, "allow_presence_for_client": true,
+            "allow_history_for_client": true, "publication_data_format": "json", "allowed_delta_types": ["fossil"], "presence": true, "allow_presence_for_client": true,
         } },
     })
 }
@@ -124,7 +124,20 @@ fn options(mut section: Section, warnings: &mut Vec<String>) -> Result<Options, 
             anonymous: section.flag(&format!("allow_{what}_for_anonymous"))?,
         })
     };
+    let deltas = section.list("allowed_delta_types")?;
+    if deltas.iter().any(|one| one != "fossil") {
+        return Err("channel: allowed_delta_types: there is only \"fossil\"".into());
+    }
+    let format = section.text("publication_data_format")?.unwrap_or_default();
+    if !["", "json", "binary"].contains(&&*format) {
+        return Err(format!(
+            "channel: publication_data_format: {format:?} is neither json nor binary"
+        ));
+    }
     let options = Options {
+        allow_fossil: !deltas.is_empty(),
+        delta_publish: section.flag("delta_publish")?,
+        is_json_only: format == "json",
         history_count: section.number("history_size")?.unwrap_or(0),
         history_ttl: section.span("history_ttl")?.unwrap_or_default(),
         force_recovery: section.flag("force_recovery")?,
@@ -224,14 +237,11 @@ const CHANNEL_UNSERVED: &[&str] = &[
 ];
 const OPTIONS_UNSERVED: &[&str] = &[
     "allow_tags_filter",
-    "allowed_delta_types",
     "auto_cache_recover",
     "channel_regex",
-    "delta_publish",
     "force_recovery_mode",
     "history_meta_ttl",
     "map",
-    "publication_data_format",
     "publish_proxy_enabled",
     "publish_proxy_name",
     "shared_position_sync",
@@ -371,7 +381,7 @@ mod tests {
         assert!(options("a").is_some_and(|options| options.history_count == 100));
         assert!(options("smallhistory:a").is_some_and(|options| options.publish.subscriber));
         assert!(options("unknown:a").is_none());
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     #[test]

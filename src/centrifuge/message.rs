@@ -267,6 +267,9 @@ pub struct ConnectResult {
     #[prost(uint32, tag = "4")]
     #[serde(skip_serializing_if = "is_zero")]
     pub ttl: u32,
+    #[prost(btree_map = "string, message", tag = "6")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subs: BTreeMap<String, SubscribeResult>,
     #[prost(uint32, tag = "7")]
     #[serde(skip_serializing_if = "is_zero")]
     pub ping: u32,
@@ -307,9 +310,11 @@ pub struct SubscribeResult {
     #[prost(bool, tag = "12")]
     #[serde(skip_serializing_if = "is_false")]
     pub was_recovering: bool,
+    #[prost(bool, tag = "13")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub delta: bool,
 }
 
-/// Also the payload of a memory channel's publication on the wire, with everything but its place.
 #[derive(Clone, PartialEq, Message, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Publication {
@@ -325,6 +330,10 @@ pub struct Publication {
     #[prost(btree_map = "string, string", tag = "7")]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// The data are a patch.
+    #[prost(bool, tag = "8")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub delta: bool,
 }
 
 #[derive(Clone, PartialEq, Message, Serialize, Deserialize)]

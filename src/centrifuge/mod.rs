@@ -2,15 +2,19 @@
 //!
 //! - `message`: commands, replies and pushes as values, the same for both framings
 //! - `framing`: one websocket message to commands, and a reply to bytes
+//! - `payload`: a publication between nodes
 //! - `push`: frames that many share: a publication with its place
 //! - `code`: errors, disconnects, unsubscriptions
+//! - `delta`: a publication by its difference from the one before
 //! - `token`: JWTs and what they claim
 //! - `rules`: what may be done in which channel; `config`: the same, as an operator writes it
 
 pub mod code;
 pub mod config;
+pub mod delta;
 pub mod framing;
 pub mod message;
+pub mod payload;
 pub mod push;
 pub mod rules;
 pub mod token;

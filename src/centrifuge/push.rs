@@ -1,47 +1,84 @@
 //! Frames that all subscribers of a channel share: nothing in them is per connection.
-//!
-//! A memory channel's payload on the wire is an encoded `Publication` without its place, so that a Protobuf client is given it as it
-//! is: fields may stand in any order, and the offset comes last. For JSON it is written anew, once per core.
 
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::framing::Framing;
-use super::message::{Publication, Push, Reply};
+use super::message::{ClientInfo, Coming, Publication, Push, Reply};
 
-/// The push of a publication. `offset` 0: the channel has no stream. `payload`: see the head of this file; what does not decode is
-/// a publication without data, which no client is given.
+/// The push of a publication, from its encoding without a place. `offset` 0: the channel has no stream. What does not decode no client
+/// is given.
 pub fn publication(
     framing: Framing,
     channel: &str,
     offset: u64,
-    payload: &[u8],
+    encoded: &[u8],
     into: &mut Vec<u8>,
 ) {
     match framing {
         Framing::Json => {
-            let Ok(mut publication) = Publication::decode(payload) else { return };
+            let Ok(mut publication) = Publication::decode(encoded) else { return };
             publication.offset = offset;
-            let publication = Some(publication);
-            let push = Push { channel: channel.into(), publication, ..Push::default() };
-            framing.write(&Reply { push: Some(push), ..Reply::default() }, into);
+            of_value(framing, channel, publication, into);
         }
         Framing::Protobuf => {
             let place = if offset == 0 { 0 } else { key_len(OFFSET) + encoded_len_varint(offset) };
-            let body = payload.len() + place;
+            let body = encoded.len() + place;
             let push = field_len(CHANNEL, channel.len()) + field_len(PUB, body);
             encode_varint(field_len(PUSH, push) as u64, into);
             head(PUSH, push, into);
             head(CHANNEL, channel.len(), into);
             into.extend_from_slice(channel.as_bytes());
             head(PUB, body, into);
-            into.extend_from_slice(payload);
+            into.extend_from_slice(encoded);
             if offset != 0 {
                 encode_key(OFFSET, WireType::Varint, into);
                 encode_varint(offset, into);
             }
         }
     }
+}
+
+/// The same for those who take patches: whole, or as a `patch` to what they have. In JSON both are texts (T7).
+pub fn delta(
+    framing: Framing,
+    channel: &str,
+    offset: u64,
+    (encoded, patch): (&[u8], Option<&[u8]>),
+    into: &mut Vec<u8>,
+) {
+    let Ok(whole) = Publication::decode(encoded) else { return };
+    let publication = match patch {
+        Some(patch) => Publication { data: patch.to_vec(), delta: true, offset, ..whole },
+        None => Publication { offset, ..whole },
+    };
+    of_value(framing, channel, as_text(framing, publication), into);
+}
+
+/// A publication for somebody who takes patches.
+pub fn as_text(framing: Framing, publication: Publication) -> Publication {
+    if framing == Framing::Protobuf {
+        return publication;
+    }
+    // What is no text is never a patch for JSON, nor a publication for it.
+    let text = String::from_utf8_lossy(&publication.data);
+    let data = serde_json::to_vec(&text).expect("a text is JSON");
+    Publication { data, ..publication }
+}
+
+fn of_value(framing: Framing, channel: &str, publication: Publication, into: &mut Vec<u8>) {
+    let publication = Some(publication);
+    let push = Push { channel: channel.into(), publication, ..Push::default() };
+    framing.write(&Reply { push: Some(push), ..Reply::default() }, into);
+}
+
+/// The push of somebody's coming or going. `info`: an encoded `ClientInfo`; what does not decode is nobody.
+pub fn coming(framing: Framing, channel: &str, is_join: bool, info: &[u8], into: &mut Vec<u8>) {
+    let Ok(info) = ClientInfo::decode(info) else { return };
+    let coming = Some(Coming { info });
+    let (join, leave) = if is_join { (coming, None) } else { (None, coming) };
+    let push = Push { channel: channel.into(), join, leave, ..Push::default() };
+    framing.write(&Reply { push: Some(push), ..Reply::default() }, into);
 }
 
 /// How clients are told which life of a channel a place is of. Never empty (T19).

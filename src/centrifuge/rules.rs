@@ -69,6 +69,11 @@ pub struct Options {
     pub presence: bool,
     pub join_leave: bool,
     pub force_push_join_leave: bool,
+    /// Whether a client may ask for patches, and whether each publication may be one.
+    pub allow_fossil: bool,
+    pub delta_publish: bool,
+    /// What is no JSON is refused, whoever publishes it.
+    pub is_json_only: bool,
     /// Names with a `#` are for the users behind it.
     pub allow_user_limited_channels: bool,
     pub subscribe: Allow,

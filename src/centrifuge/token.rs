@@ -1,11 +1,15 @@
 //! JWTs: who a client is, and which channel it may subscribe to (`centrifuge.md` 3).
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::rules::{Options, one_line};
 
 /// With what tokens are verified. Per node.
 #[derive(Clone)]
@@ -45,15 +49,101 @@ pub struct Claims {
     pub channel: Option<String>,
     info: Option<Box<RawValue>>,
     b64info: Option<String>,
+    /// Channels that a connection is subscribed to by us.
+    channels: Vec<String>,
+    /// The same with more to say about each; these win.
+    subs: BTreeMap<String, Grant>,
+    /// Told with the reply to a subscription.
+    data: Option<Box<RawValue>>,
+    b64data: Option<String>,
+    #[serde(rename = "override")]
+    overrides: Overrides,
+}
+
+/// One subscription that a token gives.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Grant {
+    info: Option<Box<RawValue>>,
+    b64info: Option<String>,
+    data: Option<Box<RawValue>>,
+    b64data: Option<String>,
+    #[serde(rename = "override")]
+    pub overrides: Overrides,
+}
+
+/// What a subscription has otherwise than its channel.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Overrides {
+    pub presence: Option<Flag>,
+    pub join_leave: Option<Flag>,
+    pub force_push_join_leave: Option<Flag>,
+    pub force_recovery: Option<Flag>,
+    pub force_positioning: Option<Flag>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Flag {
+    pub value: bool,
+}
+
+fn bytes_of(raw: Option<&RawValue>, in_base64: Option<&str>) -> Vec<u8> {
+    match in_base64 {
+        Some(text) => json_of(text).unwrap_or_default(),
+        None => raw.and_then(|raw| one_line(raw.get().as_bytes())).unwrap_or_default(),
+    }
+}
+
+impl Grant {
+    /// What others are told about the client in this channel: JSON, or empty.
+    pub fn info(&self) -> Vec<u8> {
+        bytes_of(self.info.as_deref(), self.b64info.as_deref())
+    }
+    pub fn data(&self) -> Vec<u8> {
+        bytes_of(self.data.as_deref(), self.b64data.as_deref())
+    }
+}
+
+impl Overrides {
+    /// The options of a channel as this subscription has them.
+    pub fn apply(self, options: &Options) -> Options {
+        let of = |flag: Option<Flag>, otherwise: bool| flag.map_or(otherwise, |flag| flag.value);
+        Options {
+            presence: of(self.presence, options.presence),
+            join_leave: of(self.join_leave, options.join_leave),
+            force_push_join_leave: of(self.force_push_join_leave, options.force_push_join_leave),
+            force_recovery: of(self.force_recovery, options.force_recovery),
+            force_positioning: of(self.force_positioning, options.force_positioning),
+            ..options.clone()
+        }
+    }
 }
 
 impl Claims {
     /// What others are told about the client: JSON, or empty.
     pub fn info(&self) -> Vec<u8> {
-        if let Some(text) = &self.b64info {
-            return json_of(text).unwrap_or_default();
+        bytes_of(self.info.as_deref(), self.b64info.as_deref())
+    }
+
+    /// The token's own channel, as one subscription.
+    pub fn grant(&self) -> Grant {
+        Grant {
+            info: self.info.clone(),
+            b64info: self.b64info.clone(),
+            data: self.data.clone(),
+            b64data: self.b64data.clone(),
+            overrides: self.overrides,
         }
-        self.info.as_ref().map_or_else(Vec::new, |info| info.get().as_bytes().to_vec())
+    }
+
+    /// The channels that the connection is subscribed to by us.
+    pub fn grants(&self) -> BTreeMap<String, Grant> {
+        let mut grants = self.subs.clone();
+        for channel in &self.channels {
+            grants.entry(channel.clone()).or_default();
+        }
+        grants
     }
 
     /// When it expires, if ever.

@@ -5,6 +5,8 @@
 //! - `publication`: in its place or held, and out to every link; `holes`: what is held
 //! - `past`: pages for who is behind
 //! - `source`: the link to the source of durable channels, and the questions on it
+//! - `reading`: where a channel stands and what its backlog has, for whoever asks
+//! - `present`: who is in a channel
 //! - `links`: gateway cores and the lives of their links
 //! - `table`: a channel in 32 bytes, found by slot and key
 //! - `interest`, `lists`: which gateway cores want a channel
@@ -17,6 +19,7 @@ mod links;
 mod lists;
 mod opening;
 mod past;
+mod present;
 mod publication;
 mod reading;
 pub mod shard;

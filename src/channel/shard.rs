@@ -11,6 +11,7 @@ use super::links::Links;
 use super::lists::Lists;
 use super::opening::Openings;
 use super::past::Fetch;
+use super::present::{Entering, Present};
 use super::reading::{Page, unread};
 use super::source::{Question, Source};
 use super::table::Table;
@@ -19,9 +20,9 @@ use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
-use crate::wire::Message;
 use crate::wire::message::nack;
 use crate::wire::message::namespace::DURABLE;
+use crate::wire::{Message, Packed};
 
 /// The owner of the channels of this core's slots.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Owner {
     pub(super) openings: Openings,
     pub(super) holes: Holes,
     pub(super) source: Source,
+    pub(super) present: Present,
 }
 
 /// A channel as a message names it.
@@ -69,6 +71,7 @@ impl Owner {
             openings: Openings::default(),
             holes: Holes::new(limits),
             source: Source::new(Peer::control(node, Role::Webapp), limits),
+            present: Present::new(limits),
         }
     }
 
@@ -127,6 +130,27 @@ impl Owner {
                 match self.owns(slot, seat_epoch) {
                     Ok(()) => self.read(peer, ask, target, page, out),
                     Err(_) => out.send(peer, &unread(ask)),
+                }
+            }
+            Message::Enter { slot, seat_epoch, key, ask, conn, user, is_new, is_told, info } => {
+                let entering = Entering { conn, user, is_new, is_told, info };
+                let ok = self.owns(slot, seat_epoch).is_ok()
+                    && self.enters(peer, (slot, key), entering, out);
+                out.send(peer, &Message::Noted { ask, ok });
+            }
+            Message::Exit { slot, seat_epoch, key, ask, conn } => {
+                let ok = self.owns(slot, seat_epoch).is_ok();
+                if ok {
+                    self.exits(peer, key, conn, out);
+                }
+                out.send(peer, &Message::Noted { ask, ok });
+            }
+            Message::Present { slot, seat_epoch, key, ask, is_listed } => {
+                if self.owns(slot, seat_epoch).is_ok() {
+                    self.present_is(key, ask, is_listed, peer, out);
+                } else {
+                    let (clients, users, infos) = (0, 0, Packed(&[]));
+                    out.send(peer, &Message::PresentIs { ask, ok: false, clients, users, infos });
                 }
             }
             Message::Emit { slot, key, origin, payload } => {
@@ -243,6 +267,7 @@ impl Owner {
             self.openings.retain(is_kept);
             self.source.retain(is_kept);
             self.holes.retain(is_kept);
+            self.present.retain(is_kept);
             self.links.peers().for_each(|peer| out.push(Effect::Reset { peer }));
         }
     }
@@ -286,10 +311,16 @@ impl Shard for Owner {
             Input::PeerLost { peer } if peer == self.source.peer() => self.source_lost(out),
             Input::PeerRoom { peer } if peer == self.source.peer() => self.source.room(),
             Input::PeerUp { peer, .. } if peer.role == Role::Gateway => self.links.up(peer),
-            Input::PeerLost { peer } => self.links.lost(peer),
+            Input::PeerLost { peer } => {
+                self.links.lost(peer);
+                self.present.lost(now, peer, &self.limits);
+            }
             Input::PeerRoom { peer } => self.links.room(peer),
             Input::Ring { ring } => self.ring(ring, out),
-            Input::Tick => self.give_up(now, out),
+            Input::Tick => {
+                self.give_up(now, out);
+                self.end_leases(now, out);
+            }
             _ => {}
         }
         self.ask(now, out);
@@ -305,7 +336,7 @@ impl Shard for Owner {
     fn deadline(&self) -> Option<Mono> {
         // While the source takes nothing, its next word wakes the holes.
         let holes = self.holes.deadline().filter(|_| self.source.takes());
-        sooner(self.source.deadline(), holes)
+        sooner(sooner(self.source.deadline(), holes), self.present.deadline())
     }
 
     fn report(&self, into: &mut Report) {
@@ -320,6 +351,8 @@ impl Shard for Owner {
         into.gauge("channel_openings", self.openings.len() as f64);
         into.gauge("channel_holes", self.holes.len() as f64);
         into.gauge("channel_held_bytes", self.holes.bytes() as f64);
+        into.gauge("present_clients", self.present.count() as f64);
+        into.gauge("present_channels", self.present.channels() as f64);
         into.gauge("fetches_parked", (self.links.parked() + self.source.parked()) as f64);
         into.gauge("source_questions", self.source.open() as f64);
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::guests::history::Reading;
+use super::guests::presence::Report;
 use crate::ids::{Ask, Conn, Peer};
 use crate::time::Mono;
 use crate::wire::room::Room;
@@ -30,6 +31,10 @@ pub(super) enum Pending {
     Publish { conn: Conn, id: u32 },
     /// One page of a channel's history, for a Centrifuge client.
     Read { conn: Conn, reading: Box<Reading> },
+    /// Who is in a channel, for the command of a Centrifuge client with this number.
+    Present { conn: Conn, id: u32, is_listed: bool },
+    /// What the owner of a channel is to note.
+    Report { report: Report },
     /// A ticket for the next connection of a client whose connection ends soon.
     Renew { conn: Conn },
 }

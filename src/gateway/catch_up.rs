@@ -6,6 +6,7 @@
 use super::asks::Pending;
 use super::behind::{Claim, Phase};
 use super::deliver::Event;
+use super::guests::deltas::Variant;
 use super::hub::State as HubState;
 use super::members::Member;
 use super::outbox::Kind;
@@ -252,7 +253,8 @@ impl Gateway {
     fn page_event(&mut self, turn: &mut Turn<'_>, conn: Conn, place: u32, event: &Event<'_>) {
         let Some((index, record)) = self.record_of(conn, place) else { return };
         let one = *self.behind.record(record);
-        if event.offset <= one.cursor {
+        // A page of another life of the channel decides nothing.
+        if event.offset <= one.cursor || one.claim == Claim::Fresh {
             return;
         }
         if event.offset > one.cursor + 1 {
@@ -262,7 +264,7 @@ impl Gateway {
         let is_own = self.causer(event.origin) == Some(index);
         if event.offset > one.held() && !is_own && !self.gather(index, place, event) {
             let dialect = self.sessions.of(index).dialect;
-            let frame = self.event_frame(turn, dialect, place, event);
+            let frame = self.event_frame(turn, (dialect, Variant::Plain), place, event);
             self.append(turn, index, &frame, Kind::Durable);
             self.outboxes.release(frame);
             turn.out.count(Counter::Replayed);

@@ -4,6 +4,7 @@
 //! over too; who is ahead is given what it lacks, until the hub has come that far.
 
 use super::frames::Frame;
+use super::guests::deltas::Variant;
 use super::hub::State;
 use super::members::Member;
 use super::outbox::Kind;
@@ -11,8 +12,8 @@ use super::session::Dialect;
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
 use crate::centrifuge::code::Unsubscribed;
-use crate::centrifuge::push;
 use crate::centrifuge::rules::Rules;
+use crate::centrifuge::{payload, push};
 use crate::ids::Origin;
 use crate::rtm::event;
 use crate::shard::Counter;
@@ -37,10 +38,15 @@ impl Gateway {
 
     /// The interest answers a subscription, or says it again after its own link to the owner was new.
     pub(super) fn subscribed(&mut self, turn: &mut Turn<'_>, place: u32, epoch: u32, tip: u64) {
-        if self.hub.state(place) != State::Leaving && self.hub.epoch(place) != epoch {
+        if self.hub.state(place) == State::Leaving {
+            return;
+        }
+        if self.hub.epoch(place) != epoch {
             self.new_life(turn, place, epoch);
         }
+        self.report_again(turn, place);
         match (self.hub.state(place), self.hub.tip(place)) {
+            // Nobody was left for the new life.
             (State::Leaving, _) => {}
             (State::Subscribing, _) | (_, None) => {
                 self.hub.set_tip(place, tip);
@@ -54,15 +60,15 @@ impl Gateway {
         }
     }
 
-    /// The channel is another than the one that we knew by this name: nobody's place means anything any more.
+    /// The channel is another than the one that we knew by this name: nobody's place means anything any more. Who is subscribing begins
+    /// anew; everybody else is told.
     fn new_life(&mut self, turn: &mut Turn<'_>, place: u32, epoch: u32) {
-        let members: Vec<Member> = match self.hub.tip(place) {
-            Some(_) => self.hub.members(place).collect(),
-            None => Vec::new(),
-        };
+        let members: Vec<Member> = self.hub.members(place).collect();
         self.hub.set_epoch(place, epoch);
+        self.lapses.forget(place);
+        self.hub.set_state(place, State::Subscribing);
         for member in members.iter().filter(|member| member.dialect() != Dialect::Rtm) {
-            if !self.lose(member.index(), place) {
+            if !self.begin_anew(member.index(), place) {
                 let why = Unsubscribed::InsufficientState;
                 self.push_unsubscribed(turn, member.index(), place, why);
             }
@@ -87,7 +93,8 @@ impl Gateway {
         let offset = event.offset;
         self.hub.set_tip(place, offset);
         let causer = self.causer(event.origin).unwrap_or(NIL);
-        let mut frames: [Option<Frame>; Dialect::ALL.len()] = [const { None }; _];
+        let mut frames: [Option<Frame>; Dialect::ALL.len() * Variant::COUNT] = [const { None }; _];
+        let has_deltas = self.guests.deltas.begin(place, event);
         let mut scratch = std::mem::take(&mut self.members_scratch);
         scratch.clear();
         scratch.extend(self.hub.members(place));
@@ -100,9 +107,19 @@ impl Gateway {
             let lacks = !member.is_behind() || self.comes_near(index, place, offset);
             if lacks && index != causer {
                 let dialect = member.dialect();
-                let frame = match &mut frames[dialect as usize] {
+                if dialect == Dialect::Json && payload::split(event.payload).0.is_binary {
+                    self.is_unfit(index, place);
+                    continue;
+                }
+                let variant = if has_deltas {
+                    self.guests.deltas.variant(index, place)
+                } else {
+                    Variant::Plain
+                };
+                let frame = match &mut frames[dialect as usize * Variant::COUNT + variant as usize]
+                {
                     Some(frame) => frame,
-                    none => none.insert(self.event_frame(turn, dialect, place, event)),
+                    none => none.insert(self.event_frame(turn, (dialect, variant), place, event)),
                 };
                 self.append(turn, index, frame, Kind::Durable);
                 deliveries += 1;
@@ -114,6 +131,7 @@ impl Gateway {
         for frame in frames.into_iter().flatten() {
             self.outboxes.release(frame);
         }
+        self.guests.deltas.end(place, offset);
         turn.out.count(Counter::PublicationsFannedOut);
         if deliveries > 0 {
             turn.out.count_by(Counter::Deliveries, deliveries);
@@ -139,7 +157,7 @@ impl Gateway {
     pub(super) fn event_frame(
         &mut self,
         turn: &mut Turn<'_>,
-        dialect: Dialect,
+        (dialect, variant): (Dialect, Variant),
         place: u32,
         event: &Event<'_>,
     ) -> Frame {
@@ -150,8 +168,18 @@ impl Gateway {
         };
         let outside = Rules::outside(&name).unwrap_or(&name);
         let offset = self.shown_offset(outside, event.offset);
+        let (_, encoded) = payload::split(event.payload);
+        let patch = match variant {
+            Variant::Plain => {
+                return self.frame_in(dialect, |into| {
+                    push::publication(framing, outside, offset, encoded, into);
+                });
+            }
+            Variant::Whole => None,
+            Variant::Patch => self.guests.deltas.patch(place).map(<[u8]>::to_vec),
+        };
         self.frame_in(dialect, |into| {
-            push::publication(framing, outside, offset, event.payload, into);
+            push::delta(framing, outside, offset, (encoded, patch.as_deref()), into);
         })
     }
 
@@ -165,6 +193,9 @@ impl Gateway {
     ) {
         if self.hub.count(place) == 0 {
             return;
+        }
+        if Rules::outside(self.names.text(self.hub.name(place))).is_some() {
+            return self.coming(turn, place, payload);
         }
         let causer = self.causer(origin).unwrap_or(NIL);
         let frame = self.frame(|into| into.extend_from_slice(payload));

@@ -101,7 +101,8 @@ impl Gateway {
     }
 
     fn leave(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
-        self.guests.joins.forget(index, place);
+        self.exits(turn, index, place);
+        self.guests.forget(index, place);
         if self.hub.leave(place, index) == Left::Last {
             self.lapses.forget(place);
             if !self.rejoined.0.is_empty() {

@@ -12,6 +12,14 @@ impl Member {
     /// It speaks Centrifuge in JSON, or in Protobuf; neither: RTM.
     pub const JSON: u8 = 4;
     pub const PROTOBUF: u8 = 8;
+    /// It is told who comes and goes.
+    pub const HEARS_JOINS: u8 = 16;
+    /// The owner knows that it is in the channel.
+    pub const IS_REPORTED: u8 = 32;
+    /// We subscribed it, by its token or for a back end.
+    pub const BY_SERVER: u8 = 64;
+    /// Others are told of its coming and going.
+    pub const IS_TOLD: u8 = 128;
 
     /// `index` is a connection's, below 2^24.
     pub fn new(index: u32, flags: u8) -> Self {

@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use super::asks::Pending;
 use super::hub::State;
 use super::shard::{Gateway, Turn};
+use crate::centrifuge::message::PresenceStats;
 use crate::centrifuge::rules::Rules;
 use crate::ids::{Handle, NodeId, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
@@ -255,6 +256,20 @@ impl Gateway {
             Message::Published { ask, accepted, .. } => {
                 if let Some(Pending::Publish { conn, id }) = self.asks.close(peer, ask) {
                     self.guest_published(turn, conn, id, accepted);
+                }
+            }
+            Message::Noted { ask, ok } => {
+                if let Some(Pending::Report { report }) = self.asks.close(peer, ask)
+                    && !ok
+                {
+                    self.unreported(turn, report);
+                }
+            }
+            Message::PresentIs { ask, ok, clients, users, infos } => {
+                if let Some(Pending::Present { conn, id, is_listed }) = self.asks.close(peer, ask) {
+                    let stats = PresenceStats { num_clients: clients, num_users: users };
+                    let infos = is_listed.then_some(infos);
+                    self.present_is(turn, (conn, id), ok.then_some((stats, infos)));
                 }
             }
             Message::ReadIs { ask, ok, epoch, tip, publications } => {

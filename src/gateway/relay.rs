@@ -51,6 +51,8 @@ struct Fetch {
 enum Errand {
     Publish,
     Read,
+    Report,
+    Present,
 }
 
 impl Errand {
@@ -64,6 +66,11 @@ impl Errand {
             Self::Read => {
                 let publications = Packed(&[]);
                 Message::ReadIs { ask, ok: false, epoch: 0, tip: 0, publications }
+            }
+            Self::Report => Message::Noted { ask, ok: false },
+            Self::Present => {
+                let infos = Packed(&[]);
+                Message::PresentIs { ask, ok: false, clients: 0, users: 0, infos }
             }
         }
     }
@@ -121,6 +128,15 @@ impl Gateway {
             }
             Message::Read { slot, ask, name, .. } => {
                 self.relay_errand(turn, core, (slot, ask, name.len()), Errand::Read, message);
+            }
+            Message::Enter { slot, ask, info, .. } => {
+                self.relay_errand(turn, core, (slot, ask, info.len()), Errand::Report, message);
+            }
+            Message::Exit { slot, ask, .. } => {
+                self.relay_errand(turn, core, (slot, ask, 0), Errand::Report, message);
+            }
+            Message::Present { slot, ask, .. } => {
+                self.relay_errand(turn, core, (slot, ask, 0), Errand::Present, message);
             }
             Message::Emit { slot, key, origin, payload } => {
                 if let Some((owner, _)) = self.owner_of(slot) {
@@ -274,8 +290,11 @@ impl Gateway {
         };
         let number = Ask(u32::from(core) << CORE_SHIFT | asked.0);
         let mut passed = *message;
-        if let Message::Publish { seat_epoch, ask, .. } | Message::Read { seat_epoch, ask, .. } =
-            &mut passed
+        if let Message::Publish { seat_epoch, ask, .. }
+        | Message::Read { seat_epoch, ask, .. }
+        | Message::Enter { seat_epoch, ask, .. }
+        | Message::Exit { seat_epoch, ask, .. }
+        | Message::Present { seat_epoch, ask, .. } = &mut passed
         {
             (*seat_epoch, *ask) = (epoch, number);
         }
@@ -291,7 +310,11 @@ impl Gateway {
         self.relay.errands.remove(&number.0);
         let (core, asked) = split(number);
         let mut passed = answer;
-        if let Message::Published { ask, .. } | Message::ReadIs { ask, .. } = &mut passed {
+        if let Message::Published { ask, .. }
+        | Message::ReadIs { ask, .. }
+        | Message::Noted { ask, .. }
+        | Message::PresentIs { ask, .. } = &mut passed
+        {
             *ask = asked;
         }
         turn.out.send(self.neighbour(core), &passed);
@@ -330,7 +353,10 @@ impl Gateway {
                 self.interest.unsuback(handle.0);
             }
             Message::Subnack { handle, why } => self.refused(turn, handle.0, why),
-            Message::Published { ask, .. } | Message::ReadIs { ask, .. } => {
+            Message::Published { ask, .. }
+            | Message::ReadIs { ask, .. }
+            | Message::Noted { ask, .. }
+            | Message::PresentIs { ask, .. } => {
                 self.relay_answer(turn, peer, ask, *message);
             }
             Message::Past { ask, offset, origin, member, payload } => {

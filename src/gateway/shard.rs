@@ -176,6 +176,9 @@ impl Gateway {
                 | Message::Fetch { .. }
                 | Message::Read { .. }
                 | Message::Publish { .. }
+                | Message::Enter { .. }
+                | Message::Exit { .. }
+                | Message::Present { .. }
                 | Message::Emit { .. },
             ) => self.relay_up(turn, peer, &message),
             (Role::Channel, _) => self.relay_down(turn, peer, &message),
@@ -256,6 +259,8 @@ impl Shard for Gateway {
             Input::Drain { until } => self.drain(turn, until),
             Input::Answer { .. } => turn.out.count(Counter::WireBroken),
         }
+        self.answer_connects(turn);
+        self.end_unfit(turn);
         self.evict(turn);
     }
 
@@ -265,6 +270,7 @@ impl Shard for Gateway {
             | self.subscribe_waiting(turn, budget)
             | self.tell_keepers_again(turn, budget)
             | self.say_goodbyes(turn, budget);
+        self.answer_connects(turn);
         self.evict(turn);
         more
     }

@@ -2,6 +2,7 @@
 
 use super::asks::Pending;
 use super::fifo::Fifo;
+use super::guests::presence::Report;
 use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
 use crate::ids::Conn;
@@ -17,6 +18,8 @@ pub(super) struct Timers {
     pub(super) handshakes: Fifo<Conn>,
     /// Centrifuge clients that are to have said `connect`.
     pub(super) connects: Fifo<Conn>,
+    /// What owners did not note.
+    pub(super) reports: Fifo<Report>,
     /// Connections that are to have said where they stand.
     pub(super) resumes: Fifo<Conn>,
     /// Connections that go on with their catch-up.
@@ -43,6 +46,8 @@ impl Gateway {
             self.asks.deadline(),
             timers.handshakes.deadline(),
             timers.connects.deadline(),
+            timers.reports.deadline(),
+            self.guests.deadline(),
             timers.resumes.deadline(),
             timers.paces.deadline(),
             timers.partials.deadline(),
@@ -69,6 +74,10 @@ impl Gateway {
                 turn.out.push(Effect::Close { conn, reset: true });
             }
         }
+        while let Some(report) = self.timers.reports.pop(mono) {
+            self.report_of(turn, report);
+        }
+        self.end_subscriptions(turn);
         while let Some(conn) = self.timers.connects.pop(mono) {
             self.check_connect(turn, conn);
         }
@@ -120,6 +129,8 @@ impl Gateway {
             Pending::Lapse { place } => self.lapse_refused(turn, place),
             Pending::Query { conn, user } => self.query_answered(turn, conn, &user, None),
             Pending::Renew { conn } => self.goodbye_without_url(turn, conn),
+            Pending::Present { conn, id, .. } => self.present_is(turn, (conn, id), None),
+            Pending::Report { report } => self.unreported(turn, report),
             Pending::Publish { conn, id } => self.guest_published(turn, conn, id, false),
             Pending::Read { conn, reading } => self.unread(turn, conn, &reading),
         }
@@ -134,10 +145,7 @@ impl Gateway {
         // A ping was sent when the connection had been idle for one interval; its answer has another.
         let idle = if session.is(Is::Pinged) { idle + ping_s } else { idle };
         if session.dialect != Dialect::Rtm {
-            let client = &self.rules.client;
-            let pause =
-                if session.is(Is::Pinged) { client.pong_timeout } else { client.ping_interval };
-            let pause_s = (session.heard_s + pause.as_secs().max(1) as u32).saturating_sub(second);
+            let pause_s = self.guest_pause_s(turn, index);
             return self.wheel.file(&mut self.sessions, index, second, pause_s);
         }
         let old = (session.born_s + age_s).saturating_sub(second);

@@ -5,7 +5,7 @@
 //! says "up to offset n" and the live publications after n fit together without a hold.
 
 use super::codec::{Broken, Field, Packed, Reader};
-use crate::ids::{Ask, Handle, Key, NodeId, Origin, Slot};
+use crate::ids::{Ask, Conn, Handle, Key, NodeId, Origin, Slot};
 
 /// What a link says first, each time it comes up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -129,6 +129,14 @@ messages! {
     /// with at most `count_max` publications and about `bytes_max`. The top 8 bits of `ask` are as in `Fetch`. Lost: asked again, or an error.
     5 Read { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, after: u64, count_max: u32, bytes_max: u32, name: &'a str }
 
+    /// A client of this gateway core is in the channel. `is_new`: it was not before; `is_told`: others hear of its coming and going, as `info`.
+    /// Answered by `Noted`. The top 8 bits of `ask` are as in `Fetch`. Lost: said again.
+    6 Enter { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, conn: Conn, user: Key, is_new: bool, is_told: bool, info: &'a [u8] }
+    /// It is there no more. Answered by `Noted`. Lost with the link: then its lease ends.
+    7 Exit { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, conn: Conn }
+    /// Who is in the channel, each by its `info`; not `is_listed`: only how many. Answered by `PresentIs`.
+    8 Present { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, is_listed: bool }
+
     // ---- owner -> subscriber (owner -> interest -> hub)
 
     /// The subscription stands; what follows on this link begins at `tip + 1`. Whoever holds less than `tip` fetches.
@@ -152,6 +160,11 @@ messages! {
 
     /// The answer to a `Read`: `ok` false, not now. `publications`: (offset: u64, payload: &[u8]) pairs, in order.
     18 ReadIs { ask: Ask, ok: bool, epoch: u32, tip: u64, publications: Packed<'a> }
+
+    /// The answer to `Enter` and `Exit`. `ok` false: not now, say it again.
+    19 Noted { ask: Ask, ok: bool }
+    /// The answer to `Present`. `ok` false: not now, or too many to be listed. `infos`: a list of `&[u8]`.
+    22 PresentIs { ask: Ask, ok: bool, clients: u32, users: u32, infos: Packed<'a> }
 
     // ---- dispatcher (or a gateway, for a client) -> owner
 
@@ -231,6 +244,12 @@ messages! {
     65 RingRead { ask: Ask }
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+}
+
+/// The first byte of a transient event of a memory channel; its `info` follows.
+pub mod event {
+    pub const JOIN: u8 = 1;
+    pub const LEAVE: u8 = 2;
 }
 
 /// What kind of channel a name means.

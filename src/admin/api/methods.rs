@@ -12,6 +12,7 @@ use super::placing::{Placed, Placing};
 use super::{Api, wrapped};
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::message::{Publication, StreamPosition};
+use crate::centrifuge::payload::Marks;
 use crate::centrifuge::push;
 use crate::centrifuge::rules::one_line;
 
@@ -36,6 +37,8 @@ struct Publish<'a> {
     b64data: Option<String>,
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    #[serde(default)]
+    delta: bool,
 }
 
 #[derive(Deserialize)]
@@ -71,15 +74,16 @@ fn read<'a, T: Deserialize<'a>>(arguments: &'a RawValue) -> Result<T, Fault> {
 }
 
 impl Publish<'_> {
-    fn publication(&self) -> Result<Publication, Fault> {
+    fn publication(&self) -> Result<(Publication, Marks), Fault> {
         let data = match (&self.data, &self.b64data) {
             (_, Some(text)) => STANDARD.decode(text).map_err(|_| Fault::BadRequest)?,
             (Some(raw), None) => raw.get().as_bytes().to_vec(),
             (None, None) => return Err(Fault::BadRequest),
         };
-        // What JSON clients could not read would end their connections (T10, T22).
-        let data = one_line(&data).ok_or(Fault::BadRequest)?;
-        Ok(Publication { data, tags: self.tags.clone(), ..Publication::default() })
+        let line = one_line(&data);
+        let marks = Marks { is_binary: line.is_none(), is_delta: self.delta };
+        let data = line.unwrap_or(data);
+        Ok((Publication { data, tags: self.tags.clone(), ..Publication::default() }, marks))
     }
 }
 
@@ -88,7 +92,8 @@ fn shown(placed: Placed) -> Value {
 }
 
 async fn publish(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
-    let placing = api.place(&arguments.channel, &arguments.publication()?)?;
+    let (publication, marks) = arguments.publication()?;
+    let placing = api.place(&arguments.channel, &publication, marks)?;
     api.placed(&arguments.channel, placing).await.map(shown)
 }
 
@@ -96,11 +101,11 @@ async fn broadcast(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
     if arguments.channels.is_empty() || arguments.channels.len() > LIST_MAX {
         return Err(Fault::BadRequest);
     }
-    let publication = arguments.publication()?;
+    let (publication, marks) = arguments.publication()?;
     let mut responses = Vec::with_capacity(arguments.channels.len());
     for channels in arguments.channels.chunks(PLACING_MAX) {
         let placing: Vec<_> =
-            channels.iter().map(|channel| api.place(channel, &publication)).collect();
+            channels.iter().map(|channel| api.place(channel, &publication, marks)).collect();
         for (channel, placing) in channels.iter().zip(placing) {
             responses.push(wrapped(settle(api, channel, placing).await));
         }
@@ -160,7 +165,8 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
             begun.push(match one {
                 Some((&"publish", arguments)) => {
                     Begun::Publish(read::<Publish<'_>>(arguments).and_then(|arguments| {
-                        let placing = api.place(&arguments.channel, &arguments.publication()?)?;
+                        let (publication, marks) = arguments.publication()?;
+                        let placing = api.place(&arguments.channel, &publication, marks)?;
                         Ok((arguments.channel, placing))
                     }))
                 }

@@ -1,11 +1,11 @@
 //! From a channel to its owner, and the owner's answers.
 
-use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::Api;
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::message::Publication;
+use crate::centrifuge::payload::{self, Marks};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Name, Options, Rules};
 use crate::ids::{Origin, Peer, Role};
@@ -36,9 +36,18 @@ impl Api {
     }
 
     /// Sends a publication to the owner of its channel. What is sent first is published first.
-    pub(super) fn place(&self, channel: &str, publication: &Publication) -> Result<Placing, Fault> {
-        self.options(channel)?;
-        let payload = publication.encode_to_vec();
+    pub(super) fn place(
+        &self,
+        channel: &str,
+        publication: &Publication,
+        marks: Marks,
+    ) -> Result<Placing, Fault> {
+        let options = self.options(channel)?;
+        if marks.is_binary && options.is_json_only {
+            return Err(Fault::BadRequest);
+        }
+        let is_delta = marks.is_delta || options.delta_publish;
+        let payload = Marks { is_delta, ..marks }.write(publication);
         if payload.len() > self.limits.publication_bytes_max as usize {
             return Err(Fault::LimitExceeded);
         }
@@ -101,9 +110,9 @@ impl Api {
         else {
             return Err(Fault::Internal);
         };
-        let publications = publications.iter::<(u64, &[u8])>().filter_map(|(offset, payload)| {
-            Some(Publication { offset, ..Publication::decode(payload).ok()? })
-        });
+        let publications = publications
+            .iter::<(u64, &[u8])>()
+            .filter_map(|(offset, payload)| payload::read(payload, offset, true));
         Ok(Stream { epoch, tip, publications: publications.collect() })
     }
 }

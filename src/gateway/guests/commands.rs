@@ -41,7 +41,10 @@ impl Gateway {
         }
     }
 
-    fn guest_command(&mut self, turn: &mut Turn<'_>, index: u32, command: &Command) {
+    pub(super) fn guest_command(&mut self, turn: &mut Turn<'_>, index: u32, command: &Command) {
+        if self.keep(turn, index, command) {
+            return;
+        }
         let id = command.id;
         let outcome = match command {
             Command { subscribe: Some(request), .. } if id != 0 => {
@@ -56,10 +59,17 @@ impl Gateway {
             Command { history: Some(request), .. } if id != 0 => {
                 self.history(turn, index, id, request)
             }
-            Command { presence: Some(_), .. } | Command { presence_stats: Some(_), .. }
-                if id != 0 =>
-            {
-                Err(Wrong::Fault(Fault::NotAvailable))
+            Command { presence: Some(request), .. } if id != 0 => {
+                self.presence(turn, index, id, &request.channel, true)
+            }
+            Command { presence_stats: Some(request), .. } if id != 0 => {
+                self.presence(turn, index, id, &request.channel, false)
+            }
+            Command { refresh: Some(request), .. } if id != 0 => {
+                self.refresh(turn, index, id, &request.token)
+            }
+            Command { sub_refresh: Some(request), .. } if id != 0 => {
+                self.sub_refresh(turn, index, id, request)
             }
             Command { rpc: Some(_), .. } if id != 0 => Err(Wrong::Fault(Fault::NotAvailable)),
             Command { send: Some(_), .. } => Err(Wrong::Disconnect(Disconnect::NotAvailable)),

@@ -1,18 +1,33 @@
-//! Who a guest is: its first command, and the end of its connection.
+//! Who a guest is, and what it is subscribed to from the start: its first command, and the end of its connection.
 
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 
+use prost::Message as _;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::Guest;
+use super::alive::{now_s, ttl};
 use crate::centrifuge::code::{Disconnect, Fault};
-use crate::centrifuge::message::{ConnectRequest, ConnectResult, Reply};
+use crate::centrifuge::message::{Command, ConnectRequest, ConnectResult, Reply, SubscribeResult};
 use crate::centrifuge::token::{Claims, Refused};
 use crate::gateway::session::{Is, State};
 use crate::gateway::shard::{Gateway, Turn};
 use crate::gateway::slab::NIL;
-use crate::ids::Conn;
 use crate::shard::Counter;
+
+/// A `connect` that waits for the subscriptions which go with it.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    id: u32,
+    expires_s: Option<u64>,
+    /// Subscriptions that do not stand yet.
+    left: usize,
+    subs: BTreeMap<String, SubscribeResult>,
+    /// What the client said behind it.
+    said: Vec<Command>,
+    said_bytes: usize,
+}
 
 impl Gateway {
     /// Its first command: who it is, by its token.
@@ -24,7 +39,7 @@ impl Gateway {
         request: &ConnectRequest,
     ) {
         let client = &self.rules.client;
-        let now_s = turn.now.wall.0 / 1_000_000;
+        let now_s = now_s(turn);
         let claims = match client.keys.verify(&request.token, now_s) {
             _ if request.token.is_empty() && (client.insecure || client.allows_anonymous) => {
                 Claims::default()
@@ -34,9 +49,7 @@ impl Gateway {
             }
             Ok(claims) if claims.channel.is_none() => claims,
             Err(Refused::Expired) => {
-                // It comes again, with another token.
-                self.sessions.at(index).set(Is::Leaving, true);
-                return self.fail(turn, index, id, Fault::TokenExpired);
+                return self.refuse_connect(turn, index, id, Fault::TokenExpired);
             }
             Ok(_) | Err(Refused::Invalid) => {
                 return self.disconnect(turn, index, Disconnect::InvalidToken);
@@ -44,8 +57,14 @@ impl Gateway {
         };
         let expires_s = claims.expires_s().filter(|_| !client.insecure);
         if expires_s.is_some_and(|at| at <= now_s) {
-            self.sessions.at(index).set(Is::Leaving, true);
-            return self.fail(turn, index, id, Fault::TokenExpired);
+            return self.refuse_connect(turn, index, id, Fault::TokenExpired);
+        }
+        let mut grants = claims.grants();
+        if client.has_personal_channel && !claims.sub.is_empty() {
+            grants.entry(format!("#{}", claims.sub)).or_default();
+        }
+        if grants.len() > client.channels_max as usize {
+            return self.disconnect(turn, index, Disconnect::ChannelLimit);
         }
         let key = self.secret.key_of(&claims.sub);
         let is_short = claims.sub.len() <= self.limits.name_bytes_max as usize;
@@ -55,24 +74,105 @@ impl Gateway {
             return self.disconnect(turn, index, Disconnect::ConnectionLimit);
         };
         let info = claims.info().into_boxed_slice();
-        let guest = self.guests.all.insert(Guest { user, is_vacant: false, next: NIL, info });
+        let guest = Guest { user, is_vacant: false, next: NIL, expires_s: 0, info };
+        let guest = self.guests.all.insert(guest);
         let second = turn.second();
         let session = self.sessions.at(index);
         (session.guest, session.state) = (guest, State::Active);
         // The first ping comes at another time for each of those that came together.
         let ping_s = self.rules.client.ping_interval.as_secs() as u32;
         session.heard_s = second.saturating_sub(index % (ping_s / 2).max(1));
+        let connecting = Connecting {
+            id,
+            expires_s,
+            left: grants.len(),
+            subs: BTreeMap::new(),
+            said: Vec::new(),
+            said_bytes: 0,
+        };
+        self.guests.connecting.insert(index, connecting);
+        for (channel, grant) in &grants {
+            let since = request.subs.get(channel).filter(|one| one.recover);
+            if let Err(fault) = self.subscribe_by_us(turn, index, channel, grant, since) {
+                return self.refuse_connect(turn, index, id, fault);
+            }
+        }
+        if grants.is_empty() {
+            self.guests.ready.push(index);
+        }
+    }
+
+    /// It comes again, with another token; what it says before that is void.
+    fn refuse_connect(&mut self, turn: &mut Turn<'_>, index: u32, id: u32, fault: Fault) {
+        self.guests.connecting.remove(&index);
+        self.leave_all_as_guest(turn, index);
+        let session = self.sessions.at(index);
+        session.state = State::Connecting;
+        session.set(Is::Leaving, true);
+        self.fail(turn, index, id, fault);
+    }
+
+    fn leave_all_as_guest(&mut self, turn: &mut Turn<'_>, index: u32) {
+        self.end_catch_up(index);
+        self.leave_all(turn, index);
+        self.forget_guest(index);
+    }
+
+    /// Answers `connect` once all subscriptions that go with it stand.
+    fn connected(&mut self, turn: &mut Turn<'_>, index: u32) {
+        if self.guests.connecting.get(&index).is_none_or(|connecting| connecting.left > 0) {
+            return;
+        }
+        let connecting = self.guests.connecting.remove(&index).expect("just seen");
         let result = ConnectResult {
             client: self.client_id(index),
             version: env!("CARGO_PKG_VERSION").into(),
-            // Rounded up: without a ttl clients do not bear an expiry (T17).
-            expires: expires_s.is_some(),
-            ttl: expires_s.map_or(0, |at| u32::try_from(at - now_s).unwrap_or(u32::MAX).max(1)),
-            ping: ping_s,
+            expires: connecting.expires_s.is_some(),
+            ttl: ttl(connecting.expires_s, now_s(turn)),
+            subs: connecting.subs,
+            ping: self.rules.client.ping_interval.as_secs() as u32,
             pong: true,
         };
+        let id = connecting.id;
         self.answer(turn, index, Reply { id, connect: Some(result), ..Reply::default() });
-        self.file(turn, index);
+        self.set_expiry(turn, index, connecting.expires_s);
+        // What it said meanwhile.
+        for command in &connecting.said {
+            if self.sessions.of(index).state != State::Active {
+                return;
+            }
+            self.guest_command(turn, index, command);
+        }
+    }
+
+    /// A subscription that goes with `connect` stands.
+    pub(super) fn joined_by_us(&mut self, index: u32, channel: String, result: SubscribeResult) {
+        if let Some(connecting) = self.guests.connecting.get_mut(&index) {
+            connecting.left -= 1;
+            connecting.subs.insert(channel, result);
+            if connecting.left == 0 {
+                self.guests.ready.push(index);
+            }
+        }
+    }
+
+    /// Answers those whose last subscription came: at the end of a call, when no list is being walked.
+    pub(in crate::gateway) fn answer_connects(&mut self, turn: &mut Turn<'_>) {
+        while let Some(index) = self.guests.ready.pop() {
+            self.connected(turn, index);
+        }
+    }
+
+    /// Keeps a command until `connect` is answered. False: it is answered already.
+    pub(super) fn keep(&mut self, turn: &mut Turn<'_>, index: u32, command: &Command) -> bool {
+        let Some(connecting) = self.guests.connecting.get_mut(&index) else { return false };
+        connecting.said_bytes += command.encoded_len() + size_of::<Command>();
+        if connecting.said_bytes > self.limits.guest_message_bytes_max as usize * 2 {
+            self.disconnect(turn, index, Disconnect::BadRequest);
+        } else {
+            connecting.said.push(command.clone());
+        }
+        true
     }
 
     /// A UUID of version 4 that tells this connection from all others, and costs nothing while it lasts.
@@ -113,40 +213,11 @@ impl Gateway {
         self.hang_up(turn, index, why.code(), why.reason());
     }
 
-    /// A connection that said nothing after its upgrade.
-    pub(in crate::gateway) fn check_connect(&mut self, turn: &mut Turn<'_>, conn: Conn) {
-        if self.sessions.find(conn).is_some_and(|one| one.state == State::Connecting) {
-            self.disconnect(turn, conn.index(), Disconnect::Stale);
-        }
-    }
-
-    /// Pings a guest when it is due, also while it speaks: some clients count nothing else (`centrifuge.md` 1).
-    pub(in crate::gateway) fn check_guest(&mut self, turn: &mut Turn<'_>, index: u32) {
-        let second = turn.second();
-        let client = &self.rules.client;
-        let (ping_s, pong_s) =
-            (client.ping_interval.as_secs() as u32, client.pong_timeout.as_secs() as u32);
-        let session = self.sessions.at(index);
-        if session.state != State::Active {
-            return;
-        }
-        let since_s = second.saturating_sub(session.heard_s);
-        if session.is(Is::Pinged) && since_s >= pong_s {
-            turn.out.count(Counter::DeadReaped);
-            return self.disconnect(turn, index, Disconnect::NoPong);
-        }
-        if since_s >= ping_s {
-            session.heard_s = second;
-            session.set(Is::Pinged, true);
-            self.ping(turn, index);
-        }
-        self.file(turn, index);
-    }
-
     /// What a guest holds besides its session and its channels.
     pub(in crate::gateway) fn forget_guest(&mut self, index: u32) {
         let guest = std::mem::replace(&mut self.sessions.at(index).guest, NIL);
         if guest != NIL {
+            self.guests.connecting.remove(&index);
             let user = self.guests.all.remove(guest).user;
             self.names.release(user);
         }

@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 
-use prost::Message as _;
-
 use super::commands::Wrong;
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::message::{HistoryRequest, HistoryResult, Publication, Reply};
-use crate::centrifuge::push;
 use crate::centrifuge::rules::{Asker, Rules};
+use crate::centrifuge::{payload, push};
 use crate::gateway::asks::Pending;
+use crate::gateway::session::Dialect;
 use crate::gateway::shard::{Gateway, Turn};
 use crate::ids::Conn;
 use crate::ring::slot_of;
@@ -31,6 +30,9 @@ pub(in crate::gateway) struct Reading {
     upto: Option<u64>,
     publications: Vec<Publication>,
     bytes: usize,
+    is_json: bool,
+    /// Something in it is no JSON, and the client speaks JSON.
+    is_unfit: bool,
 }
 
 /// Pages on their way, and readings that wait. Per shard.
@@ -80,6 +82,8 @@ impl Gateway {
             upto: None,
             publications: Vec::new(),
             bytes: 0,
+            is_json: self.sessions.of(index).dialect == Dialect::Json,
+            is_unfit: false,
         };
         if self.guests.reads.waiting.len() >= self.limits.asks_max as usize {
             return Err(Fault::TooManyRequests.into());
@@ -148,6 +152,11 @@ impl Gateway {
         };
         match more {
             Ok(true) => self.guests.reads.waiting.push_back((conn, reading)),
+            Ok(false) if reading.is_unfit => {
+                if let Some(index) = self.waited(conn) {
+                    self.fail(turn, index, reading.id, Fault::NotAvailable);
+                }
+            }
             Ok(false) => {
                 if let Some(index) = self.waited(conn) {
                     let (id, result) = reading.result();
@@ -226,8 +235,9 @@ impl Reading {
             if self.bytes > BYTES_MAX {
                 return false;
             }
-            if let Ok(publication) = Publication::decode(payload) {
-                self.publications.push(Publication { offset, ..publication });
+            match payload::read(payload, offset, self.is_json) {
+                Some(publication) => self.publications.push(publication),
+                None => self.is_unfit = true,
             }
         }
         is_any

@@ -3,22 +3,23 @@
 //! A subscription has a record from its first moment. When the channel's tip is known it is decided what it lacks; that is fetched,
 //! gathered, and told in the reply, behind which the next live publication follows.
 
-use prost::Message as _;
 use rustc_hash::FxHashMap;
 
+use super::alive::{now_s, ttl};
 use super::commands::Wrong;
 use crate::centrifuge::code::{Disconnect, Fault, Unsubscribed};
 use crate::centrifuge::message::{
     Publication, Push, Reply, SubscribeRequest, SubscribeResult, UnsubscribePush,
 };
-use crate::centrifuge::push;
 use crate::centrifuge::rules::{Asker, Name, Options, Rules};
-use crate::centrifuge::token::Refused;
+use crate::centrifuge::token::{Grant, Refused};
+use crate::centrifuge::{payload, push};
 use crate::gateway::behind::Claim;
 use crate::gateway::deliver::Event;
 use crate::gateway::members::Member;
 use crate::gateway::session::{Dialect, State};
 use crate::gateway::shard::{Gateway, Turn};
+use crate::gateway::slab::NIL;
 use crate::ids::Conn;
 use crate::ring::slot_of;
 
@@ -35,10 +36,27 @@ struct Join {
     since: Option<Since>,
     /// Something of it is lost, or too much to be told.
     is_unrecovered: bool,
+    /// It does not want the subscription then: it asks its application first.
+    is_strict: bool,
     is_positioned: bool,
     is_recoverable: bool,
+    /// It is given patches where they are shorter.
+    takes_deltas: bool,
+    /// When its token expires, in seconds since 1970.
+    expires_s: Option<u64>,
+    /// Told with the reply.
+    data: Vec<u8>,
     publications: Vec<Publication>,
     bytes: usize,
+}
+
+/// How a subscription came to be, and what it has.
+struct Terms {
+    options: Options,
+    grant: Grant,
+    expires_s: Option<u64>,
+    /// The number of its command; 0: by us.
+    id: u32,
 }
 
 #[derive(Debug)]
@@ -49,6 +67,8 @@ struct Since {
     count_max: u32,
 }
 
+/// The bit of a request's flags by which it refuses a recovery that is not whole.
+const STRICT: i64 = 2;
 /// Publications of one recovery.
 const RECOVERED_MAX: u32 = 300;
 /// Bytes of one recovery: its reply fits an outbox, and what clients take for one frame (T13).
@@ -82,11 +102,17 @@ impl Gateway {
             return Err(Fault::BadRequest.into());
         }
         let user = self.guest_user(index);
+        let (mut grant, mut expires_s) = (Grant::default(), None);
         if !request.token.is_empty() {
-            let now_s = turn.now.wall.0 / 1_000_000;
-            match self.rules.client.keys.verify(&request.token, now_s) {
+            match self.rules.client.keys.verify(&request.token, now_s(turn)) {
                 Ok(claims)
-                    if claims.sub == user && claims.channel.as_deref() == Some(name.whole) => {}
+                    if claims.sub == user && claims.channel.as_deref() == Some(name.whole) =>
+                {
+                    (grant, expires_s) = (claims.grant(), claims.expires_s());
+                    if expires_s.is_some_and(|at| at <= now_s(turn)) {
+                        return Err(Fault::TokenExpired.into());
+                    }
+                }
                 Ok(_) => return Err(Disconnect::InvalidToken.into()),
                 Err(Refused::Expired) => return Err(Fault::TokenExpired.into()),
                 Err(Refused::Invalid) => return Err(Fault::PermissionDenied.into()),
@@ -94,7 +120,40 @@ impl Gateway {
         } else if !self.rules.may_subscribe(&name, options, user) {
             return Err(Fault::PermissionDenied.into());
         }
-        let asker = Asker { user, is_subscribed: true };
+        let options = grant.overrides.apply(options);
+        let terms = Terms { options, grant, expires_s, id };
+        self.join_on(turn, index, &name, terms, request)?;
+        Ok(())
+    }
+
+    /// We subscribe a guest, by its token or for a back end.
+    pub(super) fn subscribe_by_us(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        channel: &str,
+        grant: &Grant,
+        since: Option<&SubscribeRequest>,
+    ) -> Result<(), Fault> {
+        let name = Name::read(channel, self.rules.client.name_bytes_max);
+        let name = name.ok_or(Fault::BadRequest)?;
+        let options = self.rules.options(&name).ok_or(Fault::UnknownChannel)?;
+        let options = grant.overrides.apply(options);
+        let terms = Terms { options, grant: grant.clone(), expires_s: None, id: 0 };
+        let request = since.cloned().unwrap_or_default();
+        self.join_on(turn, index, &name, terms, &request)
+    }
+
+    fn join_on(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        name: &Name<'_>,
+        terms: Terms,
+        request: &SubscribeRequest,
+    ) -> Result<(), Fault> {
+        let Terms { options, grant, expires_s, id } = terms;
+        let asker = Asker { user: self.guest_user(index), is_subscribed: true };
         let has_history = self.rules.allows(options.history, asker);
         let has_stream = options.has_stream();
         let may_recover = options.force_recovery || options.allow_recovery || has_history;
@@ -114,13 +173,25 @@ impl Gateway {
             id,
             since,
             is_unrecovered: false,
+            is_strict: request.flag & STRICT != 0,
             is_positioned,
             is_recoverable,
+            takes_deltas: has_stream && options.allow_fossil && request.delta == "fossil",
+            expires_s,
+            data: grant.data(),
             publications: Vec::new(),
             bytes: 0,
         };
-        self.join(turn, index, &inside, join)?;
-        Ok(())
+        let shows = options.presence && self.rules.allows(options.show_presence, asker);
+        let hears_joins = options.force_push_join_leave || request.join_leave && shows;
+        let flags = [
+            (hears_joins, Member::HEARS_JOINS),
+            (options.presence || options.join_leave, Member::IS_REPORTED),
+            (options.join_leave, Member::IS_TOLD),
+            (id == 0, Member::BY_SERVER),
+        ];
+        let flags = flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag);
+        self.join(turn, index, &inside, flags, (join, grant.info()))
     }
 
     /// A channel that a command names, and what it is like.
@@ -139,7 +210,8 @@ impl Gateway {
         turn: &mut Turn<'_>,
         index: u32,
         inside: &str,
-        join: Join,
+        flags: u8,
+        (join, info): (Join, Vec<u8>),
     ) -> Result<(), Fault> {
         let (key, slot) = (self.secret.key_of(inside), slot_of(inside));
         let known = self.hub.find(key);
@@ -149,7 +221,8 @@ impl Gateway {
         if self.sessions.of(index).channels.len() >= self.rules.client.channels_max as usize {
             return Err(Fault::LimitExceeded);
         }
-        let flags = Member::BEHIND
+        let flags = flags
+            | Member::BEHIND
             | match self.sessions.of(index).dialect {
                 Dialect::Rtm => 0,
                 Dialect::Json => Member::JSON,
@@ -172,6 +245,9 @@ impl Gateway {
         let record = self.behind.find(at, place, None).expect("just added");
         self.behind.record(record).claim = Claim::Fresh;
         self.guests.joins.0.insert((index, place), join);
+        if !info.is_empty() {
+            self.guests.infos.insert((index, place), info.into());
+        }
         self.catch_up(turn, index);
         Ok(())
     }
@@ -197,9 +273,10 @@ impl Gateway {
     pub(in crate::gateway) fn gather(&mut self, index: u32, place: u32, event: &Event<'_>) -> bool {
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
         join.bytes += event.payload.len();
-        match Publication::decode(event.payload) {
-            Ok(publication) if !join.is_unrecovered && join.bytes <= RECOVERED_BYTES_MAX => {
-                join.publications.push(Publication { offset: event.offset, ..publication });
+        let is_json = self.sessions.of(index).dialect == Dialect::Json;
+        match payload::read(event.payload, event.offset, is_json) {
+            Some(publication) if !join.is_unrecovered && join.bytes <= RECOVERED_BYTES_MAX => {
+                join.publications.push(publication);
             }
             _ => join.lose(),
         }
@@ -212,11 +289,43 @@ impl Gateway {
         join.map(Join::lose).is_some()
     }
 
+    /// Something that is no JSON was published in a channel of somebody who speaks JSON.
+    pub(in crate::gateway) fn is_unfit(&mut self, index: u32, place: u32) {
+        self.guests.unfit.push((index, place));
+    }
+
+    /// Ends such subscriptions, for good: silence would be a loss, and the end of the connection a weapon (T22).
+    pub(in crate::gateway) fn end_unfit(&mut self, turn: &mut Turn<'_>) {
+        while let Some((index, place)) = self.guests.unfit.pop() {
+            if self.hub.contains(place) && self.hub.member(place, index).is_some() {
+                self.push_unsubscribed(turn, index, place, Unsubscribed::Unfit);
+            }
+        }
+    }
+
+    /// The channel has a new life: where a subscription stands that is not answered yet is decided again. False: it is answered.
+    pub(in crate::gateway) fn begin_anew(&mut self, index: u32, place: u32) -> bool {
+        let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
+        join.publications.clear();
+        join.bytes = 0;
+        let at = self.sessions.of(index).catching;
+        if at != NIL
+            && let Some(record) = self.behind.find(at, place, None)
+        {
+            self.behind.record(record).claim = Claim::Fresh;
+        }
+        true
+    }
+
     /// A subscription stands at the hub's tip.
     pub(in crate::gateway) fn say_joined(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {
         let Some(join) = self.guests.joins.0.remove(&(index, place)) else { return };
         if self.sessions.find(join.conn).is_none_or(|session| session.state != State::Active) {
             return;
+        }
+        if join.is_unrecovered && join.is_strict {
+            self.unfollow(turn, index, place);
+            return self.fail(turn, index, join.id, Fault::UnrecoverablePosition);
         }
         let tip = self.hub.tip(place).expect("a live channel has a tip");
         let (was_recovering, recovered) = (join.since.is_some(), !join.is_unrecovered);
@@ -225,6 +334,13 @@ impl Gateway {
             Some(since) if recovered => since.offset,
             _ => tip,
         };
+        let framing = self.sessions.of(index).dialect.framing().expect("a guest has a framing");
+        let publications = join.publications.into_iter().map(|publication| {
+            if join.takes_deltas { push::as_text(framing, publication) } else { publication }
+        });
+        if join.takes_deltas {
+            self.guests.deltas.join(index, place);
+        }
         let result = SubscribeResult {
             recoverable: join.is_recoverable,
             positioned: join.is_positioned,
@@ -232,11 +348,22 @@ impl Gateway {
             offset: if join.is_positioned { offset } else { 0 },
             was_recovering,
             recovered,
-            publications: join.publications,
-            ..SubscribeResult::default()
+            publications: publications.collect(),
+            delta: join.takes_deltas,
+            data: join.data,
+            expires: join.expires_s.is_some(),
+            ttl: ttl(join.expires_s, now_s(turn)),
         };
+        self.set_sub_expiry(turn, index, place, join.expires_s);
+        if join.id == 0 {
+            let inside = self.names.text(self.hub.name(place));
+            let channel = Rules::outside(inside).unwrap_or(inside).to_string();
+            self.entered(turn, index, place);
+            return self.joined_by_us(index, channel, result);
+        }
         let reply = Reply { id: join.id, subscribe: Some(result), ..Reply::default() };
         self.answer(turn, index, reply);
+        self.entered(turn, index, place);
     }
 
     /// A guest wants a channel no more. It is answered also when it never had it.
@@ -277,6 +404,15 @@ impl Gateway {
     ) {
         let inside = self.names.text(self.hub.name(place));
         let channel = Rules::outside(inside).unwrap_or(inside).to_string();
+        let member = self.hub.member(place, index);
+        if member.is_none_or(|member| member.flags() & Member::BY_SERVER != 0) {
+            // It cannot subscribe by itself: it comes anew.
+            let why = match why {
+                Unsubscribed::Expired => Disconnect::SubscriptionExpired,
+                _ => Disconnect::InsufficientState,
+            };
+            return self.disconnect(turn, index, why);
+        }
         self.unfollow(turn, index, place);
         let unsubscribe = UnsubscribePush { code: why.code(), reason: why.reason().into() };
         let push = Push { channel, unsubscribe: Some(unsubscribe), ..Push::default() };

@@ -1,10 +1,9 @@
 //! A guest's publication: to the owner of its channel, and back.
 
-use prost::Message as _;
-
 use super::commands::Wrong;
 use crate::centrifuge::code::{Disconnect, Fault};
-use crate::centrifuge::message::{ClientInfo, Publication, PublishRequest, Reply};
+use crate::centrifuge::message::{Publication, PublishRequest, Reply};
+use crate::centrifuge::payload::Marks;
 use crate::centrifuge::rules::{Asker, Rules, one_line};
 use crate::gateway::asks::Pending;
 use crate::gateway::shard::{Gateway, Turn};
@@ -31,21 +30,20 @@ impl Gateway {
         if request.kind != 0 {
             return Err(Fault::NotAvailable.into());
         }
-        let is_subscribed = self.place_of(index, name.whole).is_some();
-        let asker = Asker { user: self.guest_user(index), is_subscribed };
+        let place = self.place_of(index, name.whole);
+        let asker = Asker { user: self.guest_user(index), is_subscribed: place.is_some() };
         if !self.rules.allows(options.publish, asker) {
             return Err(Fault::PermissionDenied.into());
         }
-        // What JSON clients could not read would end their connections (T10, T22).
-        let data = one_line(&request.data).ok_or(Fault::BadRequest)?;
-        let info = ClientInfo {
-            user: self.guest_user(index).into(),
-            client: self.client_id(index),
-            conn_info: self.guest_info(index).to_vec(),
-            chan_info: Vec::new(),
-        };
+        let line = one_line(&request.data);
+        let marks = Marks { is_binary: line.is_none(), is_delta: options.delta_publish };
+        if marks.is_binary && options.is_json_only {
+            return Err(Fault::BadRequest.into());
+        }
+        let data = line.unwrap_or_else(|| request.data.clone());
+        let info = self.client_info(index, place);
         let publication = Publication { data, info: Some(info), ..Publication::default() };
-        let payload = publication.encode_to_vec();
+        let payload = marks.write(&publication);
         if payload.len() > self.limits.publication_bytes_max as usize {
             return Err(Fault::LimitExceeded.into());
         }

@@ -76,6 +76,10 @@ impl Gateway {
 
     /// Appends a frame that others may share.
     pub(super) fn append(&mut self, turn: &mut Turn<'_>, index: u32, frame: &Frame, kind: Kind) {
+        if self.guests.is_connecting(index) {
+            let bytes = self.outboxes.frames().bytes_of(frame.0);
+            return self.guests.hold(index, bytes, kind, &self.limits, &mut self.evictions);
+        }
         let dropped = self.outboxes.transients_dropped();
         let appended = self.outboxes.append(index, frame, kind, self.bounds_of(index));
         self.appended(turn, index, appended);

@@ -24,7 +24,7 @@ class Socket:
 
     def __init__(self, url, shake=True, receive_bytes=None, seconds=10):
         parts = urllib.parse.urlsplit(url)
-        self.host, self.port, self.path = parts.hostname, parts.port, parts.path or "/"
+        self.host, self.port, self.path = parts.hostname, parts.port, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.socket = socket.socket()
         if receive_bytes:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)

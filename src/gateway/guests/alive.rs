@@ -150,6 +150,7 @@ impl Gateway {
         let guest = self.sessions.of(index).guest;
         self.guests.all[guest].expires_s =
             expires_s.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX).max(1));
+        self.wheel.take(&mut self.sessions, index);
         self.file(turn, index);
     }
 

@@ -22,15 +22,15 @@ impl Gateway {
         let Ok(commands) = framing.commands(bytes) else {
             return self.disconnect(turn, index, Disconnect::BadRequest);
         };
+        let was_refused = self.sessions.of(index).is(Is::Leaving);
         for command in &commands {
             let session = self.sessions.of(index);
+            let is_refused = session.is(Is::Leaving);
             match session.state {
-                // Its connect was refused: what it said behind that is void.
-                State::Connecting if session.is(Is::Leaving) && commands[0].connect.is_some() => {
-                    return;
-                }
+                // Its connect was refused just now: what it said behind that is void.
+                State::Connecting if is_refused && !was_refused => return,
                 State::Connecting => match &command.connect {
-                    Some(request) if command.id != 0 && !session.is(Is::Leaving) => {
+                    Some(request) if command.id != 0 && !is_refused => {
                         self.connect(turn, index, command.id, request);
                     }
                     _ => self.disconnect(turn, index, Disconnect::BadRequest),

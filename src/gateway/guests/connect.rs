@@ -6,14 +6,16 @@ use std::hash::Hasher;
 use prost::Message as _;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use super::Guest;
 use super::alive::{now_s, ttl};
+use super::{Guest, Guests};
 use crate::centrifuge::code::{Disconnect, Fault};
 use crate::centrifuge::message::{Command, ConnectRequest, ConnectResult, Reply, SubscribeResult};
 use crate::centrifuge::token::{Claims, Refused};
+use crate::gateway::outbox::Kind;
 use crate::gateway::session::{Is, State};
 use crate::gateway::shard::{Gateway, Turn};
 use crate::gateway::slab::NIL;
+use crate::limits::Limits;
 use crate::shard::Counter;
 
 /// A `connect` that waits for the subscriptions which go with it.
@@ -27,6 +29,33 @@ pub(super) struct Connecting {
     /// What the client said behind it.
     said: Vec<Command>,
     said_bytes: usize,
+    /// Frames of those subscriptions that stand: nothing is told before `connect` is answered.
+    held: Vec<(Box<[u8]>, Kind)>,
+    held_bytes: usize,
+}
+
+impl Guests {
+    pub(in crate::gateway) fn is_connecting(&self, index: u32) -> bool {
+        !self.connecting.is_empty() && self.connecting.contains_key(&index)
+    }
+
+    /// Keeps a frame until `connect` is answered. Too much is as if it was slow.
+    pub(in crate::gateway) fn hold(
+        &mut self,
+        index: u32,
+        bytes: &[u8],
+        kind: Kind,
+        limits: &Limits,
+        evictions: &mut Vec<u32>,
+    ) {
+        let Some(connecting) = self.connecting.get_mut(&index) else { return };
+        connecting.held_bytes += bytes.len();
+        if connecting.held_bytes > limits.guest_outbox_bytes_max as usize {
+            evictions.push(index);
+        } else {
+            connecting.held.push((bytes.into(), kind));
+        }
+    }
 }
 
 impl Gateway {
@@ -89,6 +118,8 @@ impl Gateway {
             subs: BTreeMap::new(),
             said: Vec::new(),
             said_bytes: 0,
+            held: Vec::new(),
+            held_bytes: 0,
         };
         self.guests.connecting.insert(index, connecting);
         for (channel, grant) in &grants {
@@ -136,6 +167,9 @@ impl Gateway {
         let id = connecting.id;
         self.answer(turn, index, Reply { id, connect: Some(result), ..Reply::default() });
         self.set_expiry(turn, index, connecting.expires_s);
+        for (bytes, kind) in &connecting.held {
+            self.append_bytes(turn, index, bytes, *kind);
+        }
         // What it said meanwhile.
         for command in &connecting.said {
             if self.sessions.of(index).state != State::Active {

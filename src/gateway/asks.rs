@@ -67,9 +67,14 @@ impl Asks {
         Self { open, due, next: 0, count_max, posts, posts_max }
     }
 
+    /// Whether nothing more can be asked now.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.len() >= self.count_max as usize
+    }
+
     /// Notes a question to `peer` that fails at `due`, which is not before that of the last one.
     pub(super) fn open(&mut self, peer: Peer, due: Mono, pending: Pending) -> Result<Ask, Full> {
-        if self.open.len() >= self.count_max as usize {
+        if self.is_full() {
             return Err(Full);
         }
         if matches!(pending, Pending::Post { .. }) {

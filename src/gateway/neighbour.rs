@@ -198,8 +198,12 @@ impl Gateway {
         self.neighbours.0[usize::from(core)].crowded.push_back(index);
     }
 
-    /// Takes room for a question to a core; what its answer takes, the core counts.
+    /// Takes room for a question to a core; what its answer takes, the core counts. Whoever has it asks: room that is taken for nothing is
+    /// given back by nobody.
     pub(super) fn may_ask(&mut self, core: u8, name_len: usize) -> bool {
+        if self.asks.is_full() {
+            return false;
+        }
         let neighbour = &mut self.neighbours.0[usize::from(core)];
         neighbour.is_up && neighbour.credit.spend(WORDS_BYTES + name_len)
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use campanile::ids::Role;
 use campanile::wire::Message;
+use campanile::wire::message::namespace::DURABLE;
 
 use crate::database::Database;
 
@@ -64,7 +65,7 @@ impl Checker {
                     let fresh = Subscription { name: name.into(), next: None };
                     self.subscriptions.insert((way, handle.0), fresh);
                 }
-                if to == Role::Channel {
+                if to == Role::Channel && is_durable(name) {
                     let tip = database.tip(name);
                     self.opened.entry((here, name.into())).or_insert(tip);
                 }
@@ -76,10 +77,10 @@ impl Checker {
             Message::Unsuback { handle } if is_told => {
                 self.subscriptions.remove(&(told, handle.0));
             }
-            Message::Publish { ask, name, offset, .. } => {
+            Message::Publish { namespace: DURABLE, ask, name, offset, .. } => {
                 self.published.insert(ask.0, (name.into(), offset));
             }
-            Message::Published { ask, accepted: true, .. } => {
+            Message::Published { ask, accepted: true, .. } if to == Role::Admin => {
                 if let Some(what) = self.published.get(&ask.0) {
                     self.accepted.insert(what.clone(), self.moment);
                 } else {
@@ -96,7 +97,8 @@ impl Checker {
         };
         subscription.next = Some(tip + 1);
         let opened = self.opened.get(&(way.provider, subscription.name.clone()));
-        if way.role == Role::Channel && opened.is_none_or(|opened| tip < *opened) {
+        let is_durable = is_durable(&subscription.name);
+        if way.role == Role::Channel && is_durable && opened.is_none_or(|opened| tip < *opened) {
             let name = subscription.name.clone();
             let opened = opened.copied();
             self.broken(format!(
@@ -155,7 +157,8 @@ impl Checker {
     pub(crate) fn behind(&self, database: &Database) -> Option<Violation> {
         let mut standing = self.subscriptions.iter();
         let (key, subscription) = standing.find(|(_, subscription)| {
-            subscription.next != Some(database.tip(&subscription.name) + 1)
+            is_durable(&subscription.name)
+                && subscription.next != Some(database.tip(&subscription.name) + 1)
         })?;
         let tip = database.tip(&subscription.name);
         Some(Violation(format!("I22: {key:?} is {subscription:?}, and the tip is {tip}")))
@@ -168,4 +171,9 @@ impl Checker {
     pub(crate) fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()
     }
+}
+
+/// Whether the database has the truth about a channel: see `guest` for the others.
+fn is_durable(name: &str) -> bool {
+    !name.starts_with('.')
 }

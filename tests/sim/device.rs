@@ -203,6 +203,9 @@ impl World {
         let now = self.agenda.now;
         let read = self.network.down(&mut self.agenda, socket);
         let client = self.network.sockets[socket].client;
+        if let Some(guest) = client.filter(|client| *client >= crate::visit::GUESTS_FROM) {
+            return self.read_guest(socket, read, guest);
+        }
         let client = client.filter(|client| self.devices[*client].socket == Some(socket));
         match (read, client) {
             (Read::Nothing, _) => Ok(()),

@@ -73,7 +73,8 @@ impl World {
         }
         let limits = self.node.sizes.limits.clone();
         let connections = f64::from(limits.connections_max);
-        let outbox = f64::from(limits.outbox_bytes_max) + 1_024.0;
+        let outbox =
+            f64::from(limits.outbox_bytes_max.max(limits.guest_outbox_bytes_max)) + 1_024.0;
         for (place, name, value) in self.gauges() {
             let max = match name {
                 "sessions" => connections,
@@ -197,6 +198,14 @@ impl World {
         if let Some(behind) = self.outside.checker.behind(database) {
             return Some(behind);
         }
+        let guests = self.guests.iter();
+        let streams = &self.outside.streams;
+        if let Some(owed) = guests
+            .filter(|guest| !guest.is_retired)
+            .find_map(|guest| guest.owed(streams, &self.guests))
+        {
+            return Some(owed);
+        }
         for device in here {
             for user in device.client.watching() {
                 let dot = device.client.dots.get(user).copied();
@@ -254,6 +263,10 @@ impl World {
             let how = if client.is_multiple_of(2) { End::Fin } else { End::Reset };
             self.hang_up(client, how);
         }
+        for at in 0..self.guests.len() {
+            self.guests[at].is_retired = true;
+            self.guest_hangs_up(at);
+        }
         Ok(())
     }
 
@@ -270,6 +283,8 @@ impl World {
                 | "behind_subscriptions"
                 | "behind_connections"
                 | "people"
+                | "guests"
+                | "present_clients"
                 | "asks_open"
                 | "outbox_waiting_connections"
                 | "outbox_waiting_bytes"

@@ -17,6 +17,7 @@ mod ending;
 mod faults;
 mod fleet;
 mod frames;
+mod guest;
 mod hands;
 mod hearing;
 mod network;
@@ -28,6 +29,7 @@ mod sizes;
 mod speech;
 mod trace;
 mod track;
+mod visit;
 mod workload;
 mod world;
 

@@ -1,8 +1,11 @@
 //! The node's process: its places, their turns, the mail between them, the server's side of its sockets; its end and its next start.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use campanile::admin::shard::Admin;
+use campanile::centrifuge::config;
+use campanile::centrifuge::rules::Rules;
 use campanile::channel::shard::Owner;
 use campanile::gateway::shard::{Gateway, GatewayConfig};
 use campanile::ids::{Conn, Role};
@@ -64,6 +67,7 @@ pub(crate) struct Node {
     pub(crate) is_draining: bool,
     pub(crate) sizes: Sizes,
     pub(crate) ring: Ring,
+    rules: Arc<Rules>,
     /// None while there is no process.
     pub(crate) places: Vec<Place>,
     /// What shards answered to HTTP handlers.
@@ -71,6 +75,18 @@ pub(crate) struct Node {
     turns: Vec<Turns>,
     carriers: Vec<Carrier>,
     mail: Random,
+}
+
+/// What guests may do: everything, in channels with short streams, and with little patience.
+fn rules() -> Arc<Rules> {
+    let sections = serde_json::json!({
+        "client": { "insecure": true, "ping_interval": "3s", "pong_timeout": "2s", "stale_close_delay": "3s" },
+        "channel": { "without_namespace": {
+            "history_size": 40, "history_ttl": "60s", "force_recovery": true, "presence": true,
+            "join_leave": true, "force_push_join_leave": true,
+        } },
+    });
+    Arc::new(config::read(sections).expect("a configuration").rules)
 }
 
 impl Node {
@@ -82,6 +98,7 @@ impl Node {
             is_draining: false,
             sizes,
             ring,
+            rules: rules(),
             places: Vec::new(),
             http: Vec::new(),
             turns: Vec::new(),
@@ -115,7 +132,7 @@ impl Node {
                 life: self.life,
                 secret: SECRET,
                 echo: false,
-                rules: std::sync::Arc::default(),
+                rules: Arc::clone(&self.rules),
                 url: Some("ws://here".into()),
             };
             let shards = Shards::Data(Box::new((
@@ -142,6 +159,7 @@ impl Node {
     pub(crate) fn end(&mut self, around: &mut Around<'_>, is_told: bool) {
         self.places.clear();
         around.outside.checker = crate::checker::Checker::default();
+        around.outside.streams.forget_pending();
         around.network.crash(around.agenda, self.process, is_told);
     }
 

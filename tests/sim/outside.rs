@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::checker::Checker;
 use crate::coverage::Coverage;
 use crate::database::Database;
+use crate::guest::Streams;
 use crate::trace::Trace;
 
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(crate) struct Outside {
     pub(crate) checker: Checker,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
+    pub(crate) streams: Streams,
     /// Typing events that clients sent, by user and conversation.
     pub(crate) typed: BTreeMap<(String, String), u64>,
     /// What clients are promised.

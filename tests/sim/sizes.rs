@@ -44,6 +44,7 @@ impl Sizes {
             outbox_soft_bytes: outbox / *random.pick(&[2, 4, 8]),
             outbox_bytes_max: outbox,
             outboxes_bytes_max: u64::from(outbox) * random.between(1, 8),
+            guest_outbox_bytes_max: outbox * 2,
             stall_timeout: millis(random.between(500, 5_000)),
             connections_per_user_max: *random.pick(&[4, 6, 20]),
             typing_interval: millis(*random.pick(&[50, 500, 3_000])),

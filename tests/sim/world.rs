@@ -15,6 +15,7 @@ use crate::database::Database;
 use crate::device::Device;
 use crate::ending::Stage;
 use crate::faults::{self, Planned};
+use crate::guest::{Guest, Streams};
 use crate::hands::Hands;
 use crate::network::Network;
 use crate::node::{Around, Node};
@@ -22,6 +23,7 @@ use crate::outside::Outside;
 use crate::random::Random;
 use crate::sizes::Sizes;
 use crate::trace::Trace;
+use crate::visit::GUESTS_FROM;
 
 /// How a world is run.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +55,9 @@ pub(crate) struct World {
     pub(crate) hands: Hands,
     pub(crate) outside: Outside,
     pub(crate) devices: Vec<Device>,
+    pub(crate) guests: Vec<Guest>,
+    /// What guests do.
+    pub(crate) visits: Random,
     pub(crate) plan: Vec<Planned>,
     pub(crate) workload: Random,
     pub(crate) faults: Random,
@@ -78,6 +83,7 @@ const DATABASE: u64 = 4;
 const WORKLOAD: u64 = 5;
 const FAULTS: u64 = 6;
 const TAMPER: u64 = 7;
+const VISITS: u64 = 1_000;
 
 impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
@@ -115,6 +121,12 @@ impl World {
         for client in 0..devices.len() {
             agenda.after(millis(workload.below(800)), Happening::Client { client });
         }
+        let mut visits = Random::new(seed, VISITS);
+        let guests = crate::visit::populate(&mut visits);
+        for at in 0..guests.len() {
+            let client = GUESTS_FROM + at;
+            agenda.after(millis(visits.below(800)), Happening::Client { client });
+        }
         for (at, planned) in plan.iter().enumerate() {
             agenda.after(planned.at, Happening::Fault { at });
             agenda.after((planned.at + planned.lasts).min(active), Happening::Healed { at });
@@ -125,6 +137,7 @@ impl World {
             checker: Checker::default(),
             coverage: Coverage::new(),
             trace: Trace::new(options.is_told),
+            streams: Streams::default(),
             typed: std::collections::BTreeMap::new(),
             replay_per_channel_max: u64::from(limits.replay_per_channel_max),
             replay_per_conn_max: u64::from(limits.replay_per_conn_max),
@@ -141,6 +154,8 @@ impl World {
             hands,
             outside,
             devices,
+            guests,
+            visits,
             plan,
             workload,
             faults,
@@ -219,7 +234,11 @@ impl World {
                 let (node, mut around) = self.node_and_around();
                 node.lingered(socket, &mut around);
             }
+            Happening::Open { client, number } if client >= GUESTS_FROM => {
+                self.open_guest(client, number);
+            }
             Happening::Open { client, number } => self.open(client, number),
+            Happening::Client { client } if client >= GUESTS_FROM => self.guest_looks_up(client),
             Happening::Client { client } => self.look_up(client),
             Happening::Api => self.use_api(),
             Happening::Stranger => self.visit(),

@@ -30,6 +30,8 @@ pub(in crate::gateway) struct Reading {
     upto: Option<u64>,
     publications: Vec<Publication>,
     bytes: usize,
+    /// An answer fits an outbox, and what clients take for one frame.
+    bytes_max: usize,
     is_json: bool,
     /// Something in it is no JSON, and the client speaks JSON.
     is_unfit: bool,
@@ -44,10 +46,8 @@ pub(in crate::gateway) struct Reads {
 
 /// Publications of one answer.
 const COUNT_MAX: u32 = 300;
-/// Bytes of one answer: it fits an outbox, and what clients take for one frame.
-const BYTES_MAX: usize = 512 << 10;
 /// Pages of one core on their way at once, and bytes of each: together far less than a mailbox.
-const OPEN_MAX: u32 = 32;
+const OPEN_MAX: u32 = 4;
 const PAGE_BYTES: u32 = 64 << 10;
 
 impl Gateway {
@@ -82,6 +82,7 @@ impl Gateway {
             upto: None,
             publications: Vec::new(),
             bytes: 0,
+            bytes_max: self.limits.guest_outbox_bytes_max as usize / 2,
             is_json: self.sessions.of(index).dialect == Dialect::Json,
             is_unfit: false,
         };
@@ -112,7 +113,8 @@ impl Gateway {
             let due = turn.now.mono + self.limits.ask_timeout;
             let may = self.may_ask(core, name.len());
             let pending = Pending::Read { conn, reading };
-            let Some(ask) = self.asks.open(peer, due, pending).ok().filter(|_| may) else {
+            let ask = if may { self.asks.open(peer, due, pending).ok() } else { None };
+            let Some(ask) = ask else {
                 if let Some(index) = self.waited(conn) {
                     self.fail(turn, index, id, Fault::Internal);
                 }
@@ -232,7 +234,7 @@ impl Reading {
             }
             (self.after, is_any) = (offset, true);
             self.bytes += payload.len();
-            if self.bytes > BYTES_MAX {
+            if self.bytes > self.bytes_max {
                 return false;
             }
             match payload::read(payload, offset, self.is_json) {

@@ -71,8 +71,6 @@ struct Since {
 const STRICT: i64 = 2;
 /// Publications of one recovery.
 const RECOVERED_MAX: u32 = 300;
-/// Bytes of one recovery: its reply fits an outbox, and what clients take for one frame (T13).
-const RECOVERED_BYTES_MAX: usize = 512 << 10;
 
 impl Joins {
     pub(in crate::gateway) fn forget(&mut self, index: u32, place: u32) {
@@ -271,11 +269,13 @@ impl Gateway {
 
     /// An event of a page for a subscription that is not answered yet. False: it is.
     pub(in crate::gateway) fn gather(&mut self, index: u32, place: u32, event: &Event<'_>) -> bool {
+        // The reply fits an outbox, and what clients take for one frame (T13).
+        let bytes_max = self.limits.guest_outbox_bytes_max as usize / 2;
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
         join.bytes += event.payload.len();
         let is_json = self.sessions.of(index).dialect == Dialect::Json;
         match payload::read(event.payload, event.offset, is_json) {
-            Some(publication) if !join.is_unrecovered && join.bytes <= RECOVERED_BYTES_MAX => {
+            Some(publication) if !join.is_unrecovered && join.bytes <= bytes_max => {
                 join.publications.push(publication);
             }
             _ => join.lose(),

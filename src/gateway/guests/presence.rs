@@ -161,7 +161,8 @@ impl Gateway {
         let due = turn.now.mono + self.limits.ask_timeout;
         let pending = Pending::Present { conn, id, is_listed };
         let may = self.may_ask(core, 0);
-        let Some(ask) = self.asks.open(peer, due, pending).ok().filter(|_| may) else {
+        let ask = if may { self.asks.open(peer, due, pending).ok() } else { None };
+        let Some(ask) = ask else {
             self.waited(conn);
             return Err(Fault::Internal.into());
         };

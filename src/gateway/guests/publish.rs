@@ -55,7 +55,8 @@ impl Gateway {
         let conn = self.sessions.conn(self.me.core, index);
         let due = turn.now.mono + self.limits.ask_timeout;
         let may = self.may_ask(core, inside.len() + payload.len());
-        let ask = self.asks.open(peer, due, Pending::Publish { conn, id }).ok().filter(|_| may);
+        let pending = Pending::Publish { conn, id };
+        let ask = if may { self.asks.open(peer, due, pending).ok() } else { None };
         let Some(ask) = ask else {
             self.waited(conn);
             return Err(Fault::Internal.into());

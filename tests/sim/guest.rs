@@ -1,0 +1,521 @@
+//! A simulated Centrifuge client: subscribes, recovers, publishes, and judges what it is told.
+//!
+//! Of each life of a channel all clients and the wire agree which publication stands at which offset, none is there twice, and nobody
+//! passes one over but by a reply that says so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use campanile::ids::Role;
+use campanile::time::Mono;
+use campanile::wire::Message;
+use campanile::wire::message::namespace::MEMORY;
+use serde_json::{Value, json};
+
+use crate::checker::Violation;
+use crate::coverage::Coverage;
+use crate::frames::{self, Stream};
+use crate::outside::Outside;
+use crate::random::Random;
+
+/// What was published in memory channels, as anybody saw it.
+#[derive(Default, Debug)]
+pub(crate) struct Streams {
+    /// By channel and epoch: what stands at each offset.
+    truth: BTreeMap<(String, String), BTreeMap<u64, String>>,
+    places: BTreeMap<(String, String, String), u64>,
+    /// By channel: what stands in any life of it.
+    known: BTreeSet<(String, String)>,
+    /// On their way to an owner: by the gateway core and its question.
+    pending: BTreeMap<(usize, u32), (String, String)>,
+}
+
+impl Streams {
+    /// A gateway core asks an owner to publish.
+    pub(crate) fn sent(&mut self, from: usize, ask: u32, inside: &str, payload: &[u8]) {
+        let data = campanile::centrifuge::payload::read(payload, 0, true).map(|one| one.data);
+        let data = String::from_utf8(data.unwrap_or_default()).unwrap_or_default();
+        self.pending.insert((from, ask), (inside[1..].into(), data));
+    }
+
+    /// A new process: its questions have nothing to do with those of the last one.
+    pub(crate) fn forget_pending(&mut self) {
+        self.pending.clear();
+    }
+
+    /// The owner did.
+    pub(crate) fn published(&mut self, to: usize, ask: u32, epoch: u32, offset: u64) -> Judged {
+        let Some((channel, data)) = self.pending.remove(&(to, ask)) else { return Ok(()) };
+        self.stands(&channel, &campanile::centrifuge::push::epoch(epoch), offset, &data)
+    }
+
+    /// Somebody saw a publication at its place.
+    fn stands(&mut self, channel: &str, epoch: &str, offset: u64, data: &str) -> Judged {
+        let stream = self.truth.entry((channel.into(), epoch.into())).or_default();
+        let known = stream.entry(offset).or_insert_with(|| data.into());
+        if known != data {
+            return wrong(format!("I19: {channel} {epoch} {offset} is {known} and {data}"));
+        }
+        let key = (channel.into(), epoch.into(), data.into());
+        let place = *self.places.entry(key).or_insert(offset);
+        if place != offset {
+            return wrong(format!(
+                "I19: {data} stands in {channel} {epoch} at {place} and {offset}"
+            ));
+        }
+        self.known.insert((channel.into(), data.into()));
+        Ok(())
+    }
+
+    fn tip(&self, channel: &str, epoch: &str) -> u64 {
+        let stream = self.truth.get(&(channel.into(), epoch.into()));
+        stream.and_then(|stream| stream.keys().next_back().copied()).unwrap_or(0)
+    }
+}
+
+/// A message comes to its shard: publications on their way to owners of memory channels, and what became of them.
+pub(crate) fn heard(
+    outside: &mut Outside,
+    (here, to): (usize, Role),
+    (from_place, from): (usize, Role),
+    message: &Message<'_>,
+) {
+    match *message {
+        Message::Publish { namespace: MEMORY, ask, name, payload, .. } if to == Role::Channel => {
+            outside.streams.sent(from_place, ask.0, name, payload);
+        }
+        Message::Published { ask, accepted: true, epoch, offset, .. }
+            if (to, from) == (Role::Gateway, Role::Channel) =>
+        {
+            if let Err(Violation(what)) = outside.streams.published(here, ask.0, epoch, offset) {
+                outside.checker.broken(what);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    Away,
+    Opening,
+    Upgrading,
+    Connecting,
+    Live,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Asked {
+    Connect,
+    Subscribe { channel: String, since: Option<(String, u64)> },
+    Unsubscribe { channel: String },
+    Publish { channel: String, data: String },
+    History { channel: String },
+    Stats { channel: String },
+    Presence,
+}
+
+/// Where it stands in a channel.
+#[derive(Clone, Debug)]
+struct Place {
+    epoch: String,
+    offset: u64,
+    is_live: bool,
+}
+
+pub(crate) type Judged = Result<(), Violation>;
+
+fn wrong<T>(what: String) -> Result<T, Violation> {
+    Err(Violation(what))
+}
+
+#[derive(Debug)]
+pub(crate) struct Guest {
+    name: String,
+    pub(crate) phase: Phase,
+    pub(crate) socket: Option<usize>,
+    pub(crate) attempt: u64,
+    pub(crate) is_over: bool,
+    pub(crate) is_retired: bool,
+    pub(crate) heard_at: Mono,
+    pub(crate) outgoing: Vec<u8>,
+    stream: Stream,
+    next_id: u32,
+    said: u64,
+    asked: BTreeMap<u32, Asked>,
+    wants: BTreeSet<String>,
+    places: BTreeMap<String, Place>,
+    /// How many clients a channel had when it was last asked.
+    stats: BTreeMap<String, u64>,
+    is_closed: bool,
+}
+
+pub(crate) const CHANNELS: [&str; 4] = ["g0", "g1", "g2", "g3"];
+
+impl Guest {
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            phase: Phase::Away,
+            socket: None,
+            attempt: 0,
+            is_over: false,
+            is_retired: false,
+            heard_at: Mono(0),
+            outgoing: Vec::new(),
+            stream: Stream::default(),
+            next_id: 0,
+            said: 0,
+            asked: BTreeMap::new(),
+            wants: BTreeSet::new(),
+            places: BTreeMap::new(),
+            stats: BTreeMap::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Its socket is open.
+    pub(crate) fn opened(&mut self, now: Mono) {
+        self.outgoing.extend(b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+        self.stream = Stream::default();
+        self.asked.clear();
+        self.stats.clear();
+        (self.heard_at, self.phase) = (now, Phase::Upgrading);
+        (self.is_over, self.is_closed) = (false, false);
+    }
+
+    pub(crate) fn lost(&mut self) {
+        self.phase = Phase::Away;
+        self.places.values_mut().for_each(|place| place.is_live = false);
+    }
+
+    fn say(&mut self, asked: Asked, random: &mut Random) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let command = match &asked {
+            Asked::Connect => json!({"id": id, "connect": {}}),
+            Asked::Subscribe { channel, since: None } => {
+                json!({"id": id, "subscribe": {"channel": channel}})
+            }
+            Asked::Subscribe { channel, since: Some((epoch, offset)) } => {
+                json!({"id": id, "subscribe": {"channel": channel, "recover": true, "epoch": epoch, "offset": offset}})
+            }
+            Asked::Unsubscribe { channel } => {
+                json!({"id": id, "unsubscribe": {"channel": channel}})
+            }
+            Asked::Publish { channel, data } => {
+                let data: Value = serde_json::from_str(data).expect("it made it");
+                json!({"id": id, "publish": {"channel": channel, "data": data}})
+            }
+            Asked::History { channel } => {
+                json!({"id": id, "history": {"channel": channel, "limit": -1}})
+            }
+            Asked::Stats { channel } => json!({"id": id, "presence_stats": {"channel": channel}}),
+            Asked::Presence => json!({"id": id, "presence": {"channel": CHANNELS[0]}}),
+        };
+        self.asked.insert(id, asked);
+        self.send(&command.to_string(), random);
+    }
+
+    fn send(&mut self, text: &str, random: &mut Random) {
+        // A ping between two pieces is answered by a pong, which says nothing here.
+        frames::write(frames::TEXT, text.as_bytes(), random, &mut self.outgoing);
+    }
+
+    /// Subscribes to what it wants and is not subscribed to.
+    fn want(&mut self, random: &mut Random) {
+        for channel in self.wants.clone() {
+            let place = self.places.get(&channel);
+            if self.is_asked(&channel) || place.is_some_and(|place| place.is_live) {
+                continue;
+            }
+            let since = place.map(|place| (place.epoch.clone(), place.offset));
+            self.say(Asked::Subscribe { channel, since }, random);
+        }
+    }
+
+    /// Whether a subscription or its end is on its way.
+    fn is_asked(&self, channel: &str) -> bool {
+        self.asked.values().any(|asked| match asked {
+            Asked::Subscribe { channel: other, .. } | Asked::Unsubscribe { channel: other } => {
+                other == channel
+            }
+            _ => false,
+        })
+    }
+
+    /// Does something of its own accord.
+    pub(crate) fn act(&mut self, coverage: &mut Coverage, random: &mut Random) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        let channel = random.pick(&CHANNELS).to_string();
+        match random.below(12) {
+            0..=5 => {
+                for _ in 0..*random.pick(&[1, 1, 1, 3, 12]) {
+                    self.said += 1;
+                    let filler = "x".repeat(random.below(200) as usize);
+                    let data = json!({"k": format!("{}-{}", self.name, self.said), "f": filler});
+                    let data = data.to_string();
+                    self.say(Asked::Publish { channel: channel.clone(), data }, random);
+                }
+            }
+            6 | 7 => {
+                self.wants.insert(channel);
+            }
+            8 if !self.is_asked(&channel) => {
+                self.wants.remove(&channel);
+                if self.places.remove(&channel).is_some_and(|place| place.is_live) {
+                    self.say(Asked::Unsubscribe { channel }, random);
+                }
+            }
+            9 => self.say(Asked::History { channel }, random),
+            10 => self.say(Asked::Presence, random),
+            _ => coverage.saw("guests that only listened"),
+        }
+        self.want(random);
+    }
+
+    /// In the quiet: what is still wanted, and who is there.
+    pub(crate) fn settle(&mut self, random: &mut Random) {
+        if self.phase == Phase::Live {
+            self.want(random);
+            let is_asking = self.asked.values().any(|asked| matches!(asked, Asked::Stats { .. }));
+            if !is_asking && let Some(channel) = self.wants.iter().next().cloned() {
+                self.say(Asked::Stats { channel }, random);
+            }
+        }
+    }
+
+    /// Takes bytes of the server; everything wrong with them is a violation.
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &[u8],
+        now: Mono,
+        streams: &mut Streams,
+        coverage: &mut Coverage,
+        random: &mut Random,
+    ) -> Judged {
+        self.heard_at = now;
+        self.stream.extend(bytes);
+        if self.phase == Phase::Upgrading {
+            let Some(head) = self.stream.head() else { return Ok(()) };
+            if !head.starts_with(b"HTTP/1.1 101 ") {
+                self.is_over = true;
+                return Ok(());
+            }
+            self.phase = Phase::Connecting;
+            self.say(Asked::Connect, random);
+        }
+        while let Some(frame) = self.stream.next()? {
+            if self.is_closed {
+                return wrong(format!("RFC 6455: {} was told {frame:?} after Close", self.name));
+            }
+            match frame.opcode {
+                frames::TEXT => {
+                    let Ok(reply) = serde_json::from_slice::<Value>(&frame.payload) else {
+                        return wrong(format!("not JSON: {:?}", frame.payload));
+                    };
+                    self.hear(&reply, streams, coverage, random)?;
+                }
+                frames::CLOSE => {
+                    let code = frame.payload.first_chunk().map(|two| u16::from_be_bytes(*two));
+                    (self.is_closed, self.is_over) = (true, true);
+                    match code {
+                        Some(3001) => coverage.saw("guests sent away by a shutdown"),
+                        Some(3008) => coverage.saw("guests that were too slow"),
+                        Some(3012 | 3502) => coverage.saw("guests that were silent"),
+                        other => {
+                            return wrong(format!("{} is closed with {other:?}", self.name));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn hear(
+        &mut self,
+        reply: &Value,
+        streams: &mut Streams,
+        coverage: &mut Coverage,
+        random: &mut Random,
+    ) -> Judged {
+        if let Some(id) = reply["id"].as_u64() {
+            let Some(asked) = self.asked.remove(&(id as u32)) else {
+                return wrong(format!("{} did not ask {reply}", self.name));
+            };
+            return self.answered(asked, reply, streams, coverage, random);
+        }
+        let Some(push) = reply.get("push") else {
+            if *reply == json!({}) {
+                coverage.saw("guests that were pinged");
+                self.send("{}", random);
+                return Ok(());
+            }
+            return wrong(format!("{} is told {reply}", self.name));
+        };
+        let channel = push["channel"].as_str().unwrap_or_default();
+        if push.get("join").or_else(|| push.get("leave")).is_some_and(|one| one["info"].is_object())
+        {
+            coverage.saw("joins and leaves");
+            return Ok(());
+        }
+        if let Some(end) = push.get("unsubscribe") {
+            coverage.saw("subscriptions that were ended");
+            if let Some(place) = self.places.get_mut(channel) {
+                place.is_live = false;
+            }
+            return match end["code"].as_u64() {
+                Some(2_500) => Ok(()),
+                _ => wrong(format!("{}: {reply}", self.name)),
+            };
+        }
+        let Some(place) = self.places.get_mut(channel).filter(|place| place.is_live) else {
+            // Said before the end of its subscription was heard there.
+            let is_leaving = self.asked.values().any(
+                |asked| matches!(asked, Asked::Unsubscribe { channel: other } if other == channel),
+            );
+            if is_leaving {
+                return Ok(());
+            }
+            return wrong(format!("I20: {} is not subscribed, and told {reply}", self.name));
+        };
+        let publication = &push["pub"];
+        let offset = publication["offset"].as_u64().unwrap_or(0);
+        if offset != place.offset + 1 {
+            return wrong(format!("I18: {} stands at {place:?} and is told {reply}", self.name));
+        }
+        place.offset = offset;
+        streams.stands(channel, &place.epoch, offset, &publication["data"].to_string())
+    }
+
+    fn answered(
+        &mut self,
+        asked: Asked,
+        reply: &Value,
+        streams: &mut Streams,
+        coverage: &mut Coverage,
+        random: &mut Random,
+    ) -> Judged {
+        if let Some(error) = reply.get("error") {
+            coverage.saw("guests that were refused");
+            return match error["code"].as_u64() {
+                Some(100 | 111) if asked != Asked::Connect => Ok(()),
+                _ => wrong(format!("{}: {reply} to {asked:?}", self.name)),
+            };
+        }
+        match asked {
+            Asked::Connect => {
+                self.phase = Phase::Live;
+                self.want(random);
+                Ok(())
+            }
+            Asked::Subscribe { channel, since } => {
+                self.subscribed(&channel, since, &reply["subscribe"], streams, coverage)
+            }
+            Asked::Publish { channel, data } => {
+                coverage.saw("guests' publications");
+                if streams.known.contains(&(channel.clone(), data.clone())) {
+                    return Ok(());
+                }
+                wrong(format!("I22: {data} in {channel} is acknowledged, and nobody has it"))
+            }
+            Asked::History { channel } => {
+                let history = &reply["history"];
+                let epoch = history["epoch"].as_str().unwrap_or_default();
+                let mut before = None;
+                for one in history["publications"].as_array().into_iter().flatten() {
+                    let offset = one["offset"].as_u64().unwrap_or(0);
+                    if before.is_some_and(|before: u64| offset != before + 1) {
+                        return wrong(format!("I18: a history with a hole: {history}"));
+                    }
+                    before = Some(offset);
+                    streams.stands(&channel, epoch, offset, &one["data"].to_string())?;
+                }
+                coverage.saw("histories");
+                Ok(())
+            }
+            Asked::Stats { channel } => {
+                let count = reply["presence_stats"]["num_clients"].as_u64().unwrap_or(0);
+                self.stats.insert(channel, count);
+                Ok(())
+            }
+            Asked::Unsubscribe { .. } | Asked::Presence => Ok(()),
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        channel: &str,
+        since: Option<(String, u64)>,
+        result: &Value,
+        streams: &mut Streams,
+        coverage: &mut Coverage,
+    ) -> Judged {
+        let epoch = result["epoch"].as_str().unwrap_or_default().to_string();
+        let mut offset = result["offset"].as_u64().unwrap_or(0);
+        let recovered = result["recovered"] == true;
+        if epoch.is_empty() || since.is_some() != (result["was_recovering"] == true) {
+            return wrong(format!("{} asked since {since:?}: {result}", self.name));
+        }
+        if let Some((old, from)) = &since {
+            coverage.saw(if recovered { "recoveries" } else { "recoveries that were refused" });
+            if recovered && (*old != epoch || offset != *from) {
+                return wrong(format!("I21: {} asked since {old} {from}: {result}", self.name));
+            }
+            if !recovered && *old == epoch && offset < *from {
+                return wrong(format!("I21: {channel} went back from {from}: {result}"));
+            }
+        }
+        for one in result["publications"].as_array().into_iter().flatten() {
+            let next = one["offset"].as_u64().unwrap_or(0);
+            if !recovered || next != offset + 1 {
+                return wrong(format!("I18: a recovery with a hole: {result}"));
+            }
+            offset = next;
+            streams.stands(channel, &epoch, offset, &one["data"].to_string())?;
+        }
+        let is_live = true;
+        self.places.insert(channel.into(), Place { epoch, offset, is_live });
+        Ok(())
+    }
+
+    /// Channels in which it is, for everybody who counts.
+    pub(crate) fn is_in(&self, channel: &str) -> bool {
+        self.phase == Phase::Live && self.places.get(channel).is_some_and(|place| place.is_live)
+    }
+
+    /// What is still owed when everything has come to rest.
+    pub(crate) fn owed(&self, streams: &Streams, all: &[Self]) -> Option<Violation> {
+        let owed = |what: String| Some(Violation(format!("I22: {} {what}", self.name)));
+        if self.phase != Phase::Live {
+            return owed(format!("is {:?} at the end", self.phase));
+        }
+        for channel in &self.wants {
+            let Some(place) = self.places.get(channel).filter(|place| place.is_live) else {
+                return owed(format!("is not subscribed to {channel}"));
+            };
+            let tip = streams.tip(channel, &place.epoch);
+            let others = all.iter().filter(|other| other.is_in(channel));
+            let mut places = others.filter_map(|other| other.places.get(channel));
+            if let Some(other) =
+                places.find(|other| (&other.epoch, other.offset) != (&place.epoch, place.offset))
+            {
+                return owed(format!("stands in {channel} at {place:?}, another at {other:?}"));
+            }
+            if place.offset < tip {
+                return owed(format!("stands in {channel} at {place:?}, and the tip is {tip}"));
+            }
+        }
+        if let Some(channel) = self.wants.iter().next() {
+            let truth = all.iter().filter(|other| other.is_in(channel)).count() as u64;
+            let told = self.stats.get(channel).copied();
+            if told != Some(truth) {
+                return owed(format!("is told that {told:?} are in {channel}, and {truth} are"));
+            }
+        }
+        None
+    }
+}

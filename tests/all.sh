@@ -73,6 +73,7 @@ step "Go" go_toolchain
 step "the suite of centrifuge-python" tests/clients/suites.sh python
 step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
+step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py
 step "npm centrifuge, two versions, two framings" node_stories centrifuge.test.mjs
 step "two browsers" node_stories browser.test.mjs

@@ -145,6 +145,8 @@ fn samples() -> Vec<Message<'static>> {
         },
         Message::Refused { ask: ASK, retry: true },
         Message::Renew { ask: ASK, user: "U1", flags: 0b11 },
+        Message::Admit { ask: ASK, user: "U1", channel: "C024BE91L" },
+        Message::Admitted { ask: ASK, is_member: true, retry: false, offset, epoch: "e1" },
         Message::Ticketed { ask: ASK, path: "/websocket/t-1" },
         Message::Post {
             ask: ASK,

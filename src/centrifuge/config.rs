@@ -32,6 +32,9 @@ pub fn read(root: Value) -> Result<Read, String> {
         let mut section = Section::new("channel.namespaces.", one)?;
         let name = section.text("name")?.unwrap_or_default();
         let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name == "workspace" {
+            return Err("channel.namespaces.name: \"workspace\" is the workspace's".into());
+        }
         if name.len() < 2 || !name.bytes().all(is_fine) {
             return Err(format!("channel.namespaces.name: {name:?} is no name of a namespace"));
         }

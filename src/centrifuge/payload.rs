@@ -35,6 +35,11 @@ pub fn split(payload: &[u8]) -> (Marks, &[u8]) {
     (Marks { is_binary: marks & BINARY != 0, is_delta: marks & DELTA != 0 }, publication)
 }
 
+/// A publication of the back end, of which the payload is JSON: as `split` gives one.
+pub fn of_event(event: &[u8]) -> Vec<u8> {
+    Publication { data: event.to_vec(), ..Publication::default() }.encode_to_vec()
+}
+
 /// The publication with its place; `None`: not for JSON, or broken.
 pub fn read(payload: &[u8], offset: u64, is_json: bool) -> Option<Publication> {
     let (marks, publication) = split(payload);

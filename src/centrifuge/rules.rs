@@ -1,5 +1,6 @@
 //! What may be done in which channel, and by whom: the part of an operator's configuration that sessions ask.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -117,6 +118,11 @@ impl<'a> Name<'a> {
         Some(Self { whole, namespace, is_private, users })
     }
 
+    /// The id of the workspace's conversation, if it is one.
+    pub fn conversation(&self) -> Option<&'a str> {
+        self.whole.strip_prefix(WORKSPACE_PREFIX)
+    }
+
     pub fn is_of_user(&self, user: &str) -> bool {
         !user.is_empty() && self.users.is_some_and(|list| list.split(',').any(|one| one == user))
     }
@@ -133,6 +139,9 @@ impl Rules {
     /// The options of a channel; `None`: there is no such namespace.
     pub fn options(&self, name: &Name<'_>) -> Option<&Options> {
         let Some(namespace) = name.namespace else { return Some(&self.without_namespace) };
+        if name.conversation().is_some() {
+            return Some(&WORKSPACE);
+        }
         self.namespaces.iter().find(|(known, _)| **known == *namespace).map(|(_, options)| options)
     }
 
@@ -155,16 +164,50 @@ impl Rules {
         self.allows(options.subscribe, Asker { user, is_subscribed: false })
     }
 
-    /// How a memory channel is called inside: a name that no channel of a workspace has.
+    /// How a channel is called inside: a memory channel by a name that no conversation has, a conversation by its id.
     pub fn inside(name: &str) -> String {
-        format!("{MEMORY}{name}")
+        match name.strip_prefix(WORKSPACE_PREFIX) {
+            Some(id) => id.into(),
+            None => format!("{MEMORY}{name}"),
+        }
     }
 
-    /// The name that clients know, of a memory channel; `None`: it is a workspace's.
-    pub fn outside(inside: &str) -> Option<&str> {
-        inside.strip_prefix(MEMORY)
+    /// The name that clients know.
+    pub fn outside(inside: &str) -> Cow<'_, str> {
+        match inside.strip_prefix(MEMORY) {
+            Some(name) => name.into(),
+            None => format!("{WORKSPACE_PREFIX}{inside}").into(),
+        }
+    }
+
+    /// Whether the owner counts this channel's publications, and not the back end.
+    pub fn is_memory(inside: &str) -> bool {
+        inside.starts_with(MEMORY)
     }
 }
+
+const WORKSPACE_PREFIX: &str = "workspace:";
+/// The workspace's conversations: for their members, whom the back end knows.
+static WORKSPACE: Options = Options {
+    history_count: 10_000,
+    history_ttl: Duration::MAX,
+    force_recovery: true,
+    force_positioning: true,
+    is_json_only: true,
+    allow_recovery: false,
+    allow_positioning: false,
+    presence: false,
+    join_leave: false,
+    force_push_join_leave: false,
+    allow_fossil: false,
+    delta_publish: false,
+    allow_user_limited_channels: false,
+    subscribe: NOBODY,
+    publish: Allow { subscriber: true, ..NOBODY },
+    show_presence: NOBODY,
+    history: NOBODY,
+};
+const NOBODY: Allow = Allow { client: false, subscriber: false, anonymous: false };
 
 /// The same JSON without a line break. `None`: it is not JSON.
 pub fn one_line(data: &[u8]) -> Option<Vec<u8>> {
@@ -192,7 +235,10 @@ mod tests {
         assert_eq!(Name::read("0123456789", 9), None);
         assert_eq!(Name::read("caf\u{e9}", 9), None);
         assert_eq!(Name::read("a\nb", 9), None);
-        assert_eq!(Rules::outside(&Rules::inside("a:1")), Some("a:1"));
-        assert_eq!(Rules::outside("C0123"), None);
+        for name in ["a:1", "workspace:C0123"] {
+            assert_eq!(Rules::outside(&Rules::inside(name)), name);
+        }
+        assert!(Rules::is_memory(&Rules::inside("C0123")));
+        assert_eq!(Rules::inside("workspace:C0123"), "C0123");
     }
 }

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::guests::history::Reading;
 use super::guests::presence::Report;
+use crate::centrifuge::message::SubscribeRequest;
 use crate::ids::{Ask, Conn, Peer};
 use crate::time::Mono;
 use crate::wire::room::Room;
@@ -33,6 +34,10 @@ pub(super) enum Pending {
     Read { conn: Conn, reading: Box<Reading> },
     /// Who is in a channel, for the command of a Centrifuge client with this number.
     Present { conn: Conn, id: u32, is_listed: bool },
+    /// Whether a Centrifuge client may follow a conversation.
+    Admit { conn: Conn, id: u32, request: Box<SubscribeRequest> },
+    /// A message of a Centrifuge client. `Posted` or `PostFailed`.
+    Say { conn: Conn, id: u32 },
     /// What the owner of a channel is to note.
     Report { report: Report },
     /// A ticket for the next connection of a client whose connection ends soon.

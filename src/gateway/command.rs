@@ -1,6 +1,7 @@
 //! What clients send: bytes to frames, frames to commands, commands to what is done about them.
 
 use super::asks::Pending;
+use super::guests::conversation::Admitted;
 use super::outbox::Kind;
 use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
@@ -323,6 +324,7 @@ impl Gateway {
         let (Message::Boot { ask, .. }
         | Message::Refused { ask, .. }
         | Message::Ticketed { ask, .. }
+        | Message::Admitted { ask, .. }
         | Message::Posted { ask, .. }
         | Message::PostFailed { ask, .. }
         | Message::TipIs { ask, .. }) = *message
@@ -345,6 +347,23 @@ impl Gateway {
             (Pending::Renew { conn }, _) => self.goodbye_without_url(turn, conn),
             (Pending::Tip { conn, place }, Message::TipIs { tip, .. }) => {
                 self.tip_is(turn, conn, place, *tip);
+            }
+            (
+                Pending::Admit { conn, id, request },
+                Message::Admitted { is_member, retry, offset, epoch, .. },
+            ) => {
+                let admitted = match (*is_member, *retry) {
+                    (true, _) => Admitted::Yes { offset: *offset, epoch },
+                    (false, true) => Admitted::Unknown,
+                    (false, false) => Admitted::No,
+                };
+                self.admitted(turn, (conn, id), &request, admitted);
+            }
+            (Pending::Admit { conn, id, request }, Message::Refused { .. }) => {
+                self.admitted(turn, (conn, id), &request, Admitted::Unknown);
+            }
+            (Pending::Say { conn, id }, message) => {
+                self.said(turn, (conn, id), Some(message));
             }
             (pending @ Pending::Post { .. }, message) => self.posted(turn, pending, message),
             _ => turn.out.count(Counter::WireBroken),

@@ -95,6 +95,8 @@ impl Gateway {
         let causer = self.causer(event.origin).unwrap_or(NIL);
         let mut frames: [Option<Frame>; Dialect::ALL.len() * Variant::COUNT] = [const { None }; _];
         let has_deltas = self.guests.deltas.begin(place, event);
+        let is_binary = Rules::is_memory(self.names.text(self.hub.name(place)))
+            && payload::split(event.payload).0.is_binary;
         let mut scratch = std::mem::take(&mut self.members_scratch);
         scratch.clear();
         scratch.extend(self.hub.members(place));
@@ -105,9 +107,10 @@ impl Gateway {
                 continue;
             }
             let lacks = !member.is_behind() || self.comes_near(index, place, offset);
-            if lacks && index != causer {
+            let is_gathered = lacks && member.is_behind() && self.gather(index, place, event);
+            if lacks && !is_gathered && index != causer {
                 let dialect = member.dialect();
-                if dialect == Dialect::Json && payload::split(event.payload).0.is_binary {
+                if is_binary && dialect == Dialect::Json {
                     self.is_unfit(index, place);
                     continue;
                 }
@@ -139,6 +142,7 @@ impl Gateway {
         self.members_scratch = scratch;
         if let Some(moved) = &event.member {
             self.moved_all(turn, place, moved);
+            self.guests_moved(turn, place, moved);
         }
     }
 
@@ -166,9 +170,15 @@ impl Gateway {
         let Some(framing) = dialect.framing() else {
             return self.frame(|into| event::durable(event.payload, event.offset, &name, into));
         };
-        let outside = Rules::outside(&name).unwrap_or(&name);
+        let outside = &*Rules::outside(&name);
         let offset = self.shown_offset(outside, event.offset);
-        let (_, encoded) = payload::split(event.payload);
+        let of_event;
+        let encoded = if Rules::is_memory(&name) {
+            payload::split(event.payload).1
+        } else {
+            of_event = payload::of_event(event.payload);
+            &of_event
+        };
         let patch = match variant {
             Variant::Plain => {
                 return self.frame_in(dialect, |into| {
@@ -194,7 +204,7 @@ impl Gateway {
         if self.hub.count(place) == 0 {
             return;
         }
-        if Rules::outside(self.names.text(self.hub.name(place))).is_some() {
+        if Rules::is_memory(self.names.text(self.hub.name(place))) {
             return self.coming(turn, place, payload);
         }
         let causer = self.causer(origin).unwrap_or(NIL);

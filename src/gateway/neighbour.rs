@@ -108,10 +108,8 @@ impl Gateway {
                 turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
             } else {
                 let seat_epoch = 0;
-                let namespace = match Rules::outside(name) {
-                    Some(_) => namespace::MEMORY,
-                    None => namespace::DURABLE,
-                };
+                let is_memory = Rules::is_memory(name);
+                let namespace = if is_memory { namespace::MEMORY } else { namespace::DURABLE };
                 let wish = Message::Subscribe { slot, seat_epoch, key, handle, namespace, name };
                 turn.out.send_bulk(peer, &wish);
             }

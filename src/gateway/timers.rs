@@ -2,6 +2,7 @@
 
 use super::asks::Pending;
 use super::fifo::Fifo;
+use super::guests::conversation::Admitted;
 use super::guests::presence::Report;
 use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
@@ -130,6 +131,10 @@ impl Gateway {
             Pending::Query { conn, user } => self.query_answered(turn, conn, &user, None),
             Pending::Renew { conn } => self.goodbye_without_url(turn, conn),
             Pending::Present { conn, id, .. } => self.present_is(turn, (conn, id), None),
+            Pending::Admit { conn, id, request } => {
+                self.admitted(turn, (conn, id), &request, Admitted::Unknown);
+            }
+            Pending::Say { conn, id } => self.said(turn, (conn, id), None),
             Pending::Report { report } => self.unreported(turn, report),
             Pending::Publish { conn, id } => self.guest_published(turn, conn, id, false),
             Pending::Read { conn, reading } => self.unread(turn, conn, &reading),

@@ -35,7 +35,7 @@ pub struct Desk {
     /// When an answer is given up; answered ones are passed over.
     due: VecDeque<(Mono, u32)>,
     posts: u32,
-    /// Tickets that are being redeemed or renewed.
+    /// Tickets that are being redeemed or renewed, and admissions.
     tickets: u32,
     /// Shards that are up, and which life of the link it is.
     lives: FxHashMap<Peer, u32>,
@@ -96,6 +96,19 @@ impl Desk {
             Message::Renew { ask, user, flags } => {
                 let Some(our) = self.ticket(now, peer, ask, out) else { return };
                 out.ask(our, &Message::Renew { ask: our, user, flags });
+            }
+            Message::Admit { ask, user, channel } => {
+                if self.tickets >= self.limits.boots_burst {
+                    out.count(Counter::TicketsRefused);
+                    let (is_member, retry) = (false, true);
+                    let admitted =
+                        Message::Admitted { ask, is_member, retry, offset: 0, epoch: "" };
+                    return out.send(peer, &admitted);
+                }
+                let Some(asker) = self.asker(peer, ask, out) else { return };
+                self.tickets += 1;
+                let our = self.ask(now, Open::Ticket(asker));
+                out.ask(our, &Message::Admit { ask: our, user, channel });
             }
             Message::Tip { ask, name } => {
                 // No word of refusal: whoever asks for a tip asks again what was not answered.
@@ -233,6 +246,12 @@ impl Desk {
                 out.count(Counter::TicketsRenewed);
                 if is_wanted {
                     out.send(peer, &Message::Ticketed { ask, path });
+                }
+            }
+            Message::Admitted { is_member, retry, offset, epoch, .. } => {
+                if is_wanted {
+                    let admitted = Message::Admitted { ask, is_member, retry, offset, epoch };
+                    out.send(peer, &admitted);
                 }
             }
             Message::Refused { retry, .. } => {

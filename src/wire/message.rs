@@ -209,6 +209,12 @@ messages! {
     /// Refused, nothing was stored. `reason` is Slack's error name.
     47 PostFailed { ask: Ask, reason: &'a str }
 
+    /// May this user follow this conversation? Answered by `Admitted`.
+    48 Admit { ask: Ask, user: &'a str, channel: &'a str }
+    /// `is_member`: yes, and the conversation stood at `offset` then; what came before counts for nothing. `retry`: nobody could say.
+    /// `epoch`: the database's.
+    49 Admitted { ask: Ask, is_member: bool, retry: bool, offset: u64, epoch: &'a str }
+
     // ---- presence
 
     /// This gateway core has at least one connection of the user. `handle` comes back in nothing; sent again after `PeerUp`.

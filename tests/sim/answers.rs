@@ -3,7 +3,7 @@
 use campanile::ids::Ask;
 use campanile::wire::{Member, Message, Packed};
 
-use crate::database::{Database, Event, Rows, TEAM, What};
+use crate::database::{Database, EPOCH, Event, Rows, TEAM, What};
 
 /// Characters of a text that the model stores.
 pub(crate) const TEXT_MAX: usize = 4_000;
@@ -24,6 +24,12 @@ impl Database {
             Message::Renew { user, flags, .. } => {
                 let path = format!("/websocket/{}", self.connect(user, flags).name);
                 vec![encoded(&Message::Ticketed { ask, path: &path })]
+            }
+            Message::Admit { user, channel, .. } => {
+                let members = self.members.get(channel);
+                let is_member = members.is_some_and(|members| members.contains(user));
+                let (retry, offset) = (false, self.tip(channel));
+                vec![encoded(&Message::Admitted { ask, is_member, retry, offset, epoch: EPOCH })]
             }
             Message::Post { user, channel, text, client_msg_id, origin, nth, .. } => {
                 let said_once = format!("rtm:{:x}-{:x}-{nth}", origin.life, origin.conn.0);
@@ -59,6 +65,10 @@ impl Database {
         let answer = match question {
             Message::Range { .. } => Message::RangeEnd { ask, ok: false, upto: 0 },
             Message::Redeem { .. } | Message::Renew { .. } => Message::Refused { ask, retry: true },
+            Message::Admit { .. } => {
+                let (is_member, retry) = (false, true);
+                Message::Admitted { ask, is_member, retry, offset: 0, epoch: "" }
+            }
             Message::Post { .. } => Message::PostFailed { ask, reason: "internal_error" },
             Message::OutboxRemove { .. } => Message::Removed { ask, ok: false },
             _ => return Vec::new(),
@@ -112,7 +122,7 @@ impl Database {
             ask,
             user: &ticket.user,
             team: TEAM,
-            epoch: crate::database::EPOCH,
+            epoch: EPOCH,
             flags: ticket.flags,
             channels,
         })

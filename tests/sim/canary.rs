@@ -24,7 +24,7 @@ pub(crate) enum Canary {
 pub(crate) const CANARIES: &[(Canary, u64)] = &[
     (Canary::DropFrame(10_000), 60),
     (Canary::RepeatFrame(10_000), 60),
-    (Canary::SwapFrames(10_000), 60),
+    (Canary::SwapFrames(10_000), 200),
     (Canary::SkipOffset(60), 10),
     (Canary::LieAboutTip(200), 40),
     (Canary::ForgetRow(100), 60),

@@ -202,7 +202,7 @@ impl World {
         let streams = &self.outside.streams;
         if let Some(owed) = guests
             .filter(|guest| !guest.is_retired)
-            .find_map(|guest| guest.owed(streams, &self.guests))
+            .find_map(|guest| guest.owed(streams, database, &self.guests))
         {
             return Some(owed);
         }

@@ -9,11 +9,14 @@ use campanile::ids::Role;
 use campanile::time::Mono;
 use campanile::wire::Message;
 use campanile::wire::message::namespace::MEMORY;
+use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 use crate::checker::Violation;
 use crate::coverage::Coverage;
+use crate::database::Database;
 use crate::frames::{self, Stream};
+use crate::node::TOKEN_SECRET;
 use crate::outside::Outside;
 use crate::random::Random;
 
@@ -54,6 +57,10 @@ impl Streams {
         let known = stream.entry(offset).or_insert_with(|| data.into());
         if known != data {
             return wrong(format!("I19: {channel} {epoch} {offset} is {known} and {data}"));
+        }
+        if is_conversation(channel) {
+            // Two events of one may say the same; the database knows how many there are.
+            return Ok(());
         }
         let key = (channel.into(), epoch.into(), data.into());
         let place = *self.places.entry(key).or_insert(offset);
@@ -131,6 +138,7 @@ fn wrong<T>(what: String) -> Result<T, Violation> {
 #[derive(Debug)]
 pub(crate) struct Guest {
     name: String,
+    user: String,
     pub(crate) phase: Phase,
     pub(crate) socket: Option<usize>,
     pub(crate) attempt: u64,
@@ -149,12 +157,25 @@ pub(crate) struct Guest {
     is_closed: bool,
 }
 
+const WORKSPACE: &str = "workspace:";
+
+fn is_conversation(channel: &str) -> bool {
+    channel.starts_with(WORKSPACE)
+}
+
+/// A token that says who a guest is.
+fn token(user: &str) -> String {
+    let key = EncodingKey::from_secret(TOKEN_SECRET.as_bytes());
+    encode(&Header::default(), &json!({"sub": user}), &key).expect("a token")
+}
+
 pub(crate) const CHANNELS: [&str; 4] = ["g0", "g1", "g2", "g3"];
 
 impl Guest {
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name: String, user: &str) -> Self {
         Self {
             name,
+            user: user.into(),
             phase: Phase::Away,
             socket: None,
             attempt: 0,
@@ -192,7 +213,7 @@ impl Guest {
         self.next_id += 1;
         let id = self.next_id;
         let command = match &asked {
-            Asked::Connect => json!({"id": id, "connect": {}}),
+            Asked::Connect => json!({"id": id, "connect": {"token": token(&self.user)}}),
             Asked::Subscribe { channel, since: None } => {
                 json!({"id": id, "subscribe": {"channel": channel}})
             }
@@ -244,9 +265,12 @@ impl Guest {
     }
 
     /// Does something of its own accord.
-    pub(crate) fn act(&mut self, coverage: &mut Coverage, random: &mut Random) {
+    pub(crate) fn act(&mut self, outside: &mut Outside, random: &mut Random) {
         if self.phase != Phase::Live {
             return;
+        }
+        if random.chance(250) {
+            return self.act_in_workspace(&outside.database, random);
         }
         let channel = random.pick(&CHANNELS).to_string();
         match random.below(12) {
@@ -270,7 +294,31 @@ impl Guest {
             }
             9 => self.say(Asked::History { channel }, random),
             10 => self.say(Asked::Presence, random),
-            _ => coverage.saw("guests that only listened"),
+            _ => outside.coverage.saw("guests that only listened"),
+        }
+        self.want(random);
+    }
+
+    /// The same in a conversation, of which its user may be a member.
+    fn act_in_workspace(&mut self, database: &Database, random: &mut Random) {
+        let conversations: Vec<&String> = database.members.keys().collect();
+        let channel = format!("{WORKSPACE}{}", random.pick(&conversations));
+        match random.below(5) {
+            0 => {
+                self.said += 1;
+                let key = format!("{}-{}", self.name, self.said);
+                let data = json!({"text": key, "client_msg_id": key}).to_string();
+                self.say(Asked::Publish { channel, data }, random);
+            }
+            1 if !self.is_asked(&channel) => {
+                self.wants.remove(&channel);
+                if self.places.remove(&channel).is_some_and(|place| place.is_live) {
+                    self.say(Asked::Unsubscribe { channel }, random);
+                }
+            }
+            _ => {
+                self.wants.insert(channel);
+            }
         }
         self.want(random);
     }
@@ -280,7 +328,8 @@ impl Guest {
         if self.phase == Phase::Live {
             self.want(random);
             let is_asking = self.asked.values().any(|asked| matches!(asked, Asked::Stats { .. }));
-            if !is_asking && let Some(channel) = self.wants.iter().next().cloned() {
+            let channel = self.wants.iter().find(|channel| !is_conversation(channel)).cloned();
+            if !is_asking && let Some(channel) = channel {
                 self.say(Asked::Stats { channel }, random);
             }
         }
@@ -369,6 +418,12 @@ impl Guest {
             }
             return match end["code"].as_u64() {
                 Some(2_500) => Ok(()),
+                Some(2_000) if is_conversation(channel) => {
+                    coverage.saw("guests whose users left");
+                    self.places.remove(channel);
+                    self.wants.remove(channel);
+                    Ok(())
+                }
                 _ => wrong(format!("{}: {reply}", self.name)),
             };
         }
@@ -401,8 +456,15 @@ impl Guest {
     ) -> Judged {
         if let Some(error) = reply.get("error") {
             coverage.saw("guests that were refused");
-            return match error["code"].as_u64() {
-                Some(100 | 111) if asked != Asked::Connect => Ok(()),
+            return match (error["code"].as_u64(), &asked) {
+                (Some(103), Asked::Subscribe { channel, .. }) if is_conversation(channel) => {
+                    coverage.saw("guests that were no members");
+                    self.places.remove(channel);
+                    self.wants.remove(channel);
+                    Ok(())
+                }
+                (Some(103), Asked::Publish { channel, .. }) if is_conversation(channel) => Ok(()),
+                (Some(100 | 111), _) if asked != Asked::Connect => Ok(()),
                 _ => wrong(format!("{}: {reply} to {asked:?}", self.name)),
             };
         }
@@ -414,6 +476,10 @@ impl Guest {
             }
             Asked::Subscribe { channel, since } => {
                 self.subscribed(&channel, since, &reply["subscribe"], streams, coverage)
+            }
+            Asked::Publish { channel, .. } if is_conversation(&channel) => {
+                coverage.saw("guests' messages");
+                Ok(())
             }
             Asked::Publish { channel, data } => {
                 coverage.saw("guests' publications");
@@ -488,7 +554,12 @@ impl Guest {
     }
 
     /// What is still owed when everything has come to rest.
-    pub(crate) fn owed(&self, streams: &Streams, all: &[Self]) -> Option<Violation> {
+    pub(crate) fn owed(
+        &self,
+        streams: &Streams,
+        database: &Database,
+        all: &[Self],
+    ) -> Option<Violation> {
         let owed = |what: String| Some(Violation(format!("I22: {} {what}", self.name)));
         if self.phase != Phase::Live {
             return owed(format!("is {:?} at the end", self.phase));
@@ -497,6 +568,16 @@ impl Guest {
             let Some(place) = self.places.get(channel).filter(|place| place.is_live) else {
                 return owed(format!("is not subscribed to {channel}"));
             };
+            if let Some(conversation) = channel.strip_prefix(WORKSPACE) {
+                let is_member = database.members[conversation].contains(&self.user);
+                if !is_member || place.offset != database.tip(conversation) {
+                    let tip = database.tip(conversation);
+                    return owed(format!(
+                        "stands in {channel} at {place:?}, the tip is {tip}, member: {is_member}"
+                    ));
+                }
+                continue;
+            }
             let tip = streams.tip(channel, &place.epoch);
             let others = all.iter().filter(|other| other.is_in(channel));
             let mut places = others.filter_map(|other| other.places.get(channel));
@@ -509,7 +590,7 @@ impl Guest {
                 return owed(format!("stands in {channel} at {place:?}, and the tip is {tip}"));
             }
         }
-        if let Some(channel) = self.wants.iter().next() {
+        if let Some(channel) = self.wants.iter().find(|channel| !is_conversation(channel)) {
             let truth = all.iter().filter(|other| other.is_in(channel)).count() as u64;
             let told = self.stats.get(channel).copied();
             if told != Some(truth) {

@@ -24,6 +24,8 @@ use crate::place::{NODE, Place, Shards, Want};
 use crate::random::Random;
 use crate::sizes::Sizes;
 
+/// Of the guests' tokens.
+pub(crate) const TOKEN_SECRET: &str = "sim";
 pub(crate) const SECRET: Secret = Secret([7; 16]);
 /// How long last words may take to be written, and the client to end its side after them, in milliseconds.
 const LAST_WORDS_MS: u64 = 3_000;
@@ -80,7 +82,7 @@ pub(crate) struct Node {
 /// What guests may do: everything, in channels with short streams, and with little patience.
 fn rules() -> Arc<Rules> {
     let sections = serde_json::json!({
-        "client": { "insecure": true, "ping_interval": "3s", "pong_timeout": "2s", "stale_close_delay": "3s" },
+        "client": { "insecure": true, "token": { "hmac_secret_key": TOKEN_SECRET }, "ping_interval": "3s", "pong_timeout": "2s", "stale_close_delay": "3s" },
         "channel": { "without_namespace": {
             "history_size": 40, "history_ttl": "60s", "force_recovery": true, "presence": true,
             "join_leave": true, "force_push_join_leave": true,

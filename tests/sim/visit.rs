@@ -2,6 +2,7 @@
 
 use crate::agenda::{Happening, millis};
 use crate::checker::Violation;
+use crate::database::Database;
 use crate::ending::Stage;
 use crate::guest::{Guest, Phase};
 use crate::network::{End, Read};
@@ -14,8 +15,11 @@ pub(crate) const GUESTS_FROM: usize = 1_000;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(8);
 
 /// The guests of a world.
-pub(crate) fn populate(random: &mut Random) -> Vec<Guest> {
-    (0..random.below(5)).map(|nth| Guest::new(format!("guest{nth}"))).collect()
+pub(crate) fn populate(database: &Database, random: &mut Random) -> Vec<Guest> {
+    let count = random.below(5);
+    (0..count)
+        .map(|nth| Guest::new(format!("guest{nth}"), random.pick::<String>(&database.users)))
+        .collect()
 }
 
 impl World {
@@ -52,7 +56,7 @@ impl World {
                 if is_quiet {
                     guest.settle(&mut self.visits);
                 } else {
-                    guest.act(&mut self.outside.coverage, &mut self.visits);
+                    guest.act(&mut self.outside, &mut self.visits);
                 }
             }
         }

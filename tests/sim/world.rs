@@ -122,7 +122,7 @@ impl World {
             agenda.after(millis(workload.below(800)), Happening::Client { client });
         }
         let mut visits = Random::new(seed, VISITS);
-        let guests = crate::visit::populate(&mut visits);
+        let guests = crate::visit::populate(&database, &mut visits);
         for at in 0..guests.len() {
             let client = GUESTS_FROM + at;
             agenda.after(millis(visits.below(800)), Happening::Client { client });

@@ -32,7 +32,12 @@ const PAGE_BYTES: u32 = 512 << 10;
 impl Api {
     pub(super) fn options(&self, channel: &str) -> Result<&Options, Fault> {
         let name = Name::read(channel, self.rules.client.name_bytes_max);
-        self.rules.options(&name.ok_or(Fault::BadRequest)?).ok_or(Fault::UnknownChannel)
+        let name = name.ok_or(Fault::BadRequest)?;
+        if name.conversation().is_some() {
+            // A message needs somebody who says it: that is the Web API's.
+            return Err(Fault::NotAvailable);
+        }
+        self.rules.options(&name).ok_or(Fault::UnknownChannel)
     }
 
     /// Sends a publication to the owner of its channel. What is sent first is published first.

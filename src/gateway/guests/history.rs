@@ -61,7 +61,7 @@ impl Gateway {
         let (name, options) = self.channel_of(&request.channel)?;
         let is_subscribed = self.place_of(index, name.whole).is_some();
         let asker = Asker { user: self.guest_user(index), is_subscribed };
-        if !options.has_stream() {
+        if !options.has_stream() || name.conversation().is_some() {
             return Err(Fault::NotAvailable.into());
         }
         if !self.rules.allows(options.history, asker) {

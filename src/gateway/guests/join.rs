@@ -22,6 +22,7 @@ use crate::gateway::shard::{Gateway, Turn};
 use crate::gateway::slab::NIL;
 use crate::ids::Conn;
 use crate::ring::slot_of;
+use crate::wire::Membership;
 
 /// Subscriptions whose reply is not said yet: by connection and place in the hub.
 #[derive(Debug, Default)]
@@ -38,6 +39,9 @@ struct Join {
     is_unrecovered: bool,
     /// It does not want the subscription then: it asks its application first.
     is_strict: bool,
+    /// In a conversation: the offset at which the user was a member; and whether it left after that.
+    admitted: u64,
+    has_left: bool,
     is_positioned: bool,
     is_recoverable: bool,
     /// It is given patches where they are shorter.
@@ -57,6 +61,8 @@ struct Terms {
     expires_s: Option<u64>,
     /// The number of its command; 0: by us.
     id: u32,
+    /// See `Join::admitted`.
+    admitted: u64,
 }
 
 #[derive(Debug)]
@@ -99,6 +105,9 @@ impl Gateway {
         if request.tf.is_some() {
             return Err(Fault::BadRequest.into());
         }
+        if let Some(conversation) = name.conversation() {
+            return self.ask_admission(turn, index, id, (conversation, request));
+        }
         let user = self.guest_user(index);
         let (mut grant, mut expires_s) = (Grant::default(), None);
         if !request.token.is_empty() {
@@ -119,7 +128,7 @@ impl Gateway {
             return Err(Fault::PermissionDenied.into());
         }
         let options = grant.overrides.apply(options);
-        let terms = Terms { options, grant, expires_s, id };
+        let terms = Terms { options, grant, expires_s, id, admitted: 0 };
         self.join_on(turn, index, &name, terms, request)?;
         Ok(())
     }
@@ -135,11 +144,30 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let name = Name::read(channel, self.rules.client.name_bytes_max);
         let name = name.ok_or(Fault::BadRequest)?;
+        if name.conversation().is_some() {
+            return Err(Fault::PermissionDenied);
+        }
         let options = self.rules.options(&name).ok_or(Fault::UnknownChannel)?;
         let options = grant.overrides.apply(options);
-        let terms = Terms { options, grant: grant.clone(), expires_s: None, id: 0 };
+        let terms = Terms { options, grant: grant.clone(), expires_s: None, id: 0, admitted: 0 };
         let request = since.cloned().unwrap_or_default();
         self.join_on(turn, index, &name, terms, &request)
+    }
+
+    /// The user is a member of a conversation, and was so when that stood at `offset`.
+    pub(super) fn join_conversation(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        id: u32,
+        request: &SubscribeRequest,
+        offset: u64,
+    ) -> Result<(), Fault> {
+        let name = Name::read(&request.channel, u32::MAX).ok_or(Fault::BadRequest)?;
+        let options = self.rules.options(&name).ok_or(Fault::UnknownChannel)?.clone();
+        let grant = Grant::default();
+        let terms = Terms { options, grant, expires_s: None, id, admitted: offset };
+        self.join_on(turn, index, &name, terms, request)
     }
 
     fn join_on(
@@ -150,7 +178,7 @@ impl Gateway {
         terms: Terms,
         request: &SubscribeRequest,
     ) -> Result<(), Fault> {
-        let Terms { options, grant, expires_s, id } = terms;
+        let Terms { options, grant, expires_s, id, admitted } = terms;
         let asker = Asker { user: self.guest_user(index), is_subscribed: true };
         let has_history = self.rules.allows(options.history, asker);
         let has_stream = options.has_stream();
@@ -163,7 +191,10 @@ impl Gateway {
         let since = (request.recover && is_recoverable).then(|| Since {
             epoch: request.epoch.as_str().into(),
             offset: request.offset,
-            count_max: options.history_count.min(RECOVERED_MAX),
+            count_max: match name.conversation() {
+                Some(_) => options.history_count,
+                None => options.history_count.min(RECOVERED_MAX),
+            },
         });
         let inside = Rules::inside(name.whole);
         let join = Join {
@@ -171,6 +202,8 @@ impl Gateway {
             id,
             since,
             is_unrecovered: false,
+            admitted,
+            has_left: false,
             is_strict: request.flag & STRICT != 0,
             is_positioned,
             is_recoverable,
@@ -257,6 +290,9 @@ impl Gateway {
         let one = self.behind.record(record);
         (one.claim, one.cursor) = (Claim::Begun, tip);
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return };
+        // The hub may not have come so far.
+        let tip = tip.max(join.admitted);
+        one.cursor = tip;
         let Some(since) = &join.since else { return };
         let is_same = since.epoch.is_empty() || *since.epoch == *epoch;
         match tip.checked_sub(since.offset) {
@@ -271,10 +307,25 @@ impl Gateway {
     pub(in crate::gateway) fn gather(&mut self, index: u32, place: u32, event: &Event<'_>) -> bool {
         // The reply fits an outbox, and what clients take for one frame (T13).
         let bytes_max = self.limits.guest_outbox_bytes_max as usize / 2;
+        if !self.guests.joins.0.contains_key(&(index, place)) {
+            return false;
+        }
+        let user: Box<str> = self.guest_user(index).into();
+        let user = &*user;
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
         join.bytes += event.payload.len();
         let is_json = self.sessions.of(index).dialect == Dialect::Json;
-        match payload::read(event.payload, event.offset, is_json) {
+        let publication = if Rules::is_memory(self.names.text(self.hub.name(place))) {
+            payload::read(event.payload, event.offset, is_json)
+        } else {
+            let (data, offset) = (event.payload.to_vec(), event.offset);
+            Some(Publication { data, offset, ..Publication::default() })
+        };
+        let leaves = event.member.is_some_and(|member| {
+            member.what == Membership::Left && member.user == user && member.offset > join.admitted
+        });
+        join.has_left |= leaves;
+        match publication {
             Some(publication) if !join.is_unrecovered && join.bytes <= bytes_max => {
                 join.publications.push(publication);
             }
@@ -323,6 +374,10 @@ impl Gateway {
         if self.sessions.find(join.conn).is_none_or(|session| session.state != State::Active) {
             return;
         }
+        if join.has_left {
+            self.unfollow(turn, index, place);
+            return self.fail(turn, index, join.id, Fault::PermissionDenied);
+        }
         if join.is_unrecovered && join.is_strict {
             self.unfollow(turn, index, place);
             return self.fail(turn, index, join.id, Fault::UnrecoverablePosition);
@@ -357,7 +412,7 @@ impl Gateway {
         self.set_sub_expiry(turn, index, place, join.expires_s);
         if join.id == 0 {
             let inside = self.names.text(self.hub.name(place));
-            let channel = Rules::outside(inside).unwrap_or(inside).to_string();
+            let channel = Rules::outside(inside).into_owned();
             self.entered(turn, index, place);
             return self.joined_by_us(index, channel, result);
         }
@@ -377,6 +432,7 @@ impl Gateway {
         if channel.is_empty() {
             return Err(Disconnect::BadRequest.into());
         }
+        self.forget_admission(turn, index, channel);
         if let Some(place) = self.place_of(index, channel) {
             let join = self.guests.joins.0.remove(&(index, place));
             self.unfollow(turn, index, place);
@@ -403,7 +459,7 @@ impl Gateway {
         why: Unsubscribed,
     ) {
         let inside = self.names.text(self.hub.name(place));
-        let channel = Rules::outside(inside).unwrap_or(inside).to_string();
+        let channel = Rules::outside(inside).into_owned();
         let member = self.hub.member(place, index);
         if member.is_none_or(|member| member.flags() & Member::BY_SERVER != 0) {
             // It cannot subscribe by itself: it comes anew.
@@ -421,7 +477,10 @@ impl Gateway {
 
     /// How clients are told which life of a channel this is. Never empty (T19).
     pub(super) fn epoch_text(&self, place: u32) -> String {
-        push::epoch(self.hub.epoch(place))
+        match self.hub.epoch(place) {
+            0 => self.epoch.to_string(),
+            epoch => push::epoch(epoch),
+        }
     }
 
     /// The offset that clients are told: none in a channel without a stream.

@@ -5,6 +5,7 @@
 //! - `alive`: pings, and the end of tokens
 //! - `join`: subscribe, recover, go live; unsubscribe
 //! - `deltas`: publications by their difference from the one before
+//! - `conversation`: the workspace's channels
 //! - `presence`: who is in a channel, and who comes and goes
 //! - `publish`: a publication, on its way to the owner and back
 //! - `history`: the past of a channel, page by page
@@ -12,6 +13,7 @@
 mod alive;
 mod commands;
 mod connect;
+pub(super) mod conversation;
 pub(super) mod deltas;
 pub(super) mod history;
 pub(super) mod join;
@@ -22,6 +24,7 @@ use rustc_hash::FxHashMap;
 
 use super::names::NameRef;
 use super::slab::{Entry, NIL, Slab};
+use crate::ids::{Conn, Key};
 
 /// What is known of one, besides its session.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) struct Guests {
     connecting: FxHashMap<u32, connect::Connecting>,
     /// Those of them for whom there is nothing more to wait for.
     ready: Vec<u32>,
+    /// Whose admission to a conversation is asked for, by connection and channel; and the number of the command.
+    admissions: FxHashMap<(u32, Key), (Conn, u32)>,
     pub(super) joins: join::Joins,
     pub(super) reads: history::Reads,
     pub(super) deltas: deltas::Deltas,
@@ -72,6 +77,7 @@ impl Guests {
         Self {
             all: Slab::new(),
             connecting: FxHashMap::default(),
+            admissions: FxHashMap::default(),
             ready: Vec::new(),
             joins: join::Joins::default(),
             reads: history::Reads::default(),

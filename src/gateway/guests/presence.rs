@@ -202,7 +202,7 @@ impl Gateway {
             .filter(|member| member.flags() & Member::HEARS_JOINS != 0 && !member.is_behind())
             .collect();
         let inside = self.names.text(self.hub.name(place));
-        let outside: Box<str> = Rules::outside(inside).unwrap_or(inside).into();
+        let outside: Box<str> = Rules::outside(inside).into();
         for dialect in Dialect::ALL {
             let Some(framing) = dialect.framing() else { continue };
             let mut members =

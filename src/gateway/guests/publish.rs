@@ -35,6 +35,9 @@ impl Gateway {
         if !self.rules.allows(options.publish, asker) {
             return Err(Fault::PermissionDenied.into());
         }
+        if let Some(conversation) = name.conversation() {
+            return self.say_in(turn, index, id, (conversation, &request.data));
+        }
         let line = one_line(&request.data);
         let marks = Marks { is_binary: line.is_none(), is_delta: options.delta_publish };
         if marks.is_binary && options.is_json_only {

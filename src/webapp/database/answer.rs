@@ -26,7 +26,7 @@ fn may_pass(refused: Refused) -> bool {
 const RANGE_PAGE: i64 = 128;
 
 impl Database {
-    /// Carries out one question of a shard (`Tip`, `Range`, `Redeem`, `Renew`, `Post`, `OutboxRead`, `OutboxRemove`). The last of the answers
+    /// Carries out one question of a shard (`Tip`, `Range`, `Redeem`, `Renew`, `Admit`, `Post`, `OutboxRead`, `OutboxRemove`). The last of the answers
     /// ends it by its kind. A question that fails is answered as refused; a `Tip`, which has no word for that, by a `RangeEnd` that is not ok.
     pub async fn answer(&self, question: Vec<u8>) -> Vec<Vec<u8>> {
         let Ok(question) = Message::decode(&question) else { return Vec::new() };
@@ -39,6 +39,7 @@ impl Database {
             }
             Message::Redeem { ask, ticket } => vec![self.redeem(ask, ticket).await],
             Message::Renew { ask, user, flags } => vec![self.renew(ask, user, flags).await],
+            Message::Admit { ask, user, channel } => vec![self.admit(ask, user, channel).await],
             Message::Post { .. } => vec![self.post(&question).await],
             Message::OutboxRead { ask, after, count_max } => {
                 let read = self.outbox(ask, after as i64, count_max).await;
@@ -124,6 +125,20 @@ impl Database {
             Ok(_) => encoded(&Message::Ticketed { ask, path: &ticket_path(&ticket) }),
             Err(refused) => encoded(&Message::Refused { ask, retry: may_pass(refused) }),
         }
+    }
+
+    async fn admit(&self, ask: Ask, user: &str, channel: &str) -> Vec<u8> {
+        // One statement: the tip is of the moment in which the user is a member.
+        let tip: Result<Option<i64>, _> = sqlx::query_scalar(
+            "SELECT s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.channel = ?1 AND m.user = ?2",
+        )
+        .bind(channel)
+        .bind(user)
+        .fetch_optional(&self.source)
+        .await;
+        let (is_member, retry) = (matches!(tip, Ok(Some(_))), tip.is_err());
+        let offset = tip.ok().flatten().unwrap_or(0) as u64;
+        encoded(&Message::Admitted { ask, is_member, retry, offset, epoch: self.epoch() })
     }
 
     async fn post(&self, question: &Message<'_>) -> Vec<u8> {

@@ -178,6 +178,8 @@ fn samples() -> Vec<Message<'static>> {
             connections: 2,
             idle_s: 601,
         },
+        Message::Order { ask: ASK, what: 3, arguments: b"{\"user\":\"42\"}" },
+        Message::Obeyed { ask: ASK, connections: 2 },
         Message::Committed {
             id: 5,
             namespace,

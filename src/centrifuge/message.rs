@@ -238,6 +238,42 @@ pub struct Push {
     #[prost(message, optional, tag = "7")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsubscribe: Option<UnsubscribePush>,
+    #[prost(message, optional, tag = "9")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<SubscribePush>,
+    #[prost(message, optional, tag = "12")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh: Option<RefreshPush>,
+}
+
+/// We subscribed a connection after its `connect`.
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct SubscribePush {
+    #[prost(bool, tag = "1")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub recoverable: bool,
+    #[prost(string, tag = "4")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub epoch: String,
+    #[prost(uint64, tag = "5")]
+    #[serde(skip_serializing_if = "is_zero_u64")]
+    pub offset: u64,
+    #[prost(bool, tag = "6")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub positioned: bool,
+    #[prost(bytes = "vec", tag = "7")]
+    #[serde(with = "raw", skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message, Serialize)]
+pub struct RefreshPush {
+    #[prost(bool, tag = "1")]
+    #[serde(skip_serializing_if = "is_false")]
+    pub expires: bool,
+    #[prost(uint32, tag = "2")]
+    #[serde(skip_serializing_if = "is_zero")]
+    pub ttl: u32,
 }
 
 /// Somebody came or went. Clients do not bear one without `info` (T2).

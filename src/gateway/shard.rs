@@ -184,6 +184,9 @@ impl Gateway {
             (Role::Channel, _) => self.relay_down(turn, peer, &message),
             (Role::Gateway, _) => self.hear_interest(turn, peer, &message),
             (Role::Webapp, _) => self.hear_desk(turn, &message),
+            (Role::Http, Message::Order { ask, what, arguments }) => {
+                self.ordered(turn, peer, (ask, what), arguments);
+            }
             (Role::Presence, _) => self.hear_keeper(turn, peer, &message),
             _ => turn.out.count(Counter::WireBroken),
         }

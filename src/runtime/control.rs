@@ -65,7 +65,9 @@ impl Hands for ControlHands {
             Ok(
                 Message::PresenceIs { ask, .. }
                 | Message::Published { ask, .. }
-                | Message::ReadIs { ask, .. },
+                | Message::ReadIs { ask, .. }
+                | Message::PresentIs { ask, .. }
+                | Message::Obeyed { ask, .. },
             ) => ask,
             other => unreachable!("no handler asks for {other:?}"),
         };

@@ -235,6 +235,14 @@ messages! {
     57 PresenceQuery { ask: Ask, slot: Slot, user: Key }
     58 PresenceIs { ask: Ask, active: bool, online: bool, auto_away: bool, manual_away: bool, connections: u32, idle_s: u32 }
 
+    // ---- HTTP handlers -> gateway cores
+
+    /// Something for all connections of a Centrifuge user: see `order`. `arguments`: those of the API's method, in JSON. Answered by `Obeyed`.
+    /// Lost with the link: the handler is not answered, and says so.
+    70 Order { ask: Ask, what: u8, arguments: &'a [u8] }
+    /// For so many of this core.
+    71 Obeyed { ask: Ask, connections: u32 }
+
     // ---- control-plane shards <-> their driver's hands (database)
 
     /// After a commit: a row of the outbox, for the dispatcher. `id` is the row's: ids grow and are never given again.
@@ -250,6 +258,14 @@ messages! {
     65 RingRead { ask: Ask }
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+}
+
+/// What is ordered for a user.
+pub mod order {
+    pub const SUBSCRIBE: u8 = 1;
+    pub const UNSUBSCRIBE: u8 = 2;
+    pub const DISCONNECT: u8 = 3;
+    pub const REFRESH: u8 = 4;
 }
 
 /// The first byte of a transient event of a memory channel; its `info` follows.

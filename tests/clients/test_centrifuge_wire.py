@@ -444,3 +444,53 @@ def test_the_api_wants_its_key(server):
     assert status({"X-API-Key": "key", "X-Centrifugo-Error-Mode": "transport"}, b'{"channel":"no:such","data":1}') == 404
     assert api(server, "publish", channel="a")["error"]["code"] == 107
     assert api(server, "publish", channel="no:such", data=1)["error"]["code"] == 102
+
+
+def test_a_back_end_sees_who_is_there(server):
+    one = Guest(server, user="seen", info={"n": 1})
+    one.ask("subscribe", channel="all:seen")
+    one.push("join")
+    presence = api(server, "presence", channel="all:seen")["result"]["presence"]
+    client = one.connected["connect"]["client"]
+    assert presence == {client: {"user": "seen", "client": client, "conn_info": {"n": 1}}}
+    assert api(server, "presence_stats", channel="all:seen")["result"] == {"num_clients": 1, "num_users": 1}
+    assert api(server, "presence", channel="a")["error"]["code"] == 108
+
+
+def test_a_back_end_subscribes_and_unsubscribes_a_user(server):
+    one, other = Guest(server, user="moved"), Guest(server, user="moved")
+    assert api(server, "subscribe", user="moved", channel="all:given", data={"hello": 1}) == {"result": {}}
+    for each in (one, other):
+        push = each.push("subscribe")
+        assert push["channel"] == "all:given" and push["subscribe"]["recoverable"] and push["subscribe"]["epoch"] and push["subscribe"]["data"] == {"hello": 1}
+    api(server, "publish", channel="all:given", data="to both")
+    for each in (one, other):
+        assert each.push("pub")["pub"]["data"] == "to both"
+    assert api(server, "unsubscribe", user="moved", channel="all:given", client=one.connected["connect"]["client"]) == {"result": {}}
+    assert one.push("unsubscribe") == {"channel": "all:given", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}
+    api(server, "publish", channel="all:given", data="to one")
+    assert other.push("pub")["pub"]["data"] == "to one"
+    assert api(server, "subscribe", user="moved", channel="no:such")["error"]["code"] == 102
+    assert api(server, "subscribe", channel="all:given")["error"]["code"] == 107
+
+
+def test_a_back_end_sends_a_user_away(server):
+    one, other, spared = Guest(server, user="gone"), Guest(server, user="gone"), Guest(server, user="gone")
+    for bad in ({"code": 7, "reason": "x"}, {"code": 4500, "reason": ""}, {"code": 4500, "reason": "{}"}, {"code": 4500, "reason": "x" * 124}):
+        assert api(server, "disconnect", user="gone", disconnect=bad)["error"]["code"] == 107
+    api(server, "disconnect", user="gone", client=one.connected["connect"]["client"], disconnect={"code": 4500, "reason": "go away"})
+    assert one.end() == 4500
+    api(server, "disconnect", user="gone", whitelist=[spared.connected["connect"]["client"]])
+    assert other.end() == 3503
+    assert spared.ask("unsubscribe", channel="x") == {"id": spared.id, "unsubscribe": {}}
+
+
+def test_a_back_end_prolongs_and_ends_a_connection(quick):
+    one = Guest(quick, user="kept", exp=int(time.time()) + 60)
+    api(quick, "refresh", user="kept", expire_at=int(time.time()) + 1)
+    push = one.wait(lambda reply: "refresh" in reply.get("push", {}))["push"]
+    assert push["refresh"]["expires"] is True and push["refresh"]["ttl"] == 1
+    assert one.end(8) == 3005
+    two = Guest(quick, user="kept")
+    api(quick, "refresh", user="kept", expired=True)
+    assert two.end() == 3005

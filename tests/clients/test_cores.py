@@ -103,7 +103,8 @@ def test_ten_thousand_idle_connections_add_no_thread_and_no_buffer(fresh):
         crowd.stdin.close()
         assert crowd.stdout.read(1)
         until(60, "all connections", lambda: server.metric("campanile_connections") >= count + 1)
-        assert server.threads() == threads
+        # One that was idle at the start may have ended meanwhile.
+        assert server.threads() <= threads
         grown = (server.resident_bytes() - memory) / count
         print(f"{grown:.0f} bytes of process memory and {(server.descriptors() - descriptors) / count:.2f} descriptors a connection, {threads} threads")
         assert grown < 4096, f"{grown:.0f} bytes a connection"

@@ -172,6 +172,10 @@ fn token(user: &str) -> String {
 pub(crate) const CHANNELS: [&str; 4] = ["g0", "g1", "g2", "g3"];
 
 impl Guest {
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
     pub(crate) fn new(name: String, user: &str) -> Self {
         Self {
             name,
@@ -371,6 +375,7 @@ impl Guest {
                     (self.is_closed, self.is_over) = (true, true);
                     match code {
                         Some(3001) => coverage.saw("guests sent away by a shutdown"),
+                        Some(3503) => coverage.saw("guests sent away by order"),
                         Some(3008) => coverage.saw("guests that were too slow"),
                         Some(3012 | 3502) => coverage.saw("guests that were silent"),
                         other => {
@@ -418,8 +423,9 @@ impl Guest {
             }
             return match end["code"].as_u64() {
                 Some(2_500) => Ok(()),
-                Some(2_000) if is_conversation(channel) => {
-                    coverage.saw("guests whose users left");
+                Some(2_000) => {
+                    // Its user left the conversation, or a back end ordered it.
+                    coverage.saw("guests that were unsubscribed");
                     self.places.remove(channel);
                     self.wants.remove(channel);
                     Ok(())

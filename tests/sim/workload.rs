@@ -3,11 +3,13 @@
 use campanile::ids::{Origin, Peer, Role};
 use campanile::ring::slot_of;
 use campanile::wire::Message;
+use campanile::wire::message::order;
 
 use crate::agenda::Happening;
 use crate::answers::encoded;
 use crate::canary::Canary;
 use crate::ending::Stage;
+use crate::guest::CHANNELS;
 use crate::network::End;
 use crate::node::SECRET;
 use crate::place::NODE;
@@ -62,6 +64,7 @@ impl World {
                 self.set_presence(&user, away);
             }
             36 => self.ask_presence(&user, 0),
+            37 => self.order(),
             _ => {}
         }
     }
@@ -94,6 +97,24 @@ impl World {
         let (slot, key) = (slot_of(user), SECRET.key_of(user));
         let manual = encoded(&Message::Manual { slot, user: key, away });
         self.http(Peer::control(NODE, Role::Webapp), manual);
+    }
+
+    /// A back end wants a guest's user to leave a channel, or to go.
+    fn order(&mut self) {
+        if self.guests.is_empty() {
+            return;
+        }
+        let guest = self.workload.below(self.guests.len() as u64) as usize;
+        let user = self.guests[guest].user();
+        let channel = *self.workload.pick(&CHANNELS);
+        let what = *self.workload.pick(&[order::UNSUBSCRIBE, order::DISCONNECT]);
+        let arguments = serde_json::json!({"user": user, "channel": channel}).to_string();
+        let arguments = arguments.as_bytes();
+        for core in 0..self.node.control() {
+            let ask = campanile::ids::Ask(0);
+            let order = encoded(&Message::Order { ask, what, arguments });
+            self.http(Peer::new(NODE, Role::Gateway, core as u8), order);
+        }
     }
 
     /// users.getPresence.

@@ -15,8 +15,21 @@ use crate::centrifuge::message::{Publication, StreamPosition};
 use crate::centrifuge::payload::Marks;
 use crate::centrifuge::push;
 use crate::centrifuge::rules::one_line;
+use crate::centrifuge::token::Grant;
+use crate::wire::message::order;
 
-pub(super) const NAMES: [&str; 4] = ["publish", "broadcast", "history", "batch"];
+pub(super) const NAMES: [&str; 10] = [
+    "publish",
+    "broadcast",
+    "subscribe",
+    "unsubscribe",
+    "disconnect",
+    "refresh",
+    "presence",
+    "presence_stats",
+    "history",
+    "batch",
+];
 
 /// Publications on their way at once for one request: more of a batch wait for these.
 const PLACING_MAX: usize = 1_024;
@@ -53,6 +66,65 @@ struct History {
 }
 
 #[derive(Deserialize)]
+struct Channel {
+    #[serde(default)]
+    channel: String,
+}
+
+#[derive(Deserialize)]
+struct Disconnect {
+    disconnect: Option<Why>,
+}
+
+#[derive(Deserialize)]
+struct Why {
+    code: u16,
+    reason: String,
+}
+
+impl Why {
+    /// Some clients come back for ever when they are told no reason, or one that they take for JSON (T3, T4).
+    fn check(&self) -> Result<(), Fault> {
+        let is_json = serde_json::from_str::<Value>(&self.reason).is_ok();
+        let is_fine = (3_000..5_000).contains(&self.code)
+            && (1..=123).contains(&self.reason.len())
+            && !is_json;
+        if is_fine { Ok(()) } else { Err(Fault::BadRequest) }
+    }
+}
+
+/// Bytes of an order: it goes to every core.
+const ORDER_BYTES_MAX: usize = 64 << 10;
+
+/// What every order says, as a core reads it; a user is named, if only as nobody.
+#[derive(Deserialize)]
+struct Whom {
+    #[serde(rename = "user")]
+    _user: String,
+    #[serde(default, rename = "client")]
+    _client: String,
+    #[serde(default, rename = "channel")]
+    _channel: String,
+    #[serde(default, rename = "whitelist")]
+    _whitelist: Vec<String>,
+    #[serde(default, rename = "expired")]
+    _expired: bool,
+    #[serde(default, rename = "expire_at")]
+    _expire_at: Option<u64>,
+    #[serde(default, rename = "recover_since")]
+    _recover_since: Option<StreamPosition>,
+}
+
+async fn ordered(api: &Api, what: u8, arguments: &RawValue) -> Result<Value, Fault> {
+    read::<Whom>(arguments)?;
+    if arguments.get().len() > ORDER_BYTES_MAX {
+        return Err(Fault::LimitExceeded);
+    }
+    api.order(what, arguments.get()).await?;
+    Ok(json!({}))
+}
+
+#[derive(Deserialize)]
 struct Batch<'a> {
     #[serde(borrow)]
     commands: Vec<BTreeMap<&'a str, &'a RawValue>>,
@@ -63,6 +135,27 @@ pub(super) async fn call(api: &Api, method: &str, arguments: &RawValue) -> Resul
     match method {
         "publish" => publish(api, read(arguments)?).await,
         "broadcast" => broadcast(api, read(arguments)?).await,
+        "subscribe" => {
+            read::<Grant>(arguments)?;
+            api.options(&read::<Channel>(arguments)?.channel)?;
+            ordered(api, order::SUBSCRIBE, arguments).await
+        }
+        "unsubscribe" => ordered(api, order::UNSUBSCRIBE, arguments).await,
+        "disconnect" => {
+            if let Some(why) = read::<Disconnect>(arguments)?.disconnect {
+                why.check()?;
+            }
+            ordered(api, order::DISCONNECT, arguments).await
+        }
+        "refresh" => ordered(api, order::REFRESH, arguments).await,
+        "presence" => {
+            let (_, presence) = api.present(&read::<Channel>(arguments)?.channel, true).await?;
+            Ok(json!(presence))
+        }
+        "presence_stats" => {
+            let (stats, _) = api.present(&read::<Channel>(arguments)?.channel, false).await?;
+            Ok(json!(stats))
+        }
         "history" => history(api, read(arguments)?).await,
         "batch" => batch(api, read(arguments)?).await,
         _ => Err(Fault::MethodNotFound),

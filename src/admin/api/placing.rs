@@ -1,14 +1,17 @@
 //! From a channel to its owner, and the owner's answers.
 
+use std::collections::BTreeMap;
+
+use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::Api;
 use crate::centrifuge::code::Fault;
-use crate::centrifuge::message::Publication;
+use crate::centrifuge::message::{ClientInfo, Presence, PresenceStats, Publication};
 use crate::centrifuge::payload::{self, Marks};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Name, Options, Rules};
-use crate::ids::{Origin, Peer, Role};
+use crate::ids::{NodeId, Origin, Peer, Role};
 use crate::ring::slot_of;
 use crate::wire::Message;
 use crate::wire::message::namespace;
@@ -85,6 +88,51 @@ impl Api {
             }
             _ => Err(Fault::Internal),
         }
+    }
+
+    /// Who is in a channel, if that is `is_listed`, and how many.
+    pub(super) async fn present(
+        &self,
+        channel: &str,
+        is_listed: bool,
+    ) -> Result<(PresenceStats, Presence), Fault> {
+        if !self.options(channel)?.presence {
+            return Err(Fault::NotAvailable);
+        }
+        let inside = Rules::inside(channel);
+        let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
+        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let present = |ask| Message::Present { slot, seat_epoch, key, ask, is_listed };
+        let answer = self.control.ask(Peer::new(node, Role::Channel, core), present).await;
+        let answer = answer.map_err(|_| Fault::Internal)?;
+        let Ok(Message::PresentIs { ok: true, clients, users, infos, .. }) =
+            Message::decode(&answer)
+        else {
+            return Err(Fault::Internal);
+        };
+        let infos = infos.iter::<&[u8]>().filter_map(|info| ClientInfo::decode(info).ok());
+        let presence = infos.map(|info| (info.client.clone(), info)).collect();
+        let stats = PresenceStats { num_clients: clients, num_users: users };
+        Ok((stats, Presence { presence }))
+    }
+
+    /// Tells all gateway cores what is wanted of a user's connections, and waits until each has done it.
+    pub(super) async fn order(&self, what: u8, arguments: &str) -> Result<(), Fault> {
+        let mut waiting = Vec::new();
+        let nodes: BTreeMap<NodeId, u8> =
+            self.ring.seats.iter().map(|row| (row.node, row.cores)).collect();
+        for (node, cores) in nodes {
+            for core in 0..cores {
+                let arguments = arguments.as_bytes();
+                let order = |ask| Message::Order { ask, what, arguments };
+                let core = Peer::new(node, Role::Gateway, core);
+                waiting.push(self.control.begin(core, order).map_err(|_| Fault::Internal)?);
+            }
+        }
+        for core in waiting {
+            core.await.map_err(|_| Fault::Internal)?;
+        }
+        Ok(())
     }
 
     /// What a channel has behind `after`, at most `count_max`.

@@ -11,6 +11,7 @@ use super::{Guest, Guests};
 use crate::centrifuge::code::{Disconnect, Fault};
 use crate::centrifuge::message::{Command, ConnectRequest, ConnectResult, Reply, SubscribeResult};
 use crate::centrifuge::token::{Claims, Refused};
+use crate::gateway::lists::ListRef;
 use crate::gateway::outbox::Kind;
 use crate::gateway::session::{Is, State};
 use crate::gateway::shard::{Gateway, Turn};
@@ -105,6 +106,8 @@ impl Gateway {
         let info = claims.info().into_boxed_slice();
         let guest = Guest { user, is_vacant: false, next: NIL, expires_s: 0, info };
         let guest = self.guests.all.insert(guest);
+        let list = self.guests.by_user.entry(key).or_insert(ListRef::EMPTY);
+        self.lists.push(list, index);
         let second = turn.second();
         let session = self.sessions.at(index);
         (session.guest, session.state) = (guest, State::Active);
@@ -179,7 +182,7 @@ impl Gateway {
         }
     }
 
-    /// A subscription that goes with `connect` stands.
+    /// A subscription that goes with `connect` stands. Only while that is not answered.
     pub(super) fn joined_by_us(&mut self, index: u32, channel: String, result: SubscribeResult) {
         if let Some(connecting) = self.guests.connecting.get_mut(&index) {
             connecting.left -= 1;
@@ -253,6 +256,13 @@ impl Gateway {
         if guest != NIL {
             self.guests.connecting.remove(&index);
             let user = self.guests.all.remove(guest).user;
+            let key = self.secret.key_of(self.names.text(user));
+            if let Some(list) = self.guests.by_user.get_mut(&key) {
+                self.lists.remove(list, index);
+                if list.is_empty() {
+                    self.guests.by_user.remove(&key);
+                }
+            }
             self.names.release(user);
         }
     }

@@ -414,7 +414,10 @@ impl Gateway {
             let inside = self.names.text(self.hub.name(place));
             let channel = Rules::outside(inside).into_owned();
             self.entered(turn, index, place);
-            return self.joined_by_us(index, channel, result);
+            if self.guests.is_connecting(index) {
+                return self.joined_by_us(index, channel, result);
+            }
+            return self.push_subscribed(turn, index, place, result);
         }
         let reply = Reply { id: join.id, subscribe: Some(result), ..Reply::default() };
         self.answer(turn, index, reply);
@@ -458,8 +461,6 @@ impl Gateway {
         place: u32,
         why: Unsubscribed,
     ) {
-        let inside = self.names.text(self.hub.name(place));
-        let channel = Rules::outside(inside).into_owned();
         let member = self.hub.member(place, index);
         if member.is_none_or(|member| member.flags() & Member::BY_SERVER != 0) {
             // It cannot subscribe by itself: it comes anew.
@@ -468,6 +469,23 @@ impl Gateway {
                 _ => Disconnect::InsufficientState,
             };
             return self.disconnect(turn, index, why);
+        }
+        self.unsubscribe_by_us(turn, index, place, why);
+    }
+
+    /// The same, whoever subscribed it.
+    pub(super) fn unsubscribe_by_us(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        place: u32,
+        why: Unsubscribed,
+    ) {
+        let channel = Rules::outside(self.names.text(self.hub.name(place))).into_owned();
+        if let Some(join) = self.guests.joins.0.remove(&(index, place))
+            && join.id != 0
+        {
+            self.fail(turn, index, join.id, Fault::Internal);
         }
         self.unfollow(turn, index, place);
         let unsubscribe = UnsubscribePush { code: why.code(), reason: why.reason().into() };

@@ -6,6 +6,7 @@
 //! - `join`: subscribe, recover, go live; unsubscribe
 //! - `deltas`: publications by their difference from the one before
 //! - `conversation`: the workspace's channels
+//! - `orders`: what a back end wants of them
 //! - `presence`: who is in a channel, and who comes and goes
 //! - `publish`: a publication, on its way to the owner and back
 //! - `history`: the past of a channel, page by page
@@ -17,11 +18,13 @@ pub(super) mod conversation;
 pub(super) mod deltas;
 pub(super) mod history;
 pub(super) mod join;
+mod orders;
 pub(super) mod presence;
 mod publish;
 
 use rustc_hash::FxHashMap;
 
+use super::lists::ListRef;
 use super::names::NameRef;
 use super::slab::{Entry, NIL, Slab};
 use crate::ids::{Conn, Key};
@@ -55,6 +58,8 @@ impl Entry for Guest {
 #[derive(Debug)]
 pub(super) struct Guests {
     all: Slab<Guest>,
+    /// Their connections, by the key of their user.
+    by_user: FxHashMap<Key, ListRef>,
     /// Those whose `connect` waits for subscriptions, by the index of their connection.
     connecting: FxHashMap<u32, connect::Connecting>,
     /// Those of them for whom there is nothing more to wait for.
@@ -76,6 +81,7 @@ impl Guests {
     pub(super) fn new() -> Self {
         Self {
             all: Slab::new(),
+            by_user: FxHashMap::default(),
             connecting: FxHashMap::default(),
             admissions: FxHashMap::default(),
             ready: Vec::new(),
@@ -86,6 +92,11 @@ impl Guests {
             expiries: alive::Expiries::default(),
             infos: FxHashMap::default(),
         }
+    }
+
+    /// The connections of a user.
+    fn of_user(&self, user: Key) -> Option<&ListRef> {
+        self.by_user.get(&user)
     }
 
     /// A connection has left a channel: what was kept for both goes.

@@ -63,6 +63,11 @@
 //! are told that the peer is lost and begin a new life, exactly as after a broken connection between nodes. So the hardest recovery runs
 //! in every process, every day.
 //!
+//! **A guest's subscription is a catch-up like any other.** A Centrifuge client subscribes with a record from the first moment: what it lacks is
+//! decided when the hub knows the channel's tip, fetched by the pages that everybody uses, gathered, and told in the reply; the page that
+//! says "complete" stands before the next live publication. So recovery is exact without a hold, and one mechanism serves both dialects. We
+//! would change it if gathering replies were seen to take much memory.
+//!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.
 

@@ -55,7 +55,7 @@ node_stories() { (cd tests/clients && exec node --test --test-force-exit "$@"); 
 
 step "format" cargo fmt --check
 step "lints" cargo clippy --all-targets -- -D warnings
-step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors
+step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors --test centrifuge_vectors
 step "release build" cargo build --release
 step "simulated cluster" cargo test --release --test sim
 step "clients from PyPI" python_clients

@@ -3,7 +3,7 @@
 //! - `commands`: what they say, and what answers it
 //! - `connect`: who they are, and what they are subscribed to from the start
 //! - `alive`: pings, and the end of tokens
-//! - `join`: subscribe, recover, go live; unsubscribe
+//! - `join`: subscribe and unsubscribe; `recover`: what a subscription lacks, until it is live
 //! - `deltas`: publications by their difference from the one before
 //! - `conversation`: the workspace's channels
 //! - `orders`: what a back end wants of them
@@ -21,6 +21,7 @@ pub(super) mod join;
 mod orders;
 pub(super) mod presence;
 mod publish;
+mod recover;
 
 use rustc_hash::FxHashMap;
 

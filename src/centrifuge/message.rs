@@ -393,6 +393,14 @@ pub struct Presence {
     pub presence: BTreeMap<String, ClientInfo>,
 }
 
+impl Presence {
+    /// From encoded infos; what does not decode is nobody.
+    pub fn of<'a>(infos: impl Iterator<Item = &'a [u8]>) -> Self {
+        let infos = infos.filter_map(|info| ClientInfo::decode(info).ok());
+        Self { presence: infos.map(|info| (info.client.clone(), info)).collect() }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Message, Serialize)]
 pub struct PresenceStats {
     #[prost(uint32, tag = "1")]

@@ -3,6 +3,8 @@
 //! - `message`: commands, replies and pushes as values, the same for both framings
 //! - `framing`: one websocket message to commands, and a reply to bytes
 //! - `payload`: a publication between nodes
+//! - `history`: which publications a request means
+//! - `order`: what a back end wants of a user's connections
 //! - `push`: frames that many share: a publication with its place
 //! - `code`: errors, disconnects, unsubscriptions
 //! - `delta`: a publication by its difference from the one before
@@ -13,7 +15,9 @@ pub mod code;
 pub mod config;
 pub mod delta;
 pub mod framing;
+pub mod history;
 pub mod message;
+pub mod order;
 pub mod payload;
 pub mod push;
 pub mod rules;

@@ -5,6 +5,7 @@
 use prost::Message;
 
 use super::message::Publication;
+use super::rules::one_line;
 
 /// What the first byte says, bit by bit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -19,6 +20,11 @@ const BINARY: u8 = 1;
 const DELTA: u8 = 2;
 
 impl Marks {
+    /// Data as they are kept, JSON in one line, and what they are.
+    pub fn of(data: Vec<u8>, is_delta: bool) -> (Self, Vec<u8>) {
+        let line = one_line(&data);
+        (Self { is_binary: line.is_none(), is_delta }, line.unwrap_or(data))
+    }
     pub fn write(self, publication: &Publication) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(publication.encoded_len() + 1);
         bytes.push((u8::from(self.is_binary) * BINARY) | (u8::from(self.is_delta) * DELTA));

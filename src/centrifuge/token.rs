@@ -126,6 +126,11 @@ impl Claims {
         bytes_of(self.info.as_deref(), self.b64info.as_deref())
     }
 
+    /// Whether it lets this user subscribe to this channel.
+    pub fn is_for(&self, user: &str, channel: &str) -> bool {
+        self.sub == user && self.channel.as_deref() == Some(channel)
+    }
+
     /// The token's own channel, as one subscription.
     pub fn grant(&self) -> Grant {
         Grant {

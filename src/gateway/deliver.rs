@@ -111,7 +111,7 @@ impl Gateway {
             if lacks && !is_gathered && index != causer {
                 let dialect = member.dialect();
                 if is_binary && dialect == Dialect::Json {
-                    self.is_unfit(index, place);
+                    self.note_unfit(index, place);
                     continue;
                 }
                 let variant = if has_deltas {

@@ -478,6 +478,9 @@ def test_a_back_end_sends_a_user_away(server):
     one, other, spared = Guest(server, user="gone"), Guest(server, user="gone"), Guest(server, user="gone")
     for bad in ({"code": 7, "reason": "x"}, {"code": 4500, "reason": ""}, {"code": 4500, "reason": "{}"}, {"code": 4500, "reason": "x" * 124}):
         assert api(server, "disconnect", user="gone", disconnect=bad)["error"]["code"] == 107
+    # What a core could not read, the API does not take either.
+    for method in "subscribe", "disconnect":
+        assert api(server, method, user="gone", channel="a", override={"presence": True})["error"]["code"] == 107
     api(server, "disconnect", user="gone", client=one.connected["connect"]["client"], disconnect={"code": 4500, "reason": "go away"})
     assert one.end() == 4500
     api(server, "disconnect", user="gone", whitelist=[spared.connected["connect"]["client"]])

@@ -11,11 +11,10 @@ use serde_json::{Value, json};
 use super::placing::{Placed, Placing};
 use super::{Api, wrapped};
 use crate::centrifuge::code::Fault;
-use crate::centrifuge::message::{Publication, StreamPosition};
+use crate::centrifuge::message::{HistoryRequest, Publication};
+use crate::centrifuge::order::Order;
 use crate::centrifuge::payload::Marks;
-use crate::centrifuge::push;
-use crate::centrifuge::rules::one_line;
-use crate::centrifuge::token::Grant;
+use crate::centrifuge::{history, push};
 use crate::wire::message::order;
 
 pub(super) const NAMES: [&str; 10] = [
@@ -35,8 +34,6 @@ pub(super) const NAMES: [&str; 10] = [
 const PLACING_MAX: usize = 1_024;
 /// Channels of one broadcast, commands of one batch.
 const LIST_MAX: usize = 10_000;
-/// Publications of one history.
-const COUNT_MAX: u32 = 300;
 
 /// What a `publish` says; a `broadcast` has a list of channels instead.
 #[derive(Deserialize)]
@@ -55,68 +52,19 @@ struct Publish<'a> {
 }
 
 #[derive(Deserialize)]
-struct History {
-    #[serde(default)]
-    channel: String,
-    #[serde(default)]
-    limit: i32,
-    since: Option<StreamPosition>,
-    #[serde(default)]
-    reverse: bool,
-}
-
-#[derive(Deserialize)]
 struct Channel {
     #[serde(default)]
     channel: String,
 }
 
-#[derive(Deserialize)]
-struct Disconnect {
-    disconnect: Option<Why>,
-}
-
-#[derive(Deserialize)]
-struct Why {
-    code: u16,
-    reason: String,
-}
-
-impl Why {
-    /// Some clients come back for ever when they are told no reason, or one that they take for JSON (T3, T4).
-    fn check(&self) -> Result<(), Fault> {
-        let is_json = serde_json::from_str::<Value>(&self.reason).is_ok();
-        let is_fine = (3_000..5_000).contains(&self.code)
-            && (1..=123).contains(&self.reason.len())
-            && !is_json;
-        if is_fine { Ok(()) } else { Err(Fault::BadRequest) }
-    }
-}
-
 /// Bytes of an order: it goes to every core.
 const ORDER_BYTES_MAX: usize = 64 << 10;
 
-/// What every order says, as a core reads it; a user is named, if only as nobody.
-#[derive(Deserialize)]
-struct Whom {
-    #[serde(rename = "user")]
-    _user: String,
-    #[serde(default, rename = "client")]
-    _client: String,
-    #[serde(default, rename = "channel")]
-    _channel: String,
-    #[serde(default, rename = "whitelist")]
-    _whitelist: Vec<String>,
-    #[serde(default, rename = "expired")]
-    _expired: bool,
-    #[serde(default, rename = "expire_at")]
-    _expire_at: Option<u64>,
-    #[serde(default, rename = "recover_since")]
-    _recover_since: Option<StreamPosition>,
-}
-
 async fn ordered(api: &Api, what: u8, arguments: &RawValue) -> Result<Value, Fault> {
-    read::<Whom>(arguments)?;
+    let order = Order::read(arguments.get().as_bytes())?;
+    if what == order::SUBSCRIBE {
+        api.options(&order.channel)?;
+    }
     if arguments.get().len() > ORDER_BYTES_MAX {
         return Err(Fault::LimitExceeded);
     }
@@ -135,18 +83,9 @@ pub(super) async fn call(api: &Api, method: &str, arguments: &RawValue) -> Resul
     match method {
         "publish" => publish(api, read(arguments)?).await,
         "broadcast" => broadcast(api, read(arguments)?).await,
-        "subscribe" => {
-            read::<Grant>(arguments)?;
-            api.options(&read::<Channel>(arguments)?.channel)?;
-            ordered(api, order::SUBSCRIBE, arguments).await
-        }
+        "subscribe" => ordered(api, order::SUBSCRIBE, arguments).await,
         "unsubscribe" => ordered(api, order::UNSUBSCRIBE, arguments).await,
-        "disconnect" => {
-            if let Some(why) = read::<Disconnect>(arguments)?.disconnect {
-                why.check()?;
-            }
-            ordered(api, order::DISCONNECT, arguments).await
-        }
+        "disconnect" => ordered(api, order::DISCONNECT, arguments).await,
         "refresh" => ordered(api, order::REFRESH, arguments).await,
         "presence" => {
             let (_, presence) = api.present(&read::<Channel>(arguments)?.channel, true).await?;
@@ -173,9 +112,7 @@ impl Publish<'_> {
             (Some(raw), None) => raw.get().as_bytes().to_vec(),
             (None, None) => return Err(Fault::BadRequest),
         };
-        let line = one_line(&data);
-        let marks = Marks { is_binary: line.is_none(), is_delta: self.delta };
-        let data = line.unwrap_or(data);
+        let (marks, data) = Marks::of(data, self.delta);
         Ok((Publication { data, tags: self.tags.clone(), ..Publication::default() }, marks))
     }
 }
@@ -210,38 +147,25 @@ async fn settle(api: &Api, channel: &str, placing: Result<Placing, Fault>) -> Re
     api.placed(channel, placing?).await.map(shown)
 }
 
-async fn history(api: &Api, arguments: History) -> Result<Value, Fault> {
-    let History { channel, limit, since, reverse } = arguments;
-    let options = api.options(&channel)?;
+async fn history(api: &Api, request: HistoryRequest) -> Result<Value, Fault> {
+    let channel = &request.channel;
+    let options = api.options(channel)?;
     if !options.has_stream() {
         return Err(Fault::NotAvailable);
     }
-    let since_offset = since.as_ref().map(|since| since.offset);
-    if reverse && since_offset == Some(0) {
-        return Err(Fault::BadRequest);
-    }
-    let stream = api.read(&channel, 0, 0).await?;
-    let epoch = push::epoch(stream.epoch);
-    if since.is_some_and(|since| !since.epoch.is_empty() && since.epoch != epoch) {
-        return Err(Fault::UnrecoverablePosition);
-    }
-    let count = u32::try_from(limit).unwrap_or(COUNT_MAX).min(COUNT_MAX);
-    let oldest = stream.tip.saturating_sub(u64::from(options.history_count));
-    let (after, upto) = match (since_offset, reverse) {
-        (since, false) => (since.unwrap_or(0).max(oldest), stream.tip),
-        (since, true) => {
-            let upto = since.map_or(stream.tip, |since| (since - 1).min(stream.tip));
-            (upto.saturating_sub(u64::from(count)).max(oldest), upto)
-        }
-    };
+    history::check(&request)?;
+    let stream = api.read(channel, 0, 0).await?;
+    let span = history::span(&request, options.history_count, stream.epoch, stream.tip)?;
     let mut publications = Vec::new();
-    if count > 0 && after < upto {
-        publications = api.read(&channel, after, count).await?.publications;
-        publications.retain(|publication| publication.offset <= upto);
+    if !span.is_empty() {
+        publications =
+            api.read(channel, span.start, (span.end - span.start) as u32).await?.publications;
+        publications.retain(|publication| publication.offset <= span.end);
     }
-    if reverse {
+    if request.reverse {
         publications.reverse();
     }
+    let epoch = push::epoch(stream.epoch);
     Ok(json!({ "publications": publications, "epoch": epoch, "offset": stream.tip }))
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use prost::Message as _;
 use tokio::sync::oneshot;
 
 use super::Api;
 use crate::centrifuge::code::Fault;
-use crate::centrifuge::message::{ClientInfo, Presence, PresenceStats, Publication};
+use crate::centrifuge::message::{Presence, PresenceStats, Publication};
 use crate::centrifuge::payload::{self, Marks};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Name, Options, Rules};
@@ -110,10 +109,8 @@ impl Api {
         else {
             return Err(Fault::Internal);
         };
-        let infos = infos.iter::<&[u8]>().filter_map(|info| ClientInfo::decode(info).ok());
-        let presence = infos.map(|info| (info.client.clone(), info)).collect();
         let stats = PresenceStats { num_clients: clients, num_users: users };
-        Ok((stats, Presence { presence }))
+        Ok((stats, Presence::of(infos.iter())))
     }
 
     /// Tells all gateway cores what is wanted of a user's connections, and waits until each has done it.

@@ -169,12 +169,7 @@ impl Gateway {
         let place = self.place_of(index, name.whole).ok_or(Fault::PermissionDenied)?;
         let now_s = now_s(turn);
         let claims = match self.rules.client.keys.verify(&request.token, now_s) {
-            Ok(claims)
-                if claims.sub == self.guest_user(index)
-                    && claims.channel.as_deref() == Some(name.whole) =>
-            {
-                claims
-            }
+            Ok(claims) if claims.is_for(self.guest_user(index), name.whole) => claims,
             Err(Refused::Expired) => return Err(Disconnect::SubscriptionExpired.into()),
             Ok(_) | Err(Refused::Invalid) => return Err(Disconnect::InvalidToken.into()),
         };

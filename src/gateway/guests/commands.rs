@@ -1,11 +1,12 @@
 //! What a guest says: messages to commands, commands to what is done about them.
 
 use crate::centrifuge::code::{Disconnect, Fault};
-use crate::centrifuge::message::{Command, Error, Nothing, Reply};
+use crate::centrifuge::message::{Command, Error, Reply};
+use crate::gateway::asks::Pending;
 use crate::gateway::outbox::Kind;
 use crate::gateway::session::{Is, State};
 use crate::gateway::shard::{Gateway, Turn};
-use crate::ids::Conn;
+use crate::ids::{Ask, Conn};
 use crate::shard::Counter;
 
 impl Gateway {
@@ -111,15 +112,41 @@ impl Gateway {
         self.answer(turn, index, Reply { id, error: Some(error), ..Reply::default() });
     }
 
-    /// Answers a command that was done and about which there is no more to say.
-    pub(super) fn done(
+    /// Notes that a guest waits for an answer of the owner of a channel, behind the interest of `core`. What is asked has `bytes`.
+    pub(super) fn open_to_owner(
         &mut self,
-        turn: &mut Turn<'_>,
+        turn: &Turn<'_>,
         index: u32,
-        reply: fn(Nothing) -> Reply,
-        id: u32,
-    ) {
-        self.answer(turn, index, Reply { id, ..reply(Nothing {}) });
+        (core, bytes): (u8, usize),
+        pending: impl FnOnce(Conn) -> Pending,
+    ) -> Result<Ask, Wrong> {
+        self.may_wait(index)?;
+        let conn = self.sessions.conn(self.me.core, index);
+        let (peer, due) = (self.neighbour(core), turn.now.mono + self.limits.ask_timeout);
+        let may = self.may_ask(core, bytes);
+        let ask = if may { self.asks.open(peer, due, pending(conn)).ok() } else { None };
+        ask.ok_or_else(|| self.not_asked(conn))
+    }
+
+    /// The same for the back end.
+    pub(super) fn open_to_desk(
+        &mut self,
+        turn: &Turn<'_>,
+        index: u32,
+        pending: impl FnOnce(Conn) -> Pending,
+    ) -> Result<Ask, Wrong> {
+        if !self.desk_is_up {
+            return Err(Fault::Internal.into());
+        }
+        self.may_wait(index)?;
+        let conn = self.sessions.conn(self.me.core, index);
+        let due = turn.now.mono + self.limits.ask_timeout;
+        self.asks.open(self.desk, due, pending(conn)).map_err(|_| self.not_asked(conn))
+    }
+
+    fn not_asked(&mut self, conn: Conn) -> Wrong {
+        self.waited(conn);
+        Fault::Internal.into()
     }
 
     /// Takes one of the questions that a connection may have open.

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::commands::Wrong;
 use crate::centrifuge::code::{Fault, Unsubscribed};
-use crate::centrifuge::message::{Reply, SubscribeRequest};
+use crate::centrifuge::message::{Nothing, Reply, SubscribeRequest};
 use crate::centrifuge::rules::Rules;
 use crate::gateway::asks::Pending;
 use crate::gateway::session::Dialect;
@@ -55,16 +55,8 @@ impl Gateway {
         if self.guest_user(index).is_empty() {
             return Err(Fault::PermissionDenied.into());
         }
-        if !self.desk_is_up {
-            return Err(Fault::Internal.into());
-        }
-        self.may_wait(index)?;
-        let due = turn.now.mono + self.limits.ask_timeout;
-        let pending = Pending::Admit { conn, id, request: Box::new(request.clone()) };
-        let Ok(ask) = self.asks.open(self.desk, due, pending) else {
-            self.waited(conn);
-            return Err(Fault::Internal.into());
-        };
+        let pending = |conn| Pending::Admit { conn, id, request: Box::new(request.clone()) };
+        let ask = self.open_to_desk(turn, index, pending)?;
         self.guests.admissions.insert((index, key), (conn, id));
         let user = self.guest_user(index);
         turn.out.send(self.desk, &Message::Admit { ask, user, channel: conversation });
@@ -150,16 +142,7 @@ impl Gateway {
         if said.text.is_empty() || said.text.chars().count() > chars_max {
             return Err(Fault::PermissionDenied.into());
         }
-        if !self.desk_is_up {
-            return Err(Fault::Internal.into());
-        }
-        self.may_wait(index)?;
-        let conn = self.sessions.conn(self.me.core, index);
-        let due = turn.now.mono + self.limits.ask_timeout;
-        let Ok(ask) = self.asks.open(self.desk, due, Pending::Say { conn, id }) else {
-            self.waited(conn);
-            return Err(Fault::Internal.into());
-        };
+        let ask = self.open_to_desk(turn, index, |conn| Pending::Say { conn, id })?;
         let post = Message::Post {
             ask,
             user: self.guest_user(index),
@@ -186,8 +169,8 @@ impl Gateway {
         let Some(index) = self.waited(conn) else { return };
         match answer {
             Some(Message::Posted { .. }) => {
-                let done = |done| Reply { publish: Some(done), ..Reply::default() };
-                self.done(turn, index, done, id);
+                let reply = Reply { id, publish: Some(Nothing {}), ..Reply::default() };
+                self.answer(turn, index, reply);
             }
             Some(Message::PostFailed { reason: "slow_down" | "ratelimited", .. }) => {
                 self.fail(turn, index, id, Fault::TooManyRequests);

@@ -6,7 +6,7 @@ use super::commands::Wrong;
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::message::{HistoryRequest, HistoryResult, Publication, Reply};
 use crate::centrifuge::rules::{Asker, Rules};
-use crate::centrifuge::{payload, push};
+use crate::centrifuge::{history, payload, push};
 use crate::gateway::asks::Pending;
 use crate::gateway::session::Dialect;
 use crate::gateway::shard::{Gateway, Turn};
@@ -44,8 +44,6 @@ pub(in crate::gateway) struct Reads {
     waiting: VecDeque<(Conn, Box<Reading>)>,
 }
 
-/// Publications of one answer.
-const COUNT_MAX: u32 = 300;
 /// Pages of one core on their way at once, and bytes of each: together far less than a mailbox.
 const OPEN_MAX: u32 = 4;
 const PAGE_BYTES: u32 = 64 << 10;
@@ -67,10 +65,7 @@ impl Gateway {
         if !self.rules.allows(options.history, asker) {
             return Err(Fault::PermissionDenied.into());
         }
-        let since = request.since.as_ref().map(|since| since.offset);
-        if request.reverse && since == Some(0) {
-            return Err(Fault::BadRequest.into());
-        }
+        history::check(request)?;
         let reading = Reading {
             id,
             channel: Rules::inside(name.whole).into(),
@@ -152,27 +147,19 @@ impl Gateway {
             None => reading.decide(epoch, tip),
             Some(upto) => Ok(reading.take(epoch, publications) && reading.after < upto),
         };
-        match more {
-            Ok(true) => self.guests.reads.waiting.push_back((conn, reading)),
-            Ok(false) if reading.is_unfit => {
-                if let Some(index) = self.waited(conn) {
-                    self.fail(turn, index, reading.id, Fault::NotAvailable);
-                }
+        let outcome = match more {
+            Ok(true) => {
+                self.guests.reads.waiting.push_back((conn, reading));
+                return self.read_on(turn);
             }
-            Ok(false) => {
-                if let Some(index) = self.waited(conn) {
-                    let (id, result) = reading.result();
-                    self.answer(
-                        turn,
-                        index,
-                        Reply { id, history: Some(result), ..Reply::default() },
-                    );
-                }
-            }
-            Err(fault) => {
-                if let Some(index) = self.waited(conn) {
-                    self.fail(turn, index, reading.id, fault);
-                }
+            Ok(false) if reading.is_unfit => Err(Fault::NotAvailable),
+            Ok(false) => Ok(()),
+            Err(fault) => Err(fault),
+        };
+        if let Some(index) = self.waited(conn) {
+            match outcome {
+                Ok(()) => self.answer(turn, index, reading.reply()),
+                Err(fault) => self.fail(turn, index, reading.id, fault),
             }
         }
         self.read_on(turn);
@@ -197,31 +184,9 @@ impl Reading {
     /// The tip is known: what is to be read. False: nothing is.
     fn decide(&mut self, epoch: u32, tip: u64) -> Result<bool, Fault> {
         (self.epoch, self.tip) = (epoch, tip);
-        let since = self.request.since.as_ref();
-        if since.is_some_and(|since| !since.epoch.is_empty() && since.epoch != push::epoch(epoch)) {
-            return Err(Fault::UnrecoverablePosition);
-        }
-        let count = match self.request.limit {
-            0 => return Ok(false),
-            limit => u64::from(u32::try_from(limit).unwrap_or(COUNT_MAX).min(COUNT_MAX)),
-        };
-        // Older ones may be there, but are not promised.
-        let oldest = tip.saturating_sub(u64::from(self.promised));
-        let (after, upto) = match (since, self.request.reverse) {
-            (None, false) => (oldest, oldest.saturating_add(count)),
-            (Some(since), false) => {
-                let after = since.offset.max(oldest);
-                (after, after.saturating_add(count))
-            }
-            (None, true) => (tip.saturating_sub(count), tip),
-            (Some(since), true) => {
-                let upto = since.offset.saturating_sub(1).min(tip);
-                (upto.saturating_sub(count), upto)
-            }
-        };
-        self.after = after.max(oldest);
-        self.upto = Some(upto.min(tip));
-        Ok(self.after < upto.min(tip))
+        let span = history::span(&self.request, self.promised, epoch, tip)?;
+        (self.after, self.upto) = (span.start, Some(span.end));
+        Ok(!span.is_empty())
     }
 
     /// A page. False: there are no more.
@@ -245,11 +210,12 @@ impl Reading {
         is_any
     }
 
-    fn result(mut self) -> (u32, HistoryResult) {
+    fn reply(mut self) -> Reply {
         if self.request.reverse {
             self.publications.reverse();
         }
         let (publications, epoch) = (self.publications, push::epoch(self.epoch));
-        (self.id, HistoryResult { publications, epoch, offset: self.tip })
+        let result = HistoryResult { publications, epoch, offset: self.tip };
+        Reply { id: self.id, history: Some(result), ..Reply::default() }
     }
 }

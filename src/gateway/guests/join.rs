@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 use super::alive::now_s;
 use super::commands::Wrong;
 use crate::centrifuge::code::{Disconnect, Fault, Unsubscribed};
-use crate::centrifuge::message::{Publication, Push, Reply, SubscribeRequest, UnsubscribePush};
+use crate::centrifuge::message::{
+    Nothing, Publication, Push, Reply, SubscribeRequest, UnsubscribePush,
+};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Asker, Name, Options, Rules};
 use crate::centrifuge::token::{Grant, Refused};
@@ -106,9 +108,7 @@ impl Gateway {
         let (mut grant, mut expires_s) = (Grant::default(), None);
         if !request.token.is_empty() {
             match self.rules.client.keys.verify(&request.token, now_s(turn)) {
-                Ok(claims)
-                    if claims.sub == user && claims.channel.as_deref() == Some(name.whole) =>
-                {
+                Ok(claims) if claims.is_for(user, name.whole) => {
                     (grant, expires_s) = (claims.grant(), claims.expires_s());
                     if expires_s.is_some_and(|at| at <= now_s(turn)) {
                         return Err(Fault::TokenExpired.into());
@@ -296,7 +296,7 @@ impl Gateway {
                 self.fail(turn, index, join.id, Fault::Internal);
             }
         }
-        self.done(turn, index, |done| Reply { unsubscribe: Some(done), ..Reply::default() }, id);
+        self.answer(turn, index, Reply { id, unsubscribe: Some(Nothing {}), ..Reply::default() });
         Ok(())
     }
 

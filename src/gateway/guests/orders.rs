@@ -1,56 +1,18 @@
 //! What a back end orders for a user: to subscribe, to unsubscribe, to go, to stay longer. Told to every core, and acknowledged by it.
 
-use std::borrow::Cow;
-
-use serde::Deserialize;
-
 use super::alive::{now_s, ttl};
 use crate::centrifuge::code::{Disconnect, Unsubscribed};
 use crate::centrifuge::message::{
-    Push, RefreshPush, Reply, StreamPosition, SubscribePush, SubscribeRequest, SubscribeResult,
+    Push, RefreshPush, Reply, SubscribePush, SubscribeRequest, SubscribeResult,
 };
+use crate::centrifuge::order::Order;
 use crate::centrifuge::rules::Rules;
-use crate::centrifuge::token::Grant;
 use crate::gateway::session::State;
 use crate::gateway::shard::{Gateway, Turn};
 use crate::ids::{Ask, Peer};
 use crate::shard::Counter;
 use crate::wire::Message;
 use crate::wire::message::order;
-
-/// The arguments of a method of the API, as far as a gateway core looks at them.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Order<'a> {
-    #[serde(borrow)]
-    user: Cow<'a, str>,
-    /// Only this connection.
-    client: Cow<'a, str>,
-    channel: Cow<'a, str>,
-    /// All but these connections.
-    whitelist: Vec<String>,
-    disconnect: Option<Why>,
-    expired: bool,
-    expire_at: Option<u64>,
-    recover_since: Option<StreamPosition>,
-    /// Read apart: raw JSON does not pass through a flattened field.
-    #[serde(skip)]
-    grant: Grant,
-}
-
-impl<'a> Order<'a> {
-    /// `None`: nothing that makes sense, so nothing is done; the API has looked at it before.
-    fn read(arguments: &'a [u8]) -> Option<Self> {
-        let order: Self = serde_json::from_slice(arguments).ok()?;
-        Some(Self { grant: serde_json::from_slice(arguments).ok()?, ..order })
-    }
-}
-
-#[derive(Deserialize)]
-struct Why {
-    code: u16,
-    reason: String,
-}
 
 impl Gateway {
     /// Does what is ordered for all connections of a user on this core, and says for how many.
@@ -61,7 +23,7 @@ impl Gateway {
         (ask, what): (Ask, u8),
         arguments: &[u8],
     ) {
-        let Some(order) = Order::read(arguments) else {
+        let Ok(order) = Order::read(arguments) else {
             turn.out.count(Counter::WireBroken);
             return turn.out.send(peer, &Message::Obeyed { ask, connections: 0 });
         };

@@ -155,18 +155,10 @@ impl Gateway {
         let inside = Rules::inside(name.whole);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
         let core = self.interest_core(slot);
-        let peer = self.neighbour(core);
-        self.may_wait(index)?;
-        let conn = self.sessions.conn(self.me.core, index);
-        let due = turn.now.mono + self.limits.ask_timeout;
-        let pending = Pending::Present { conn, id, is_listed };
-        let may = self.may_ask(core, 0);
-        let ask = if may { self.asks.open(peer, due, pending).ok() } else { None };
-        let Some(ask) = ask else {
-            self.waited(conn);
-            return Err(Fault::Internal.into());
-        };
-        turn.out.send_bulk(peer, &Message::Present { slot, seat_epoch: 0, key, ask, is_listed });
+        let pending = |conn| Pending::Present { conn, id, is_listed };
+        let ask = self.open_to_owner(turn, index, (core, 0), pending)?;
+        let present = Message::Present { slot, seat_epoch: 0, key, ask, is_listed };
+        turn.out.send_bulk(self.neighbour(core), &present);
         Ok(())
     }
 
@@ -182,9 +174,7 @@ impl Gateway {
             None => return self.fail(turn, index, id, Fault::Internal),
             Some((stats, None)) => Reply { id, presence_stats: Some(stats), ..Reply::default() },
             Some((_, Some(infos))) => {
-                let infos = infos.iter::<&[u8]>().filter_map(|info| ClientInfo::decode(info).ok());
-                let presence = infos.map(|info| (info.client.clone(), info)).collect();
-                Reply { id, presence: Some(Presence { presence }), ..Reply::default() }
+                Reply { id, presence: Some(Presence::of(infos.iter())), ..Reply::default() }
             }
         };
         self.answer(turn, index, reply);

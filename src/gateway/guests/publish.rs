@@ -2,9 +2,9 @@
 
 use super::commands::Wrong;
 use crate::centrifuge::code::{Disconnect, Fault};
-use crate::centrifuge::message::{Publication, PublishRequest, Reply};
+use crate::centrifuge::message::{Nothing, Publication, PublishRequest, Reply};
 use crate::centrifuge::payload::Marks;
-use crate::centrifuge::rules::{Asker, Rules, one_line};
+use crate::centrifuge::rules::{Asker, Rules};
 use crate::gateway::asks::Pending;
 use crate::gateway::shard::{Gateway, Turn};
 use crate::ids::{Conn, Origin};
@@ -38,12 +38,10 @@ impl Gateway {
         if let Some(conversation) = name.conversation() {
             return self.say_in(turn, index, id, (conversation, &request.data));
         }
-        let line = one_line(&request.data);
-        let marks = Marks { is_binary: line.is_none(), is_delta: options.delta_publish };
+        let (marks, data) = Marks::of(request.data.clone(), options.delta_publish);
         if marks.is_binary && options.is_json_only {
             return Err(Fault::BadRequest.into());
         }
-        let data = line.unwrap_or_else(|| request.data.clone());
         let info = self.client_info(index, place);
         let publication = Publication { data, info: Some(info), ..Publication::default() };
         let payload = marks.write(&publication);
@@ -53,19 +51,11 @@ impl Gateway {
         let inside = Rules::inside(name.whole);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
         let core = self.interest_core(slot);
-        let peer = self.neighbour(core);
-        self.may_wait(index)?;
-        let conn = self.sessions.conn(self.me.core, index);
-        let due = turn.now.mono + self.limits.ask_timeout;
-        let may = self.may_ask(core, inside.len() + payload.len());
-        let pending = Pending::Publish { conn, id };
-        let ask = if may { self.asks.open(peer, due, pending).ok() } else { None };
-        let Some(ask) = ask else {
-            self.waited(conn);
-            return Err(Fault::Internal.into());
-        };
+        let bytes = inside.len() + payload.len();
+        let pending = |conn| Pending::Publish { conn, id };
+        let ask = self.open_to_owner(turn, index, (core, bytes), pending)?;
         turn.out.send_bulk(
-            peer,
+            self.neighbour(core),
             &Message::Publish {
                 slot,
                 seat_epoch: 0,
@@ -92,7 +82,7 @@ impl Gateway {
     ) {
         let Some(index) = self.waited(conn) else { return };
         if accepted {
-            self.done(turn, index, |done| Reply { publish: Some(done), ..Reply::default() }, id);
+            self.answer(turn, index, Reply { id, publish: Some(Nothing {}), ..Reply::default() });
         } else {
             self.fail(turn, index, id, Fault::Internal);
         }

@@ -72,7 +72,7 @@ impl Gateway {
     }
 
     /// Something that is no JSON was published in a channel of somebody who speaks JSON.
-    pub(in crate::gateway) fn is_unfit(&mut self, index: u32, place: u32) {
+    pub(in crate::gateway) fn note_unfit(&mut self, index: u32, place: u32) {
         self.guests.unfit.push((index, place));
     }
 

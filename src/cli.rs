@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::centrifuge::config::{self, Read};
 use crate::centrifuge::rules::Rules;
 use crate::limits::Limits;
+use crate::load;
 
 /// Self-hosted real-time messaging.
 #[derive(Parser, Debug)]
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// The whole system in one process, with nothing to install and nothing to configure
     Dev(DevArguments),
+    /// Load a server, check every delivery, and say what it cost
+    Load(load::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -62,6 +65,7 @@ struct Cpus(Vec<usize>);
 #[derive(Clone, Debug)]
 pub enum Config {
     Dev(Dev),
+    Load(load::Config),
 }
 
 /// `campanile dev`, checked.
@@ -82,8 +86,10 @@ pub struct Dev {
 
 /// Reads the command line and the environment; ends the process with a usage message when they make no sense.
 pub fn parse() -> Result<Config, String> {
-    let Command::Dev(dev) = Arguments::parse().command;
-    dev.checked().map(Config::Dev)
+    match Arguments::parse().command {
+        Command::Dev(dev) => dev.checked().map(Config::Dev),
+        Command::Load(load) => load.checked().map(Config::Load),
+    }
 }
 
 impl DevArguments {
@@ -157,8 +163,10 @@ mod tests {
     fn dev(words: &[&str]) -> Result<Dev, String> {
         let all = ["campanile", "dev"].iter().chain(words);
         let arguments = Arguments::try_parse_from(all).map_err(|error| error.to_string())?;
-        let Command::Dev(dev) = arguments.command;
-        dev.checked()
+        match arguments.command {
+            Command::Dev(dev) => dev.checked(),
+            Command::Load(_) => Err("load".into()),
+        }
     }
 
     #[test]

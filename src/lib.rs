@@ -38,6 +38,7 @@
 //! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
 //! | [`ops`] | metrics, health, what the host allows | tokio, axum |
 //! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
+//! | [`load`] | the load generator: a program beside the others | threads, sockets |
 //! | [`cli`] | one `Config` per subcommand | |
 //!
 //! `tests/tidy.rs` holds this table. The `channel`, `gateway`, `presence` folders, `admin`, and `webapp::desk` are pure: no clock,
@@ -95,3 +96,5 @@ pub mod webapp;
 
 pub mod ops;
 pub mod runtime;
+
+pub mod load;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use campanile::cli::{self, Config};
+use campanile::load::{self, Verdict};
 use campanile::runtime::node;
 
 fn main() -> ExitCode {
@@ -14,10 +15,14 @@ fn main() -> ExitCode {
         )
         .init();
     let done = cli::parse().and_then(|config| match config {
-        Config::Dev(dev) => node::dev(&dev),
+        Config::Dev(dev) => node::dev(&dev).map(|()| Verdict::Good),
+        Config::Load(config) => load::run(&config),
     });
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Verdict::Good) => ExitCode::SUCCESS,
+        Ok(Verdict::Failed) => ExitCode::FAILURE,
+        // What the report says in plain words, for programs; 2 is a command line that makes no sense.
+        Ok(Verdict::Limited) => ExitCode::from(3),
         Err(why) => {
             eprintln!("campanile: {why}");
             ExitCode::FAILURE

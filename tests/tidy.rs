@@ -59,9 +59,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "control",
         ],
     ),
-    ("cli", &["ids", "limits", "centrifuge"]),
+    ("load", &[]),
+    ("cli", &["ids", "limits", "centrifuge", "load"]),
     ("lib", &[]),
-    ("main", &["cli", "runtime", "ops"]),
+    ("main", &["cli", "runtime", "ops", "load"]),
 ];
 
 /// Crates that only these modules may name: the rest stays pure.
@@ -71,12 +72,12 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("tokio", &["runtime", "webapp", "ops", "control", "admin/api"]),
     ("axum", &["webapp", "ops", "runtime", "admin/api"]),
     ("sqlx", &["webapp"]),
-    ("std::thread", &["runtime", "ops", "webapp"]),
-    ("std::fs", &["runtime", "ops", "webapp", "cli"]),
-    ("std::net::Tcp", &["runtime", "ops", "webapp"]),
-    ("Instant::now", &["runtime", "ops", "webapp"]),
+    ("std::thread", &["runtime", "ops", "webapp", "load"]),
+    ("std::fs", &["runtime", "ops", "webapp", "cli", "load"]),
+    ("std::net::Tcp", &["runtime", "ops", "webapp", "load"]),
+    ("Instant::now", &["runtime", "ops", "webapp", "load"]),
     ("SystemTime::now", &["runtime", "ops", "webapp"]),
-    ("getrandom", &["runtime", "webapp", "ops"]),
+    ("getrandom", &["runtime", "webapp", "ops", "load"]),
 ];
 
 /// Pure files inside folders of the control plane: no tokio there either.

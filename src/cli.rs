@@ -53,6 +53,18 @@ struct DevArguments {
     /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
     #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
     config: Option<PathBuf>,
+    /// So many users in a new workspace besides the usual four, for a load
+    #[arg(long, value_name = "N", requires = "tokens", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    users: Option<u32>,
+    /// So many channels for them
+    #[arg(long, value_name = "M", default_value_t = 1, requires = "users")]
+    channels: u32,
+    /// Members of each, drawn at random [default: all of them]
+    #[arg(long, value_name = "K", requires = "users")]
+    members: Option<u32>,
+    /// Where their tokens and channels are written
+    #[arg(long, value_name = "FILE", requires = "users")]
+    tokens: Option<PathBuf>,
     /// Another bound than the built-in one; may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
     limit: Vec<String>,
@@ -64,8 +76,8 @@ struct Cpus(Vec<usize>);
 /// What the process was asked to do.
 #[derive(Clone, Debug)]
 pub enum Config {
-    Dev(Dev),
-    Load(load::Config),
+    Dev(Box<Dev>),
+    Load(Box<load::Config>),
 }
 
 /// `campanile dev`, checked.
@@ -78,17 +90,27 @@ pub struct Dev {
     pub cores: Option<u8>,
     pub cpus: Option<Vec<usize>>,
     pub drain: Duration,
+    pub crowd: Option<Crowd>,
     pub limits: Limits,
     pub rules: Rules,
     /// What of the configuration does nothing.
     pub warnings: Vec<String>,
 }
 
+/// Users, channels and members of each, and where their tokens are written.
+#[derive(Clone, Debug)]
+pub struct Crowd {
+    pub users: u32,
+    pub channels: u32,
+    pub members: u32,
+    pub tokens: PathBuf,
+}
+
 /// Reads the command line and the environment; ends the process with a usage message when they make no sense.
 pub fn parse() -> Result<Config, String> {
     match Arguments::parse().command {
-        Command::Dev(dev) => dev.checked().map(Config::Dev),
-        Command::Load(load) => load.checked().map(Config::Load),
+        Command::Dev(dev) => dev.checked().map(|dev| Config::Dev(Box::new(dev))),
+        Command::Load(load) => load.checked().map(|load| Config::Load(Box::new(load))),
     }
 }
 
@@ -109,7 +131,14 @@ impl DevArguments {
         };
         let Read { rules, warnings } = config::read(sections)
             .map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))?;
+        let crowd = self.users.zip(self.tokens).map(|(users, tokens)| Crowd {
+            users,
+            channels: self.channels,
+            members: self.members.map_or(users, |members| members.min(users)),
+            tokens,
+        });
         Ok(Dev {
+            crowd,
             http: self.http,
             ws: self.ws,
             data: self.data,
@@ -193,6 +222,8 @@ mod tests {
             &["--limit", "no_such=1"],
             &["--limit", "outbox_bytes_max=1"],
             &["--http", "127.0.0.1:9", "--ws", "127.0.0.1:9"],
+            &["--users", "5"],
+            &["--channels", "5"],
         ] {
             assert!(dev(words).is_err(), "{words:?}");
         }

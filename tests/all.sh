@@ -55,7 +55,7 @@ node_stories() { (cd tests/clients && exec node --test --test-force-exit "$@"); 
 
 step "format" cargo fmt --check
 step "lints" cargo clippy --all-targets -- -D warnings
-step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors --test centrifuge_vectors
+step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors --test centrifuge_vectors --test load
 step "release build" cargo build --release
 step "simulated cluster" cargo test --release --test sim
 step "clients from PyPI" python_clients
@@ -75,6 +75,7 @@ step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py
+step "campanile load, every scenario, both dialects" stories test_load.py
 step "npm centrifuge, two versions, two framings" node_stories centrifuge.test.mjs
 step "two browsers" node_stories browser.test.mjs
 

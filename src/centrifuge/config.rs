@@ -58,7 +58,7 @@ impl Default for Rules {
 /// What `dev` serves when it is given no file: streams, presence and joins everywhere, and users may do what they like.
 pub fn dev() -> Value {
     serde_json::json!({
-        "client": { "allowed_origins": ["*"] },
+        "client": { "allowed_origins": ["*"], "channel_limit": 1_000 },
         "channel": { "without_namespace": {
             "history_size": 1_000, "history_ttl": "1h", "force_recovery": true,
             "allow_subscribe_for_client": true, "allow_publish_for_client": true,

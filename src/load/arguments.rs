@@ -90,6 +90,9 @@ pub struct Arguments {
     /// Closed loop: publish when all but so many publications have arrived everywhere
     #[arg(long)]
     outstanding: Option<u32>,
+    /// Publications of one connection that are not answered yet, where a server answers them
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
     /// Publications at once, in burst
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     burst: u32,
@@ -137,6 +140,7 @@ pub struct Config {
     /// Per second; `None`: as many as can be.
     pub rate: Option<f64>,
     pub outstanding: Option<u32>,
+    pub window: u32,
     pub burst: u32,
     pub bytes: usize,
     pub slow: f64,
@@ -166,7 +170,7 @@ impl Arguments {
         if self.outstanding.is_some() && self.rate.is_some() {
             return Err("--rate is an open loop and --outstanding a closed one: choose".into());
         }
-        if !(self.seconds > 0.0 && self.seconds < 1e6) || !(0.0..1e6).contains(&self.warm) {
+        if !(self.seconds > 0.0 && self.seconds < 1e6 && (0.0..1e6).contains(&self.warm)) {
             return Err("--seconds and --warm: how long".into());
         }
         if !(0.0..=1.0).contains(&self.slow) {
@@ -202,6 +206,7 @@ impl Arguments {
             subscribers: self.subscribers.min(self.connections),
             rate: (rate > 0.0).then_some(rate),
             outstanding: self.outstanding,
+            window: self.window,
             burst: self.burst,
             bytes: self.bytes as usize,
             slow: self.slow,

@@ -17,6 +17,8 @@ pub(super) enum Heard {
     Welcome,
     /// So many channels are followed; all of them, where a server does not say which.
     Following(Following),
+    /// A publication of ours was taken.
+    Published,
     /// A publication, and the place that it has (0: none told).
     Delivery(Mark, u64),
     /// To be said at once.
@@ -70,6 +72,11 @@ impl Tongue {
     /// Whether a connection follows its channels without saying so.
     pub(super) fn follows_by_itself(&self) -> bool {
         self.dialect == Dialect::Rtm
+    }
+
+    /// Whether a server says that it took a publication.
+    pub(super) fn answers_publications(&self) -> bool {
+        matches!(self.dialect, Dialect::Centrifuge | Dialect::Rtm)
     }
 
     /// Whether who publishes must follow the channels.
@@ -187,7 +194,7 @@ impl Tongue {
             }
             Dialect::Rtm => self.hear_rtm(message, heard),
             Dialect::Raw if message.starts_with(b"s ") => {
-                heard.push(Heard::Following(Following::All))
+                heard.push(Heard::Following(Following::All));
             }
             Dialect::Raw => self.deliveries(message, heard),
             Dialect::Nats => self.hear_nats(talk, message, heard),
@@ -214,8 +221,8 @@ impl Tongue {
             }
             return self.deliveries(line, heard);
         }
-        if line.ends_with(br#""publish":{}}"#) || line.is_empty() {
-            return;
+        if line.ends_with(br#""publish":{}}"#) {
+            return heard.push(Heard::Published);
         }
         let Ok(reply) = serde_json::from_slice::<Value>(line) else {
             return heard.push(Heard::Refused(text(line)));
@@ -240,7 +247,9 @@ impl Tongue {
             heard.push(Heard::Welcome);
         } else if message.starts_with(br#"{"ok":false"#) {
             heard.push(Heard::Refused(text(message)));
-        } else if !message.starts_with(br#"{"ok":"#) {
+        } else if message.starts_with(br#"{"ok":"#) {
+            heard.push(Heard::Published);
+        } else {
             self.deliveries(message, heard);
         }
     }
@@ -286,7 +295,7 @@ impl Tongue {
                 heard.push(Heard::Welcome);
             }
             "pusher_internal:subscription_succeeded" => {
-                heard.push(Heard::Following(Following::All))
+                heard.push(Heard::Following(Following::All));
             }
             "pusher:ping" => {
                 heard.push(Heard::Answer(br#"{"event":"pusher:pong","data":{}}"#.to_vec()));
@@ -331,7 +340,7 @@ mod tests {
             let mut bytes = Vec::new();
             tongue(dialect).publish(0, "c", MARK, 200, &mut bytes);
             let value: Value = serde_json::from_slice(&bytes).expect("JSON");
-            let data = value["publish"]["data"].as_object().or(value["data"].as_object());
+            let data = value["publish"]["data"].as_object().or_else(|| value["data"].as_object());
             assert_eq!(serde_json::to_string(&data).expect("JSON").len(), 200, "{value}");
         }
     }

@@ -7,7 +7,8 @@
 //! - `arguments`: what is asked for; `plan`: who follows what, and when what is published
 //! - `mark`: what a publication says about itself; `tally`: what of it arrived
 //! - `socket`: one client's websocket; `dialect`: how each kind of server is talked to
-//! - `worker`: one thread's share of the clients; `run`: the phases of a run, and what is sampled meanwhile
+//! - `worker`: one thread's share of the clients; `publish`: what it does by the clock; `shared`: what all threads know
+//! - `run`: the phases of a run, and what is sampled meanwhile
 //! - `meter`: CPU and memory of the server and of us; `report`, `page`: what is told
 
 mod arguments;
@@ -17,8 +18,10 @@ mod mark;
 mod meter;
 mod page;
 mod plan;
+mod publish;
 mod report;
 mod run;
+mod shared;
 mod socket;
 mod tally;
 mod worker;

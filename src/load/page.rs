@@ -1,5 +1,7 @@
 //! The same as one page that needs nothing else: figures, and plots over the time of the run.
 
+use std::fmt::Write as _;
+
 use plotters::prelude::*;
 
 use super::report::{Point, Report};
@@ -25,13 +27,13 @@ pub(super) fn page(report: &Report) -> Result<String, String> {
             &[&|one| one.server_rss_bytes.map(|bytes| bytes as f64 / 1e6)],
         )?,
     ];
-    let rows: String = report
-        .rows()
-        .iter()
-        .map(|(name, value)| format!("<tr><th>{name}<td>{}", escaped(value)))
-        .collect();
-    let remarks: String =
-        report.remarks().iter().map(|one| format!("<p>{}", escaped(one))).collect();
+    let (mut rows, mut remarks) = (String::new(), String::new());
+    for (name, value) in report.rows() {
+        let _ = write!(rows, "<tr><th>{name}<td>{}", escaped(&value));
+    }
+    for one in report.remarks() {
+        let _ = write!(remarks, "<p>{}", escaped(&one));
+    }
     let title = escaped(&report.title());
     Ok(format!(
         "<!doctype html><meta charset=utf-8><title>{title}</title>\

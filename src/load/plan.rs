@@ -94,7 +94,7 @@ impl Plan {
         let mut seats = vec![Vec::new(); conns as usize];
         let count = match config.scenario {
             Scenario::Fanout | Scenario::Burst | Scenario::Slow | Scenario::Resume => {
-                seats.iter_mut().for_each(|seats| seats.push(0));
+                seats.fill(vec![0]);
                 1
             }
             Scenario::Connect | Scenario::Idle => 0,
@@ -171,6 +171,7 @@ mod tests {
             subscribers: 10,
             rate: Some(50.0),
             outstanding: None,
+            window: 64,
             burst: 5,
             bytes: 200,
             slow: 0.1,

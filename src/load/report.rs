@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::run::{Verdict, shown};
-use super::worker::{INTERVAL, Outcome, Shared};
+use super::shared::{INTERVAL, Outcome, Shared};
 
 /// The figures of a run. Names and meanings do not change; new ones may come.
 #[derive(Debug, Serialize)]
@@ -98,7 +98,7 @@ pub(super) struct Sample {
 /// Above it a thread of ours was the limit.
 const BUSY: f64 = 0.95;
 /// So many of all publications may be late.
-const LATE_SHARE: f64 = 0.01;
+const LATE_SHARE: f64 = 0.05;
 
 impl Spread {
     fn of(histogram: &Histogram<u64>) -> Self {
@@ -119,7 +119,9 @@ impl Report {
         let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
         let merged = |of: fn(&Outcome) -> &Histogram<u64>| {
             let mut all = Histogram::new(3).expect("three digits");
-            outcomes.iter().for_each(|one| all.add(of(one)).expect("it grows"));
+            for one in &outcomes {
+                all.add(of(one)).expect("it grows");
+            }
             all
         };
         let connects = merged(|one| &one.connects);

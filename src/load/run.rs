@@ -12,7 +12,8 @@ use super::arguments::{Config, Dialect, Scenario};
 use super::doors::Workspace;
 use super::plan::Plan;
 use super::report::{Report, Sample};
-use super::worker::{INTERVAL, Phase, Shared, Worker};
+use super::shared::{INTERVAL, Phase, Shared};
+use super::worker::Worker;
 use super::{meter, page};
 
 /// What a run came to.
@@ -158,7 +159,7 @@ fn publish(shared: &Shared, bar: &ProgressBar, samples: &mut Vec<Sample>) {
     let mut cpu = config.server_pid.and_then(meter::cpu_of);
     let mut at = Instant::now();
     while began.elapsed() < config.duration {
-        let next = began + INTERVAL * (samples.len() as u32 + 1);
+        let next = began + (INTERVAL * (samples.len() as u32 + 1)).min(config.duration);
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         bar.set_position(began.elapsed().as_millis() as u64);
         let now = config.server_pid.and_then(meter::cpu_of);

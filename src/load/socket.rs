@@ -61,6 +61,9 @@ const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
+/// Instead of a length: it follows in 16 or 64 bits.
+const LEN_16: u8 = 0x7e;
+const LEN_64: u8 = 0x7f;
 
 impl Socket {
     /// Begins to connect. To loopback, connections take their sources from all of 127.0.0.0/8.
@@ -114,11 +117,11 @@ impl Socket {
         match payload.len() {
             len @ 0..=125 => self.out.push(0x80 | len as u8),
             len @ 126..=0xffff => {
-                self.out.push(0x80 | 126);
+                self.out.push(0x80 | LEN_16);
                 self.out.extend_from_slice(&(len as u16).to_be_bytes());
             }
             len => {
-                self.out.push(0x80 | 127);
+                self.out.push(0x80 | LEN_64);
                 self.out.extend_from_slice(&(len as u64).to_be_bytes());
             }
         }
@@ -252,11 +255,11 @@ fn upgraded(bytes: &[u8], accept: &str) -> Result<Option<usize>, Fault> {
 fn head(bytes: &[u8]) -> Result<Option<(usize, usize)>, Fault> {
     let [_, second, ..] = bytes else { return Ok(None) };
     let (head, len) = match second & 0x7f {
-        126 => match bytes.get(2..4) {
+        LEN_16 => match bytes.get(2..4) {
             Some(two) => (4, u64::from(u16::from_be_bytes(two.try_into().expect("two")))),
             None => return Ok(None),
         },
-        127 => match bytes.get(2..10) {
+        LEN_64 => match bytes.get(2..10) {
             Some(eight) => (10, u64::from_be_bytes(eight.try_into().expect("eight"))),
             None => return Ok(None),
         },

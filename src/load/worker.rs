@@ -1,165 +1,33 @@
 //! One thread's share of a run: its clients, what it publishes, and what it hears.
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 
-use super::arguments::{Config, Dialect, Scenario};
+use super::arguments::{Dialect, Scenario};
 use super::dialect::{Following, Heard, Talk, Tongue};
-use super::doors::{Doorman, Place, Workspace};
+use super::doors::{Doorman, Place};
 use super::mark::Mark;
 use super::meter;
-use super::plan::{Pace, Plan};
+use super::shared::{INTERVAL, Interval, Outcome, Phase, Shared};
 use super::socket::{self, Got, Socket};
 use super::tally::{Seat, Tally};
-
-/// What all threads of a run share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) config: Config,
-    pub(super) plan: Plan,
-    pub(super) workspace: Arc<Workspace>,
-    /// See [`Mark::run`].
-    pub(super) run: u32,
-    pub(super) start: Instant,
-    phase: AtomicU32,
-    /// When publishing began, in nanoseconds since the start.
-    from_ns: AtomicU64,
-    /// Connections that follow all that they are to follow, and those that publish.
-    pub(super) up: AtomicU32,
-    /// Deliveries to those who are waited for: that are due, and that came.
-    pub(super) expected: AtomicU64,
-    pub(super) delivered: AtomicU64,
-    /// By channel.
-    pub(super) published: Vec<AtomicU32>,
-    pub(super) faults: Mutex<Faults>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Faults {
-    pub(super) count: u64,
-    /// The first few.
-    pub(super) first: Vec<String>,
-}
-
-/// What happens now. The main thread says so.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
-#[repr(u32)]
-pub(super) enum Phase {
-    Connect,
-    Run,
-    /// Nothing more is published.
-    Drain,
-    End,
-}
-
-/// What a thread has to tell at the end.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) tally: Tally,
-    /// Microseconds from due to heard, after the warm-up.
-    pub(super) latency: Histogram<u64>,
-    /// Microseconds from the first attempt to everything followed; in `resume`: from the drop.
-    pub(super) connects: Histogram<u64>,
-    pub(super) series: Vec<Interval>,
-    /// Publications that went out more than two milliseconds after they were due.
-    pub(super) late: u64,
-    /// Connections that the server ended: others, and slow ones.
-    pub(super) ended: u64,
-    pub(super) evicted: u64,
-    pub(super) unrecovered: u64,
-    /// CPU time of this thread, of the time from the first publication to the last.
-    pub(super) cpu: Duration,
-    pub(super) time: Duration,
-}
-
-/// A quarter of a second.
-#[derive(Clone, Debug)]
-pub(super) struct Interval {
-    pub(super) deliveries: u64,
-    pub(super) latency: Histogram<u32>,
-}
-
-pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Handshakes of one thread at once; reads of one connection in a row.
 const OPENING_MAX: u32 = 128;
 const READS_MAX: u32 = 16;
 const SCRATCH_BYTES: usize = 256 << 10;
 const EVENTS: usize = 64;
-const LATE: Duration = Duration::from_millis(2);
 /// What a slow reader takes in a second.
 const SLOW_BYTES: usize = 1 << 10;
-/// How long a visitor stays, and stays away.
-const VISIT: Duration = Duration::from_secs(3);
-/// Typists for one message, in `mixed`.
-const TYPISTS: u64 = 3;
-const FAULTS_SHOWN: usize = 5;
 
-impl Shared {
-    pub(super) fn new(config: Config, plan: Plan, workspace: Workspace, run: u32) -> Self {
-        let published = plan.channels.iter().map(|_| AtomicU32::new(0)).collect();
-        Self {
-            config,
-            plan,
-            workspace: Arc::new(workspace),
-            run,
-            start: Instant::now(),
-            phase: AtomicU32::new(Phase::Connect as u32),
-            from_ns: AtomicU64::new(u64::MAX),
-            up: AtomicU32::new(0),
-            expected: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            published,
-            faults: Mutex::default(),
-        }
-    }
-
-    pub(super) fn now_ns(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
-    }
-
-    pub(super) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Connect,
-            1 => Phase::Run,
-            2 => Phase::Drain,
-            _ => Phase::End,
-        }
-    }
-
-    pub(super) fn enter(&self, phase: Phase) {
-        if phase == Phase::Run {
-            self.from_ns.store(self.now_ns(), Ordering::Release);
-        }
-        self.phase.store(phase as u32, Ordering::Release);
-    }
-
-    /// How many threads publish.
-    pub(super) fn publishers(&self) -> u32 {
-        match self.plan.pace {
-            Pace::Never => 0,
-            // One thread has to know what is on its way.
-            Pace::Outstanding(_) => 1,
-            Pace::Every { .. } => self.config.threads.min(self.plan.channels.len() as u32),
-        }
-    }
-
-    fn fault(&self, what: String) {
-        let mut faults = self.faults.lock().expect("nobody panics with it");
-        faults.count += 1;
-        if faults.first.len() < FAULTS_SHOWN && !faults.first.contains(&what) {
-            faults.first.push(what);
-        }
-    }
-}
-
+/// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+pub(super) enum Kind {
     Follower,
     Slow,
     Publisher,
@@ -167,7 +35,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+pub(super) enum State {
     /// Not begun, or to begin again.
     Waiting,
     /// Its address is asked for.
@@ -179,18 +47,19 @@ enum State {
     Gone,
 }
 
+/// One connection.
 #[derive(Debug)]
-struct Client {
+pub(super) struct Client {
     conn: u32,
-    kind: Kind,
-    state: State,
-    socket: Option<Socket>,
-    talk: Talk,
+    pub(super) kind: Kind,
+    pub(super) state: State,
+    pub(super) socket: Option<Socket>,
+    pub(super) talk: Talk,
     /// By channel.
-    seats: Vec<Seat>,
+    pub(super) seats: Vec<Seat>,
     /// In `resume`: of each seat.
     epochs: Vec<Box<str>>,
-    since_ns: u64,
+    pub(super) since_ns: u64,
     /// It has followed its channels before.
     is_back: bool,
 }
@@ -198,23 +67,27 @@ struct Client {
 /// One thread's.
 #[derive(Debug)]
 pub(super) struct Worker {
-    shared: Arc<Shared>,
-    me: u32,
-    tongue: Tongue,
+    pub(super) shared: Arc<Shared>,
+    pub(super) me: u32,
+    pub(super) tongue: Tongue,
     epoll: rustix::fd::OwnedFd,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     doorman: Option<Doorman>,
     /// The first client that was not begun, and how many are on their way.
-    next: usize,
+    pub(super) next: usize,
     opening: u32,
     /// Publications of the whole run that this thread has looked at.
-    n: u64,
-    random: fastrand::Rng,
+    pub(super) n: u64,
+    /// Publications that are not answered, where a server answers them.
+    pub(super) unanswered: u32,
+    /// When the server last kept us from publishing: what was due before is not our delay.
+    pub(super) held_ns: u64,
+    pub(super) random: fastrand::Rng,
     scratch: Vec<u8>,
     heard: Vec<Heard>,
-    out: Outcome,
-    publisher: Option<usize>,
-    is_dropped: bool,
+    pub(super) out: Outcome,
+    pub(super) publisher: Option<usize>,
+    pub(super) is_dropped: bool,
     slow_due: u64,
 }
 
@@ -261,6 +134,8 @@ impl Worker {
             next: 0,
             opening: 0,
             n: 0,
+            unanswered: 0,
+            held_ns: 0,
             random: fastrand::Rng::with_seed(config.seed),
             scratch: vec![0; SCRATCH_BYTES],
             heard: Vec::new(),
@@ -301,7 +176,8 @@ impl Worker {
             } else if phase == Phase::Drain
                 && let Some((cpu, time)) = began.take()
             {
-                (self.out.cpu, self.out.time) = (meter::own_cpu() - cpu, time.elapsed());
+                (self.out.cpu, self.out.time) =
+                    (meter::own_cpu().saturating_sub(cpu), time.elapsed());
             }
             let timeout = Timespec { tv_sec: 0, tv_nsec: wait.as_nanos() as i64 };
             events.clear();
@@ -462,7 +338,7 @@ impl Worker {
     }
 
     /// Writes what a client has to say.
-    fn say(&mut self, at: usize) {
+    pub(super) fn say(&mut self, at: usize) {
         let Some(socket) = &mut self.clients[at].socket else { return };
         if socket.has_unwritten()
             && let Err(why) = socket.write()
@@ -523,6 +399,7 @@ impl Worker {
             Heard::Welcome => self.welcome(at),
             Heard::Following(following) => self.follows(at, following),
             Heard::Delivery(mark, offset) => self.delivery(at, now_ns, mark, offset),
+            Heard::Published => self.unanswered = self.unanswered.saturating_sub(1),
             Heard::Answer(answer) => {
                 if let Some(socket) = &mut self.clients[at].socket {
                     socket.say(&answer);
@@ -531,6 +408,7 @@ impl Worker {
             Heard::Refused(what) => {
                 let conn = self.clients[at].conn;
                 self.shared.fault(format!("connection {conn}: {what}"));
+                self.unanswered = self.unanswered.saturating_sub(1);
                 if self.clients[at].state != State::Up {
                     self.gone(at, "refused");
                 }
@@ -558,7 +436,8 @@ impl Worker {
 
     fn delivery(&mut self, at: usize, now_ns: u64, mark: Mark, offset: u64) {
         let client = &mut self.clients[at];
-        if mark.run != self.shared.run || client.kind == Kind::Publisher {
+        let is_counted = matches!(client.kind, Kind::Follower | Kind::Slow);
+        if mark.run != self.shared.run || !is_counted {
             return;
         }
         let Ok(nth) = client.seats.binary_search_by_key(&mark.channel, |seat| seat.channel) else {
@@ -586,116 +465,6 @@ impl Worker {
         if let Some(interval) = self.out.series.get_mut(nth) {
             interval.deliveries += 1;
             let _ = interval.latency.record(micros);
-        }
-    }
-
-    /// Publishes what is due; gives how long until more is.
-    fn publish(&mut self, now_ns: u64) -> Duration {
-        const LONG: Duration = Duration::from_secs(1);
-        let Some(publisher) = self.publisher else { return LONG };
-        let from_ns = self.shared.from_ns.load(Ordering::Acquire);
-        let plan = &self.shared.plan;
-        match plan.pace {
-            Pace::Never => LONG,
-            Pace::Outstanding(outstanding) => {
-                loop {
-                    let channel = plan_channel(&self.shared, self.n, &mut self.random);
-                    let expected = self.shared.expected.load(Ordering::Acquire);
-                    let delivered = self.shared.delivered.load(Ordering::Acquire);
-                    let followers = u64::from(self.shared.plan.followers[channel as usize]);
-                    let room = u64::from(outstanding - 1) * followers;
-                    if expected - delivered > room || !self.is_fluent(publisher) {
-                        break;
-                    }
-                    self.n += 1;
-                    self.publish_one(publisher, channel, self.shared.now_ns());
-                }
-                self.say(publisher);
-                LONG
-            }
-            Pace::Every { interval, count } => {
-                let interval_ns = interval.as_nanos() as u64;
-                loop {
-                    let due_ns = from_ns + self.n / u64::from(count) * interval_ns;
-                    if due_ns > now_ns || !self.is_fluent(publisher) {
-                        self.say(publisher);
-                        return Duration::from_nanos(due_ns.saturating_sub(self.shared.now_ns()));
-                    }
-                    let channel = plan_channel(&self.shared, self.n, &mut self.random);
-                    self.n += 1;
-                    // All threads draw the same, and each publishes into its own.
-                    if channel % self.shared.publishers() == self.me {
-                        self.out.late += u64::from(now_ns - due_ns > LATE.as_nanos() as u64);
-                        self.publish_one(publisher, channel, due_ns);
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_fluent(&self, at: usize) -> bool {
-        self.clients[at].socket.as_ref().is_some_and(Socket::is_fluent)
-    }
-
-    fn publish_one(&mut self, publisher: usize, channel: u32, due_ns: u64) {
-        let shared = &self.shared;
-        let Some(socket) = &mut self.clients[publisher].socket else { return };
-        let number = shared.published[channel as usize].fetch_add(1, Ordering::AcqRel) + 1;
-        let followers = u64::from(shared.plan.followers[channel as usize]);
-        shared.expected.fetch_add(followers, Ordering::AcqRel);
-        let mark = Mark { run: shared.run, channel, number, due_ns };
-        let name = &shared.plan.channels[channel as usize];
-        let mut message = Vec::with_capacity(shared.config.bytes + 64);
-        self.tongue.publish(self.n as u32, name, mark, shared.config.bytes, &mut message);
-        socket.say(&message);
-        if shared.config.scenario == Scenario::Mixed && self.n.is_multiple_of(TYPISTS) {
-            for _ in 0..TYPISTS {
-                let at = self.random.usize(..self.clients.len());
-                let client = &mut self.clients[at];
-                if client.state == State::Up
-                    && let Some(seat) = client.seats.first()
-                    && let Some(typing) =
-                        self.tongue.typing(&shared.plan.channels[seat.channel as usize])
-                    && let Some(socket) = &mut client.socket
-                {
-                    socket.say(&typing);
-                    let _ = socket.write();
-                }
-            }
-        }
-    }
-
-    /// Visitors come and go; in `resume` everybody drops once.
-    fn come_and_go(&mut self, now_ns: u64) {
-        let since_ns = now_ns - self.shared.from_ns.load(Ordering::Acquire);
-        if let Some(drop_at) = self.shared.plan.drop_at
-            && !self.is_dropped
-            && since_ns >= drop_at.as_nanos() as u64
-        {
-            self.is_dropped = true;
-            self.out.connects.reset();
-            for client in &mut self.clients {
-                if client.kind == Kind::Follower && client.state == State::Up {
-                    (client.socket, client.state, client.since_ns) = (None, State::Waiting, now_ns);
-                    client.talk = Talk::default();
-                    self.shared.up.fetch_sub(1, Ordering::AcqRel);
-                }
-            }
-            self.next = 0;
-        }
-        if self.shared.plan.visitors > 0 {
-            let visit_ns = VISIT.as_nanos() as u64;
-            for at in 0..self.clients.len() {
-                let client = &mut self.clients[at];
-                if client.kind != Kind::Visitor || client.state != State::Up {
-                    continue;
-                }
-                if client.since_ns == 0 || now_ns - client.since_ns > visit_ns {
-                    (client.socket, client.state) = (None, State::Waiting);
-                    client.since_ns = now_ns;
-                    self.next = self.next.min(at);
-                }
-            }
         }
     }
 
@@ -728,8 +497,4 @@ impl Worker {
         }
         self.out
     }
-}
-
-fn plan_channel(shared: &Shared, n: u64, random: &mut fastrand::Rng) -> u32 {
-    shared.plan.channel_of(n, shared.config.layout, random)
 }

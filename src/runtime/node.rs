@@ -20,12 +20,12 @@ use super::stats::Stats;
 use super::{control, doors, host, uring, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
-use crate::cli::Dev;
+use crate::cli::{Crowd, Dev};
 use crate::control::Control;
 use crate::ids::NodeId;
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
-use crate::webapp::database::Database;
+use crate::webapp::database::{self, Database};
 use crate::webapp::http::{self, GuestDoor, Site};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
@@ -43,6 +43,11 @@ const RING_DEPTH: usize = 1_024;
 const PREEMPT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// After the window of a drain: Close frames are on their way.
 const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
+
+/// Users whose tokens are told at the start.
+const INTRODUCED: usize = 4;
+/// The same numbers give the same members.
+const CROWD_SEED: u64 = 1;
 
 /// Runs until it is told to end.
 ///
@@ -85,9 +90,18 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let (listeners, ws_address) = doors::websocket(config.ws, cores)?;
     let (control, mail) = Control::new(MAILS_MAX);
     let directory = (!config.ephemeral).then_some(config.data.as_path());
-    let database = Database::open(directory, limits, control.clone())
+    let crowd = config.crowd.as_ref().map(|crowd| {
+        database::Crowd::drawn(crowd.users, crowd.channels, crowd.members, CROWD_SEED)
+    });
+    let database = Database::open(directory, limits, control.clone(), crowd.as_ref())
         .await
         .map_err(|unopened| unopened.to_string())?;
+    if let (Some(Crowd { tokens, .. }), Some(crowd)) = (&config.crowd, &crowd) {
+        let publisher = database.users().first().map(|user| user.token.clone());
+        let text = crowd.file(&publisher.unwrap_or_default());
+        std::fs::write(tokens, text)
+            .map_err(|error| format!("--tokens {}: {error}", tokens.display()))?;
+    }
 
     let ws_url = format!("ws://{ws_address}");
     let http_url = format!("http://{http_address}");
@@ -220,7 +234,7 @@ fn random() -> Result<u64, String> {
 /// One line for programs on stdout; for a person, everything else on stderr.
 fn say_ready(http: &str, ws: &str, database: &Database) {
     let mut text = format!("\n  Campanile is up. Open {http}/ and choose who you are.\n\n");
-    for user in database.users() {
+    for user in database.users().iter().take(INTRODUCED) {
         let _ = writeln!(text, "  {:<6} {}", user.name, user.token);
     }
     let _ = writeln!(text, "\n  Web API {http}/api/   RTM {ws}   metrics {http}/metrics");

@@ -1,6 +1,6 @@
 //! The database of the reference back end: SQLite, one writer that commits in groups, readers beside it.
 //!
-//! - `open`: the file, its lock, its connections; `seed`: a fresh one, and what is read at the start
+//! - `open`: the file, its lock, its connections; `seed`: a fresh one, and what is read at the start; `crowd`: users by number
 //! - `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
 //! - `change`: everything that can be changed; `messages`, `conversations`, `people`, `tickets`: how
 //! - `reads`: lists and history
@@ -11,6 +11,7 @@ mod answer;
 mod batch;
 mod change;
 mod conversations;
+mod crowd;
 mod messages;
 mod open;
 mod people;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(super) use answer::{ticket_hash, ticket_path};
 pub use change::{Change, Key, Outcome, Post};
+pub use crowd::Crowd;
 pub use open::Unopened;
 pub use reads::{Page, Part, Span};
 pub use shapes::{kind, micros_of, ts_of, user as user_shape};

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions, SqlitePool};
 use tokio::sync::mpsc;
 
 use super::Database;
+use super::crowd::Crowd;
 use super::seed::{self, VERSION};
 use super::writer::Writer;
 use crate::control::Control;
@@ -26,10 +27,25 @@ const LOG_BYTES_MAX: &str = "67108864";
 /// Why the database could not be opened, as a sentence for the operator.
 #[derive(Debug)]
 pub enum Unopened {
-    Directory { path: PathBuf, error: std::io::Error },
-    InUse { path: PathBuf },
-    Version { path: PathBuf, found: i64 },
-    Broken { path: PathBuf, error: sqlx::Error },
+    Directory {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    InUse {
+        path: PathBuf,
+    },
+    Version {
+        path: PathBuf,
+        found: i64,
+    },
+    Broken {
+        path: PathBuf,
+        error: sqlx::Error,
+    },
+    /// A crowd was to come into a workspace that there is already.
+    Inhabited {
+        path: PathBuf,
+    },
 }
 
 impl std::fmt::Display for Unopened {
@@ -48,6 +64,11 @@ impl std::fmt::Display for Unopened {
             Self::Version { path, found } => write!(
                 f,
                 "the database in {} has schema {found}, this campanile needs {VERSION}; choose another directory with --data",
+                path.display()
+            ),
+            Self::Inhabited { path } => write!(
+                f,
+                "there is a workspace in {} already, and --users makes a new one; choose another directory with --data, or --ephemeral",
                 path.display()
             ),
             Self::Broken { path, error } => write!(
@@ -70,7 +91,7 @@ struct Pools {
 
 impl Database {
     /// Opens the database in `directory` (made when there is none), or one in memory; starts the writer on the running tokio
-    /// runtime. What is committed is told to the dispatcher through `control`.
+    /// runtime. What is committed is told to the dispatcher through `control`. A `crowd` comes only into a new one.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -78,6 +99,7 @@ impl Database {
         directory: Option<&Path>,
         limits: &Limits,
         control: Control,
+        crowd: Option<&Crowd>,
     ) -> Result<Self, Unopened> {
         let path = directory.unwrap_or_else(|| Path::new(":memory:")).to_path_buf();
         let broken = |error| Unopened::Broken { path: path.clone(), error };
@@ -86,7 +108,13 @@ impl Database {
         let version: i64 =
             sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await.map_err(broken)?;
         match version {
-            0 => seed::make(&writer).await.map_err(broken)?,
+            0 => {
+                seed::make(&writer).await.map_err(broken)?;
+                if let Some(crowd) = crowd {
+                    crowd.insert(&writer).await.map_err(broken)?;
+                }
+            }
+            VERSION if crowd.is_some() => return Err(Unopened::Inhabited { path }),
             VERSION => {}
             found => return Err(Unopened::Version { path, found }),
         }

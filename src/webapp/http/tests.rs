@@ -14,7 +14,8 @@ struct Stage {
 impl Stage {
     async fn new(limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database = Database::open(None, limits, control.clone()).await.expect("in memory");
+        let database =
+            Database::open(None, limits, control.clone(), None).await.expect("in memory");
         Self { site: Site::new(database, control, limits, "ws://0.0.0.0:8081"), _mail: mail }
     }
 

@@ -28,7 +28,7 @@ impl Stage {
 
     async fn with(directory: Option<&Path>, limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database = Database::open(directory, limits, control).await.expect("it opens");
+        let database = Database::open(directory, limits, control, None).await.expect("it opens");
         Self { database, mail }
     }
 

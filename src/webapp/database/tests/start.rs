@@ -12,7 +12,7 @@ async fn one_process_holds_a_directory_and_the_next_finds_everything() {
     let dave = first.new_user("dave").await.expect("a user");
     first.posted("dave", "general", "kept").await;
     let (control, _mail) = Control::new(10);
-    let second = Database::open(Some(&directory), &Limits::DEFAULT, control).await;
+    let second = Database::open(Some(&directory), &Limits::DEFAULT, control, None).await;
     assert!(matches!(second, Err(Unopened::InUse { .. })), "{second:?}");
     let (users, epoch) = (first.database.users(), first.database.epoch().to_string());
     first.database.close().await;
@@ -24,7 +24,8 @@ async fn one_process_holds_a_directory_and_the_next_finds_everything() {
     }
     drop(first);
     let (control, _mail) = Control::new(10);
-    let third = Database::open(Some(&directory), &Limits::DEFAULT, control).await.expect("again");
+    let third =
+        Database::open(Some(&directory), &Limits::DEFAULT, control, None).await.expect("again");
     assert_eq!((third.users(), third.epoch()), (users, epoch.as_str()));
     assert_eq!(third.user_of_token(&dave.token), Some(dave));
 }
@@ -79,7 +80,7 @@ async fn what_is_no_database_is_a_sentence() {
     let file = home.path().join("campanile.sqlite");
     let sentence = async || {
         let (control, _mail) = Control::new(10);
-        match Database::open(Some(home.path()), &Limits::DEFAULT, control).await {
+        match Database::open(Some(home.path()), &Limits::DEFAULT, control, None).await {
             Ok(_) => panic!("opened"),
             Err(unopened) => unopened.to_string(),
         }

@@ -11,7 +11,7 @@ use campanile::limits::Limits;
 use campanile::ring::{Ring, Secret, slot_of};
 use campanile::shard::{Budget, Effects, Input, Report, Shard};
 use campanile::time::{Mono, Now};
-use campanile::wire::{Hello, Message};
+use campanile::wire::{Hello, Message, Terms};
 use rustix::time::{ClockId, clock_gettime};
 
 const ME: NodeId = NodeId(0);
@@ -147,6 +147,7 @@ impl Bench {
             offset,
             origin,
             member,
+            terms: Terms::default(),
             name,
             payload,
         };

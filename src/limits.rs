@@ -124,6 +124,12 @@ pub struct Limits {
 
     /// Centrifuge clients that one core knows to be in channels, one for each pair of both.
     pub present_max: u32,
+    /// Publications of back ends with a key of their own that one core knows, and for how long: a back end that repeats what it does not
+    /// know the end of does so within minutes. 50 bytes each.
+    pub onces_max: u32,
+    pub once_kept: Duration,
+    /// Channels with versions that one core knows. 70 bytes each.
+    pub versions_max: u32,
 
     // -- mail
     /// Bytes and messages waiting from one core to another; overflow is a broken link.
@@ -210,6 +216,9 @@ impl Limits {
         ties_max: 1 << 24,
         activity_interval: Duration::from_secs(60),
         present_max: 1 << 22,
+        onces_max: 1 << 20,
+        once_kept: Duration::from_secs(300),
+        versions_max: 1 << 20,
         mail_bytes_max: 16 << 20,
         mail_messages_max: 65_536,
         bulk_messages_per_room: 4_096,

@@ -281,6 +281,8 @@ counters! {
     PublicationsHeld = "publications_held",
     /// Publications refused by the owner.
     PublicationsRefused = "publications_refused",
+    /// Versions of channels that were forgotten for newer channels'.
+    VersionsEvicted = "channel_versions_evicted",
     /// Backlog records that the ring's tail removed.
     BacklogEvicted = "backlog_evicted",
     /// Fetches answered from the backlog, and from the source.

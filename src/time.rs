@@ -12,6 +12,11 @@ impl Mono {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
+
+    /// Whole seconds since the origin.
+    pub fn seconds(self) -> u32 {
+        u32::try_from(self.0 / 1_000_000_000).unwrap_or(u32::MAX)
+    }
 }
 
 impl Add<Duration> for Mono {

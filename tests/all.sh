@@ -74,6 +74,7 @@ step "the suite of centrifuge-python" tests/clients/suites.sh python
 step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
 step "conversations in both dialects" stories test_workspace.py
+step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py
 step "campanile load, every scenario, both dialects" stories test_load.py
 step "npm centrifuge, two versions, two framings" node_stories centrifuge.test.mjs

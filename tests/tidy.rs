@@ -75,7 +75,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("std::thread", &["runtime", "ops", "webapp", "load"]),
     ("std::fs", &["runtime", "ops", "webapp", "cli", "load"]),
     ("std::net::Tcp", &["runtime", "ops", "webapp", "load"]),
-    ("Instant::now", &["runtime", "ops", "webapp", "load"]),
+    ("Instant::now", &["runtime", "ops", "webapp", "load", "admin/api"]),
     ("SystemTime::now", &["runtime", "ops", "webapp"]),
     ("getrandom", &["runtime", "webapp", "ops", "load"]),
 ];

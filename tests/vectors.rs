@@ -13,7 +13,7 @@ use campanile::ids::{Ask, Conn, Handle, Key, Origin, Role, Slot};
 use campanile::ring::{Secret, placement_hash, slot_of};
 use campanile::wire::link::{Bounds, Class, Link, envelopes};
 use campanile::wire::message::TAGS;
-use campanile::wire::{Member, Membership, Message, Packed};
+use campanile::wire::{Member, Membership, Message, Packed, Terms};
 
 const KEY: Key = Key([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 const SLOT: Slot = Slot(0x81c9);
@@ -83,6 +83,7 @@ fn samples() -> Vec<Message<'static>> {
         },
         Message::Exit { slot: SLOT, seat_epoch, key: KEY, ask: ASK, conn: ORIGIN.conn },
         Message::Present { slot: SLOT, seat_epoch, key: KEY, ask: ASK, is_listed: true },
+        Message::Erase { slot: SLOT, seat_epoch, key: KEY, ask: ASK },
         Message::Emit { slot: SLOT, key: KEY, origin: ORIGIN, payload: PAYLOAD },
         Message::Suback { handle: HANDLE, epoch: 3, tip: offset },
         Message::Unsuback { handle: HANDLE },
@@ -118,6 +119,7 @@ fn samples() -> Vec<Message<'static>> {
             offset,
             origin: ORIGIN,
             member: Some(JOINED),
+            terms: Terms { kept_s: 300, once: KEY, version: 7, era: KEY },
             name: "U1",
             payload: PAYLOAD,
         },
@@ -180,6 +182,15 @@ fn samples() -> Vec<Message<'static>> {
         },
         Message::Order { ask: ASK, what: 3, arguments: b"{\"user\":\"42\"}" },
         Message::Obeyed { ask: ASK, connections: 2 },
+        Message::Census { ask: ASK, from: 7 },
+        Message::CensusIs {
+            ask: ASK,
+            next: 9,
+            clients: 2,
+            users: 1,
+            subscriptions: 3,
+            channels: Packed(b""),
+        },
         Message::Committed {
             id: 5,
             namespace,
@@ -389,6 +400,7 @@ proptest! {
             offset,
             origin: Origin { life, conn: Conn(conn) },
             member,
+            terms: Terms::default(),
             name: &name,
             payload: &payload,
         };

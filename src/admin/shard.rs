@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::ring::{Ring, Secret, slot_of};
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
-use crate::wire::{Message, Packed};
+use crate::wire::{Message, Packed, Terms};
 
 /// The dispatcher. One for a node's control plane.
 #[derive(Debug)]
@@ -90,6 +90,7 @@ impl Admin {
                     offset: row.offset,
                     origin: row.origin,
                     member: row.member(),
+                    terms: Terms::default(),
                     name: &row.name,
                     payload: &row.payload,
                 },

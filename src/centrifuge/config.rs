@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::rules::{Allow, Api, Client, Options, Rules};
@@ -137,6 +138,13 @@ fn options(mut section: Section, warnings: &mut Vec<String>) -> Result<Options, 
             "channel: publication_data_format: {format:?} is neither json nor binary"
         ));
     }
+    let mode = section.text("force_recovery_mode")?.unwrap_or_default();
+    if !["", "stream", "cache"].contains(&&*mode) {
+        return Err(format!("channel: force_recovery_mode: {mode:?} is neither stream nor cache"));
+    }
+    let channel_regex = section.text("channel_regex")?.filter(|text| !text.is_empty());
+    let channel_regex = channel_regex.map(|text| Regex::new(&text)).transpose();
+    let channel_regex = channel_regex.map_err(|why| format!("channel: channel_regex: {why}"))?;
     let options = Options {
         allow_fossil: !deltas.is_empty(),
         delta_publish: section.flag("delta_publish")?,
@@ -144,6 +152,10 @@ fn options(mut section: Section, warnings: &mut Vec<String>) -> Result<Options, 
         history_count: section.number("history_size")?.unwrap_or(0),
         history_ttl: section.span("history_ttl")?.unwrap_or_default(),
         force_recovery: section.flag("force_recovery")?,
+        is_cache: mode == "cache",
+        auto_cache_recover: section.flag("auto_cache_recover")?,
+        allow_tags_filter: section.flag("allow_tags_filter")?,
+        channel_regex,
         allow_recovery: section.flag("allow_recovery")?,
         force_positioning: section.flag("force_positioning")?,
         allow_positioning: section.flag("allow_positioning")?,
@@ -239,10 +251,6 @@ const CHANNEL_UNSERVED: &[&str] = &[
     "user_separator",
 ];
 const OPTIONS_UNSERVED: &[&str] = &[
-    "allow_tags_filter",
-    "auto_cache_recover",
-    "channel_regex",
-    "force_recovery_mode",
     "history_meta_ttl",
     "map",
     "publish_proxy_enabled",
@@ -407,6 +415,11 @@ mod tests {
                 json!({ "channel": { "without_namespace": { "force_recovery": true } } }),
                 "history_size",
             ),
+            (
+                json!({ "channel": { "without_namespace": { "force_recovery_mode": "all" } } }),
+                "force_recovery_mode",
+            ),
+            (json!({ "channel": { "without_namespace": { "channel_regex": "(" } } }), "regex"),
             (json!([]), "section"),
         ] {
             let why = read(text.clone()).expect_err("no configuration");

@@ -80,12 +80,30 @@ pub struct SubscribeRequest {
     #[prost(string, tag = "12")]
     pub delta: String,
     #[prost(message, optional, tag = "13")]
-    pub tf: Option<Nothing>,
+    pub tf: Option<FilterNode>,
     #[prost(int64, tag = "14")]
     pub flag: i64,
     #[prost(int32, tag = "15")]
     #[serde(rename = "type")]
     pub kind: i32,
+}
+
+/// A comparison of one tag, or an operation on other nodes.
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(default)]
+pub struct FilterNode {
+    #[prost(string, tag = "1")]
+    pub op: String,
+    #[prost(string, tag = "2")]
+    pub key: String,
+    #[prost(string, tag = "3")]
+    pub cmp: String,
+    #[prost(string, tag = "4")]
+    pub val: String,
+    #[prost(string, repeated, tag = "5")]
+    pub vals: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub nodes: Vec<Self>,
 }
 
 /// A request about one channel, without anything else.

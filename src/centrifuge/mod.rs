@@ -7,13 +7,14 @@
 //! - `order`: what a back end wants of a user's connections
 //! - `push`: frames that many share: a publication with its place
 //! - `code`: errors, disconnects, unsubscriptions
-//! - `delta`: a publication by its difference from the one before
+//! - `delta`: a publication by its difference from the one before; `filter`: by its tags, or not at all
 //! - `token`: JWTs and what they claim
 //! - `rules`: what may be done in which channel; `config`: the same, as an operator writes it
 
 pub mod code;
 pub mod config;
 pub mod delta;
+pub mod filter;
 pub mod framing;
 pub mod history;
 pub mod message;

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use regex::Regex;
 use serde_json::value::RawValue;
 
+use super::code::Fault;
 use super::token::Keys;
 
 /// Per node, the same for all cores. Made by `config`.
@@ -64,6 +66,13 @@ pub struct Options {
     pub history_count: u32,
     pub history_ttl: Duration,
     pub force_recovery: bool,
+    /// Whoever comes back is given the newest publication only.
+    pub is_cache: bool,
+    /// The same for whoever comes, unasked.
+    pub auto_cache_recover: bool,
+    pub allow_tags_filter: bool,
+    /// The part of a name behind the namespace; without it a name is printable ASCII.
+    pub channel_regex: Option<Regex>,
     pub allow_recovery: bool,
     pub force_positioning: bool,
     pub allow_positioning: bool,
@@ -87,6 +96,12 @@ impl Options {
     pub fn has_stream(&self) -> bool {
         self.history_count > 0 && !self.history_ttl.is_zero()
     }
+
+    /// For how many seconds from its last publication on a stream's past is kept; 0: as long as there is room.
+    pub fn kept_s(&self) -> u32 {
+        let seconds = self.history_ttl.as_secs() + u64::from(self.history_ttl.subsec_nanos() > 0);
+        if self.has_stream() { u32::try_from(seconds).unwrap_or(0) } else { 0 }
+    }
 }
 
 /// A channel's name, taken apart (`centrifuge.md` 6).
@@ -107,15 +122,17 @@ impl<'a> Name<'a> {
         if whole.is_empty() || whole.len() > bytes_max as usize {
             return None;
         }
-        // A printable ASCII text: as the reference has it, unless told otherwise.
-        if !whole.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
-            return None;
-        }
         let rest = whole.strip_prefix('$');
         let is_private = rest.is_some();
         let namespace = rest.unwrap_or(whole).split_once(':').map(|(namespace, _)| namespace);
         let users = whole.rsplit_once('#').map(|(_, users)| users);
         Some(Self { whole, namespace, is_private, users })
+    }
+
+    /// Behind the namespace.
+    pub fn rest(&self) -> &'a str {
+        let bare = self.whole.strip_prefix('$').unwrap_or(self.whole);
+        self.namespace.map_or(bare, |namespace| &bare[namespace.len() + 1..])
     }
 
     /// The id of the workspace's conversation, if it is one.
@@ -136,6 +153,19 @@ pub struct Asker<'a> {
 }
 
 impl Rules {
+    /// The options of a channel that may have this name.
+    ///
+    /// # Errors
+    /// `UnknownChannel`: there is no such namespace. `BadRequest`: no channel of it has such a name.
+    pub fn options_of(&self, name: &Name<'_>) -> Result<&Options, Fault> {
+        let options = self.options(name).ok_or(Fault::UnknownChannel)?;
+        let is_fine = match &options.channel_regex {
+            Some(regex) => regex.is_match(name.rest()),
+            None => name.whole.bytes().all(|byte| (0x20..0x7f).contains(&byte)),
+        };
+        if is_fine { Ok(options) } else { Err(Fault::BadRequest) }
+    }
+
     /// The options of a channel; `None`: there is no such namespace.
     pub fn options(&self, name: &Name<'_>) -> Option<&Options> {
         let Some(namespace) = name.namespace else { return Some(&self.without_namespace) };
@@ -193,6 +223,10 @@ static WORKSPACE: Options = Options {
     history_ttl: Duration::MAX,
     force_recovery: true,
     force_positioning: true,
+    is_cache: false,
+    auto_cache_recover: false,
+    allow_tags_filter: false,
+    channel_regex: None,
     is_json_only: true,
     allow_recovery: false,
     allow_positioning: false,
@@ -233,8 +267,7 @@ mod tests {
         assert!(!read("#").is_of_user(""));
         assert_eq!(Name::read("", 9), None);
         assert_eq!(Name::read("0123456789", 9), None);
-        assert_eq!(Name::read("caf\u{e9}", 9), None);
-        assert_eq!(Name::read("a\nb", 9), None);
+        assert_eq!((read("$n:a:b").rest(), read("a").rest(), read("n:").rest()), ("a:b", "a", ""));
         for name in ["a:1", "workspace:C0123"] {
             assert_eq!(Rules::outside(&Rules::inside(name)), name);
         }

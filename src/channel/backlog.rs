@@ -31,14 +31,15 @@ pub(super) struct Backlog {
     scratch: Vec<u8>,
 }
 
-/// The head of a record: `len u32, key 12, offset u48, is_superseded u16, previous u32, further u32`, then the body. Back leads a
-/// distance in units of [`ALIGN`]; 0 leads nowhere.
-const HEAD_BYTES: usize = 32;
+/// The head of a record: `len u32, key 12, offset u48, is_superseded u16, previous u32, further u32, until u32`, then the body. Back
+/// leads a distance in units of [`ALIGN`]; 0 leads nowhere.
+const HEAD_BYTES: usize = 36;
 const KEY_AT: usize = 4;
 const OFFSET_AT: usize = 16;
 const SUPERSEDED_AT: usize = 22;
 const PREVIOUS_AT: usize = 24;
 const FURTHER_AT: usize = 28;
+const UNTIL_AT: usize = 32;
 /// Records begin at multiples of it.
 const ALIGN: usize = 8;
 /// Instead of a length: the rest of the ring up to its end is empty.
@@ -58,19 +59,20 @@ impl Backlog {
         }
     }
 
-    /// Appends a record; gives how many old ones had to go. A record that would take half of the ring is not kept.
-    pub(super) fn append(&mut self, key: Key, stored: &Stored<'_>) -> u32 {
+    /// Appends a record; gives how many old ones had to go. A record that would take half of the ring is not kept. From the second
+    /// `until_s` on nothing of the channel is found, unless there is a newer record; 0: that never comes.
+    pub(super) fn append(&mut self, key: Key, stored: &Stored<'_>, until_s: u32) -> u32 {
         let mut body = std::mem::take(&mut self.scratch);
         body.clear();
         stored.origin.write(&mut body);
         stored.member.write(&mut body);
         body.extend_from_slice(stored.payload);
-        let evicted = self.append_body(key, stored.offset, &body);
+        let evicted = self.append_body(key, (stored.offset, until_s), &body);
         self.scratch = body;
         evicted
     }
 
-    fn append_body(&mut self, key: Key, offset: u64, body: &[u8]) -> u32 {
+    fn append_body(&mut self, key: Key, (offset, until_s): (u64, u32), body: &[u8]) -> u32 {
         let len = (HEAD_BYTES + body.len()).next_multiple_of(ALIGN);
         if len * 2 > self.ring.len() {
             self.forget(key);
@@ -97,7 +99,8 @@ impl Backlog {
         record[OFFSET_AT..SUPERSEDED_AT].copy_from_slice(&offset.to_le_bytes()[..6]);
         record[SUPERSEDED_AT..PREVIOUS_AT].fill(0);
         record[PREVIOUS_AT..FURTHER_AT].copy_from_slice(&back(previous).to_le_bytes());
-        record[FURTHER_AT..HEAD_BYTES].copy_from_slice(&back(further).to_le_bytes());
+        record[FURTHER_AT..UNTIL_AT].copy_from_slice(&back(further).to_le_bytes());
+        record[UNTIL_AT..HEAD_BYTES].copy_from_slice(&until_s.to_le_bytes());
         record[HEAD_BYTES..HEAD_BYTES + body.len()].copy_from_slice(body);
         let unit = self.unit(at);
         match newest {
@@ -122,13 +125,29 @@ impl Backlog {
         }
     }
 
-    /// The oldest offset from which on the backlog has all of the channel up to its tip. A few steps, however many that are.
-    pub(super) fn oldest(&self, key: Key, tip: u64) -> Option<u64> {
+    /// The oldest offset from which on the backlog has all of the channel up to its tip, in the second `now_s`. A few steps, however
+    /// many that are.
+    pub(super) fn oldest(&self, key: Key, tip: u64, now_s: u32) -> Option<u64> {
         let mut at = self.find(key).filter(|newest| self.offset(*newest) == tip)?;
+        if self.is_over(at, now_s) {
+            return None;
+        }
         while let Some(before) = self.back(at, FURTHER_AT).or_else(|| self.back(at, PREVIOUS_AT)) {
             at = before;
         }
         Some(self.offset(at))
+    }
+
+    /// Forgets the channel's records if their time is over: a newer one does not bring them back.
+    pub(super) fn end(&mut self, key: Key, now_s: u32) {
+        if self.find(key).is_some_and(|newest| self.is_over(newest, now_s)) {
+            self.forget(key);
+        }
+    }
+
+    fn is_over(&self, newest: u64, now_s: u32) -> bool {
+        let until_s = self.word(self.place(newest) + UNTIL_AT);
+        until_s != 0 && until_s <= now_s
     }
 
     /// Positions of the records `from ..= to`, oldest first; none unless all are there. Steps: those, and a few.
@@ -291,6 +310,23 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_record_says_until_when() {
+        let mut backlog = Backlog::new(4 << 10);
+        let stored =
+            |offset| Stored { offset, origin: Origin::NOBODY, member: None, payload: b"x" };
+        backlog.append(key(1), &stored(1), 10);
+        backlog.append(key(1), &stored(2), 20);
+        assert_eq!(backlog.oldest(key(1), 2, 19), Some(1));
+        assert_eq!(backlog.oldest(key(1), 2, 20), None);
+        backlog.append(key(1), &stored(3), 30);
+        assert_eq!(
+            backlog.oldest(key(1), 3, 29),
+            Some(1),
+            "all of it is kept from the last one on"
+        );
+    }
+
+    #[test]
     fn it_gives_back_what_a_plain_queue_of_records_would() {
         let mut backlog = Backlog::new(4 << 10);
         let (mut twin, mut random) = (Twin::default(), 3u64);
@@ -310,7 +346,7 @@ mod tests {
             });
             let origin = Origin { life: random, ..Origin::NOBODY };
             let stored = Stored { offset, origin, member, payload: &payload };
-            let evicted = backlog.append(key(channel), &stored);
+            let evicted = backlog.append(key(channel), &stored, 0);
             twin.all.push_back((channel, offset, payload.clone()));
             twin.all.drain(..evicted as usize);
             if (random >> 45).is_multiple_of(200) {
@@ -320,9 +356,9 @@ mod tests {
             }
             for (&channel, &tip) in &twin.tips {
                 let run = twin.run(channel);
-                let oldest = backlog.oldest(key(channel), tip);
+                let oldest = backlog.oldest(key(channel), tip, u32::MAX);
                 assert_eq!(oldest, run.first().map(|(offset, _)| *offset));
-                assert_eq!(backlog.oldest(key(channel), tip + 1), None);
+                assert_eq!(backlog.oldest(key(channel), tip + 1, 0), None);
                 let Some(oldest) = oldest else { continue };
                 let from = oldest + random % (tip - oldest + 1);
                 let to = from + (random >> 32) % (tip - from + 1);

@@ -7,6 +7,7 @@
 //! - `source`: the link to the source of durable channels, and the questions on it
 //! - `reading`: where a channel stands and what its backlog has, for whoever asks
 //! - `present`: who is in a channel
+//! - `once`: what a back end says twice
 //! - `links`: gateway cores and the lives of their links
 //! - `table`: a channel in 32 bytes, found by slot and key
 //! - `interest`, `lists`: which gateway cores want a channel
@@ -17,6 +18,7 @@ mod holes;
 mod interest;
 mod links;
 mod lists;
+mod once;
 mod opening;
 mod past;
 mod present;

@@ -105,7 +105,11 @@ impl Owner {
             }
             return self.links.park(fetch, name);
         }
-        let oldest = if next <= tip { self.backlog.oldest(fetch.key, tip) } else { None };
+        let oldest = if next <= tip {
+            self.backlog.oldest(fetch.key, tip, now.mono.seconds())
+        } else {
+            None
+        };
         match oldest {
             _ if next > tip => self.page(&fetch, next, tip, out),
             Some(oldest) if oldest <= next => self.page(&fetch, next, tip, out),

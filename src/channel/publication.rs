@@ -10,9 +10,9 @@ use super::table::{Is, OFFSET_MAX};
 use crate::ids::{Ask, Key, Origin, Slot};
 use crate::shard::{Counter, Effects};
 use crate::time::Now;
-use crate::wire::Message;
-use crate::wire::message::nack;
-use crate::wire::message::namespace::DURABLE;
+use crate::wire::message::namespace::{DURABLE, PASSING};
+use crate::wire::message::{event, nack};
+use crate::wire::{Message, Terms};
 
 /// Bytes of one answer that fills a hole: what is filled is sent on to every link at once.
 const FILL_BYTES: u32 = 256 << 10;
@@ -23,6 +23,7 @@ impl Owner {
         &mut self,
         now: Now,
         target: Target<'_>,
+        terms: Terms,
         stored: Stored<'_>,
         out: &mut Effects,
     ) -> Result<u64, u8> {
@@ -37,6 +38,18 @@ impl Owner {
             out.count(Counter::WireBroken);
             return Err(nack::UNKNOWN);
         }
+        if is_memory && let Some(told) = self.onces.known(now.mono, terms.once) {
+            out.count(Counter::PublicationsDuplicate);
+            return Ok(told);
+        }
+        if is_memory && terms.once != Key::default() && self.onces.is_full() {
+            return Err(nack::FULL);
+        }
+        if namespace == PASSING {
+            self.pass_by(slot, key, stored.payload, out);
+            self.onces.note(now.mono, terms.once, (slot, 0));
+            return Ok(0);
+        }
         let before = stored.offset.saturating_sub(1);
         let Some(place) = known.or_else(|| self.enter(slot, key, is_memory, before, out)) else {
             // Nobody wants a durable one here, and the source has it.
@@ -46,6 +59,10 @@ impl Owner {
         let tip = channel.tip();
         if is_memory && tip == OFFSET_MAX {
             return Err(nack::FULL);
+        }
+        if is_memory && !self.versions.is_newer(key, slot, terms, out) {
+            out.count(Counter::PublicationsDuplicate);
+            return Ok(tip);
         }
         let stored = Stored { offset: if is_memory { tip + 1 } else { stored.offset }, ..stored };
         let offset = stored.offset;
@@ -69,13 +86,37 @@ impl Owner {
             // Nobody follows it live: from here on the tip is only the newest that we heard of.
             channel.set(Is::Verified, false);
         }
-        self.accept(key, place, &stored, out);
+        let mut until_s = 0;
+        if is_memory && terms.kept_s > 0 {
+            let now_s = now.mono.seconds();
+            self.backlog.end(key, now_s);
+            // This second has begun already.
+            until_s = now_s.saturating_add(terms.kept_s).saturating_add(1);
+        }
+        self.accept(key, place, (&stored, until_s), out);
         self.release(key, place, out);
+        if is_memory {
+            self.onces.note(now.mono, terms.once, (slot, offset));
+        }
         Ok(offset)
     }
 
+    /// A publication that takes no place.
+    fn pass_by(&self, slot: Slot, key: Key, payload: &[u8], out: &mut Effects) {
+        let mut event = Vec::with_capacity(payload.len() + 1);
+        event.push(event::PASSING);
+        event.extend_from_slice(payload);
+        self.emit(slot, key, Origin::NOBODY, &event, out);
+    }
+
     /// Appends and fans out the publication that is next.
-    fn accept(&mut self, key: Key, place: u32, stored: &Stored<'_>, out: &mut Effects) {
+    fn accept(
+        &mut self,
+        key: Key,
+        place: u32,
+        (stored, until_s): (&Stored<'_>, u32),
+        out: &mut Effects,
+    ) {
         let channel = &mut self.table[place];
         channel.set_tip(stored.offset);
         out.count(Counter::PublicationsAccepted);
@@ -88,7 +129,7 @@ impl Owner {
                 out.send(peer, &one);
             }
         }
-        let evicted = self.backlog.append(key, stored);
+        let evicted = self.backlog.append(key, stored, until_s);
         if evicted > 0 {
             out.count_by(Counter::BacklogEvicted, evicted);
         }
@@ -100,7 +141,7 @@ impl Owner {
             return;
         }
         while let Some((offset, held)) = self.holes.take(key, self.table[place].tip()) {
-            self.accept(key, place, &held.stored(offset), out);
+            self.accept(key, place, (&held.stored(offset), 0), out);
         }
         self.table[place].set(Is::Holed, self.holes.contains(key));
     }
@@ -128,7 +169,7 @@ impl Owner {
         // Others are known: they came by themselves in the meantime.
         let is_next = stored.offset == self.table[place].tip() + 1;
         if is_next && stored.offset <= OFFSET_MAX && !self.table[place].is(Is::Memory) {
-            self.accept(key, place, stored, out);
+            self.accept(key, place, (stored, 0), out);
             self.release(key, place, out);
         }
     }

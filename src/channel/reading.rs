@@ -5,6 +5,7 @@ use super::shard::{Owner, Target};
 use super::table::Is;
 use crate::ids::{Ask, Peer};
 use crate::shard::{Counter, Effects};
+use crate::time::Now;
 use crate::wire::message::namespace::DURABLE;
 use crate::wire::{Message, Packed};
 
@@ -25,6 +26,7 @@ impl Owner {
     /// Answers now: what the backlog lost of a memory channel, nobody has.
     pub(super) fn read(
         &mut self,
+        now: Now,
         peer: Peer,
         ask: Ask,
         target: Target<'_>,
@@ -51,7 +53,8 @@ impl Owner {
         let epoch = if is_memory { self.table.epoch(slot) } else { 0 };
         let next = page.after.saturating_add(1);
         let mut list = Vec::new();
-        let oldest = if next <= tip { self.backlog.oldest(key, tip) } else { None };
+        let oldest =
+            if next <= tip { self.backlog.oldest(key, tip, now.mono.seconds()) } else { None };
         if let Some(oldest) = oldest
             && page.count_max > 0
         {

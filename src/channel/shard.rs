@@ -9,19 +9,20 @@ use super::holes::Holes;
 use super::interest::Interest;
 use super::links::Links;
 use super::lists::Lists;
+use super::once::{Onces, Versions};
 use super::opening::Openings;
 use super::past::Fetch;
 use super::present::{Entering, Present};
 use super::reading::{Page, unread};
 use super::source::{Question, Source};
-use super::table::Table;
+use super::table::{Is, Table};
 use crate::ids::{Ask, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::message::nack;
-use crate::wire::message::namespace::DURABLE;
+use crate::wire::message::namespace::MEMORY;
 use crate::wire::{Message, Packed};
 
 /// The owner of the channels of this core's slots.
@@ -39,6 +40,8 @@ pub struct Owner {
     pub(super) holes: Holes,
     pub(super) source: Source,
     pub(super) present: Present,
+    pub(super) onces: Onces,
+    pub(super) versions: Versions,
 }
 
 /// A channel as a message names it.
@@ -72,6 +75,8 @@ impl Owner {
             holes: Holes::new(limits),
             source: Source::new(Peer::control(node, Role::Webapp), limits),
             present: Present::new(limits),
+            onces: Onces::new(limits),
+            versions: Versions::new(limits),
         }
     }
 
@@ -128,7 +133,7 @@ impl Owner {
                 let target = Target { slot, key, namespace, name };
                 let page = Page { after, count_max, bytes_max };
                 match self.owns(slot, seat_epoch) {
-                    Ok(()) => self.read(peer, ask, target, page, out),
+                    Ok(()) => self.read(now, peer, ask, target, page, out),
                     Err(_) => out.send(peer, &unread(ask)),
                 }
             }
@@ -153,6 +158,14 @@ impl Owner {
                     out.send(peer, &Message::PresentIs { ask, ok: false, clients, users, infos });
                 }
             }
+            Message::Erase { slot, seat_epoch, key, ask } => {
+                let ok = self.owns(slot, seat_epoch).is_ok();
+                if ok && self.table.find(slot, key).is_some_and(|at| self.table[at].is(Is::Memory))
+                {
+                    self.backlog.forget(key);
+                }
+                out.send(peer, &Message::Noted { ask, ok });
+            }
             Message::Emit { slot, key, origin, payload } => {
                 if self.is_mine(slot) {
                     self.emit(slot, key, origin, payload, out);
@@ -167,6 +180,7 @@ impl Owner {
                 offset,
                 origin,
                 member,
+                terms,
                 name,
                 payload,
             } => {
@@ -174,8 +188,8 @@ impl Owner {
                 let stored = Stored { offset, origin, member, payload };
                 let result = self
                     .owns(slot, seat_epoch)
-                    .and_then(|()| self.publish(now, target, stored, out));
-                let is_memory = namespace != DURABLE;
+                    .and_then(|()| self.publish(now, target, terms, stored, out));
+                let is_memory = namespace == MEMORY;
                 self.published(peer, (slot, is_memory), ask, (offset, result), out);
             }
             Message::TipIs { ask, found, tip } if peer == self.source.peer() => {
@@ -268,6 +282,8 @@ impl Owner {
             self.source.retain(is_kept);
             self.holes.retain(is_kept);
             self.present.retain(is_kept);
+            self.onces.retain(is_kept);
+            self.versions.retain(is_kept);
             self.links.peers().for_each(|peer| out.push(Effect::Reset { peer }));
         }
     }
@@ -353,6 +369,8 @@ impl Shard for Owner {
         into.gauge("channel_held_bytes", self.holes.bytes() as f64);
         into.gauge("present_clients", self.present.count() as f64);
         into.gauge("present_channels", self.present.channels() as f64);
+        into.gauge("once_keys", self.onces.count() as f64);
+        into.gauge("channel_versions", self.versions.count() as f64);
         into.gauge("fetches_parked", (self.links.parked() + self.source.parked()) as f64);
         into.gauge("source_questions", self.source.open() as f64);
     }

@@ -44,7 +44,10 @@ impl Gateway {
         if self.hub.epoch(place) != epoch {
             self.new_life(turn, place, epoch);
         }
-        self.report_again(turn, place);
+        // Only who is in a memory channel is reported.
+        if epoch != 0 {
+            self.report_again(turn, place);
+        }
         match (self.hub.state(place), self.hub.tip(place)) {
             // Nobody was left for the new life.
             (State::Leaving, _) => {}
@@ -95,6 +98,7 @@ impl Gateway {
         let causer = self.causer(event.origin).unwrap_or(NIL);
         let mut frames: [Option<Frame>; Dialect::ALL.len() * Variant::COUNT] = [const { None }; _];
         let has_deltas = self.guests.deltas.begin(place, event);
+        let tags = self.guests.filters.tags_of(place, event.payload);
         let is_binary = Rules::is_memory(self.names.text(self.hub.name(place)))
             && payload::split(event.payload).0.is_binary;
         let mut scratch = std::mem::take(&mut self.members_scratch);
@@ -110,6 +114,9 @@ impl Gateway {
             let is_gathered = lacks && member.is_behind() && self.gather(index, place, event);
             if lacks && !is_gathered && index != causer {
                 let dialect = member.dialect();
+                if !self.guests.filters.passes(tags.as_ref(), index) {
+                    continue;
+                }
                 if is_binary && dialect == Dialect::Json {
                     self.note_unfit(index, place);
                     continue;

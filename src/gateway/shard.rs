@@ -187,6 +187,7 @@ impl Gateway {
             (Role::Http, Message::Order { ask, what, arguments }) => {
                 self.ordered(turn, peer, (ask, what), arguments);
             }
+            (Role::Http, Message::Census { ask, from }) => self.census(turn, peer, ask, from),
             (Role::Presence, _) => self.hear_keeper(turn, peer, &message),
             _ => turn.out.count(Counter::WireBroken),
         }

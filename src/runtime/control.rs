@@ -67,7 +67,9 @@ impl Hands for ControlHands {
                 | Message::Published { ask, .. }
                 | Message::ReadIs { ask, .. }
                 | Message::PresentIs { ask, .. }
-                | Message::Obeyed { ask, .. },
+                | Message::Noted { ask, .. }
+                | Message::Obeyed { ask, .. }
+                | Message::CensusIs { ask, .. },
             ) => ask,
             other => unreachable!("no handler asks for {other:?}"),
         };

@@ -156,8 +156,14 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
 
     let control_stats = Stats::new();
     let (reports, report_requests) = mpsc::channel(16);
-    let api =
-        api::Api::new(control.clone(), ring.clone(), database.secret(), Arc::clone(&rules), limits);
+    let api = api::Api::new(
+        control.clone(),
+        ring.clone(),
+        database.secret(),
+        Arc::clone(&rules),
+        limits,
+        life,
+    );
     tokio::spawn(control::run(control::Start {
         limits: limits.clone(),
         ring,

@@ -72,6 +72,36 @@ impl<'a> Field<'a> for Option<Member<'a>> {
     }
 }
 
+/// On which terms a memory channel takes a publication.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// Seconds for which the channel's past is kept, from this publication on; 0: as long as there is room.
+    pub kept_s: u32,
+    /// Whoever says the same again within some minutes is told what the first one was told. The default: nobody does.
+    pub once: Key,
+    /// Of the state that it describes: what is not newer than the channel's is not published. 0: it has none.
+    pub version: u64,
+    /// Versions of another era are not compared.
+    pub era: Key,
+}
+
+impl Field<'_> for Terms {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.kept_s.write(to);
+        self.once.write(to);
+        self.version.write(to);
+        self.era.write(to);
+    }
+    fn read(from: &mut Reader<'_>) -> Result<Self, Broken> {
+        Ok(Self {
+            kept_s: Field::read(from)?,
+            once: Field::read(from)?,
+            version: Field::read(from)?,
+            era: Field::read(from)?,
+        })
+    }
+}
+
 macro_rules! messages {
     ($($(#[$doc:meta])* $tag:literal $name:ident { $($(#[$fdoc:meta])* $field:ident: $t:ty),* $(,)? })*) => {
         /// Everything that can be said. `Display` of a tag is its name, for counters.
@@ -136,6 +166,8 @@ messages! {
     7 Exit { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, conn: Conn }
     /// Who is in the channel, each by its `info`; not `is_listed`: only how many. Answered by `PresentIs`.
     8 Present { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, is_listed: bool }
+    /// The past of a memory channel is of no use any more; where it stands does not change. Answered by `Noted`. Lost: an error.
+    9 Erase { slot: Slot, seat_epoch: u32, key: Key, ask: Ask }
 
     // ---- owner -> subscriber (owner -> interest -> hub)
 
@@ -161,7 +193,7 @@ messages! {
     /// The answer to a `Read`: `ok` false, not now. `publications`: (offset: u64, payload: &[u8]) pairs, in order.
     18 ReadIs { ask: Ask, ok: bool, epoch: u32, tip: u64, publications: Packed<'a> }
 
-    /// The answer to `Enter` and `Exit`. `ok` false: not now, say it again.
+    /// The answer to `Enter`, `Exit` and `Erase`. `ok` false: not now, say it again.
     19 Noted { ask: Ask, ok: bool }
     /// The answer to `Present`. `ok` false: not now, or too many to be listed. `infos`: a list of `&[u8]`.
     22 PresentIs { ask: Ask, ok: bool, clients: u32, users: u32, infos: Packed<'a> }
@@ -170,7 +202,7 @@ messages! {
 
     /// A publication for the owner of its slot. `offset` 0: a memory channel, the owner counts. Answered by `Published`.
     /// Lost: the dispatcher sends it again.
-    20 Publish { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, name: &'a str, payload: &'a [u8] }
+    20 Publish { slot: Slot, seat_epoch: u32, key: Key, ask: Ask, namespace: u16, offset: u64, origin: Origin, member: Option<Member<'a>>, terms: Terms, name: &'a str, payload: &'a [u8] }
     /// `accepted`: the owner holds it (or held it already), in this `epoch` (0: durable). Otherwise `why` is a `Nack`.
     21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, epoch: u32, offset: u64 }
 
@@ -242,6 +274,10 @@ messages! {
     70 Order { ask: Ask, what: u8, arguments: &'a [u8] }
     /// For so many of this core.
     71 Obeyed { ask: Ask, connections: u32 }
+    /// Who is here, and which memory channels, from the place `from` of the core's table on. Answered by `CensusIs`.
+    72 Census { ask: Ask, from: u32 }
+    /// `next`: where to go on; 0: that was all. `channels`: a list of (name: &str, clients: u32).
+    73 CensusIs { ask: Ask, next: u32, clients: u32, users: u32, subscriptions: u64, channels: Packed<'a> }
 
     // ---- control-plane shards <-> their driver's hands (database)
 
@@ -268,10 +304,12 @@ pub mod order {
     pub const REFRESH: u8 = 4;
 }
 
-/// The first byte of a transient event of a memory channel; its `info` follows.
+/// The first byte of a transient event of a memory channel; an `info`, or a payload, follows.
 pub mod event {
     pub const JOIN: u8 = 1;
     pub const LEAVE: u8 = 2;
+    /// A publication that takes no place in the channel.
+    pub const PASSING: u8 = 3;
 }
 
 /// What kind of channel a name means.
@@ -280,6 +318,8 @@ pub mod namespace {
     pub const DURABLE: u16 = 0;
     /// All others: the owner counts.
     pub const MEMORY: u16 = 1;
+    /// Of a publication only: to whoever follows a memory channel now, and kept nowhere.
+    pub const PASSING: u16 = 2;
 }
 
 /// Why a subscription, a fetch or a publication was not taken.

@@ -11,7 +11,7 @@ pub mod message;
 pub mod room;
 
 pub use codec::{Broken, Field, Packed, Reader};
-pub use message::{Hello, Member, Membership, Message};
+pub use message::{Hello, Member, Membership, Message, Terms};
 
 /// The wire's version: nodes with another major version refuse each other at hello.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

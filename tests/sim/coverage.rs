@@ -96,11 +96,23 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::PresenceShed,
     Counter::SubscribesShed,
     Counter::ChannelsForgotten,
+    Counter::VersionsEvicted,
 ];
 
-/// Messages that never travel between shards here: questions to the driver's hands, and the refusal of a full table.
-const QUESTIONS: &[&str] =
-    &["OutboxRead", "OutboxRemove", "RingRead", "RingIs", "OutboxEnd", "Removed", "Subnack"];
+/// Messages that never travel between shards here: questions to the driver's hands, the refusal of a full table, and what only handlers of
+/// the API ask.
+const QUESTIONS: &[&str] = &[
+    "OutboxRead",
+    "OutboxRemove",
+    "RingRead",
+    "RingIs",
+    "OutboxEnd",
+    "Removed",
+    "Subnack",
+    "Erase",
+    "Census",
+    "CensusIs",
+];
 
 /// What each long run must have done and seen.
 const SIGHTS: &[&str] = &[

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::placing::{Placed, Placing};
-use super::{Api, wrapped};
+use super::placing::{Once, Placed, Placing};
+use super::{Api, census, wrapped};
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::message::{HistoryRequest, Publication};
 use crate::centrifuge::order::Order;
@@ -17,7 +17,7 @@ use crate::centrifuge::payload::Marks;
 use crate::centrifuge::{history, push};
 use crate::wire::message::order;
 
-pub(super) const NAMES: [&str; 10] = [
+pub(super) const NAMES: [&str; 13] = [
     "publish",
     "broadcast",
     "subscribe",
@@ -27,6 +27,9 @@ pub(super) const NAMES: [&str; 10] = [
     "presence",
     "presence_stats",
     "history",
+    "history_remove",
+    "channels",
+    "info",
     "batch",
 ];
 
@@ -49,6 +52,14 @@ struct Publish<'a> {
     tags: BTreeMap<String, String>,
     #[serde(default)]
     delta: bool,
+    #[serde(default)]
+    skip_history: bool,
+    #[serde(default)]
+    idempotency_key: String,
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    version_epoch: String,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +107,12 @@ pub(super) async fn call(api: &Api, method: &str, arguments: &RawValue) -> Resul
             Ok(json!(stats))
         }
         "history" => history(api, read(arguments)?).await,
+        "history_remove" => {
+            api.erase(&read::<Channel>(arguments)?.channel).await?;
+            Ok(json!({}))
+        }
+        "channels" => census::channels(api, read(arguments)?).await,
+        "info" => census::info(api).await,
         "batch" => batch(api, read(arguments)?).await,
         _ => Err(Fault::MethodNotFound),
     }
@@ -106,6 +123,15 @@ fn read<'a, T: Deserialize<'a>>(arguments: &'a RawValue) -> Result<T, Fault> {
 }
 
 impl Publish<'_> {
+    fn once(&self) -> Once {
+        Once {
+            key: self.idempotency_key.clone(),
+            version: self.version,
+            era: self.version_epoch.clone(),
+            is_passing: self.skip_history,
+        }
+    }
+
     fn publication(&self) -> Result<(Publication, Marks), Fault> {
         let data = match (&self.data, &self.b64data) {
             (_, Some(text)) => STANDARD.decode(text).map_err(|_| Fault::BadRequest)?,
@@ -123,7 +149,7 @@ fn shown(placed: Placed) -> Value {
 
 async fn publish(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
     let (publication, marks) = arguments.publication()?;
-    let placing = api.place(&arguments.channel, &publication, marks)?;
+    let placing = api.place(&arguments.channel, &publication, marks, &arguments.once())?;
     api.placed(&arguments.channel, placing).await.map(shown)
 }
 
@@ -132,10 +158,11 @@ async fn broadcast(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
         return Err(Fault::BadRequest);
     }
     let (publication, marks) = arguments.publication()?;
+    let once = arguments.once();
     let mut responses = Vec::with_capacity(arguments.channels.len());
     for channels in arguments.channels.chunks(PLACING_MAX) {
         let placing: Vec<_> =
-            channels.iter().map(|channel| api.place(channel, &publication, marks)).collect();
+            channels.iter().map(|channel| api.place(channel, &publication, marks, &once)).collect();
         for (channel, placing) in channels.iter().zip(placing) {
             responses.push(wrapped(settle(api, channel, placing).await));
         }
@@ -183,7 +210,8 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
                 Some((&"publish", arguments)) => {
                     Begun::Publish(read::<Publish<'_>>(arguments).and_then(|arguments| {
                         let (publication, marks) = arguments.publication()?;
-                        let placing = api.place(&arguments.channel, &publication, marks)?;
+                        let placing =
+                            api.place(&arguments.channel, &publication, marks, &arguments.once())?;
                         Ok((arguments.channel, placing))
                     }))
                 }

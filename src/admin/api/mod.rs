@@ -2,9 +2,10 @@
 //!
 //! A method has no dot in its name; Slack's all have one, so both live on one port.
 //!
-//! - `methods`: from a name to what it does
+//! - `methods`: from a name to what it does; `census`: who and what is there
 //! - `placing`: from a channel to its owner, and the owner's answers
 
+mod census;
 mod methods;
 mod placing;
 
@@ -35,6 +36,9 @@ pub struct Api {
     secret: Secret,
     rules: Arc<Rules>,
     limits: Limits,
+    /// This life of the node, and when it began.
+    life: u64,
+    started: tokio::time::Instant,
 }
 
 /// Bytes of one request: a batch.
@@ -47,8 +51,10 @@ impl Api {
         secret: Secret,
         rules: Arc<Rules>,
         limits: &Limits,
+        life: u64,
     ) -> Self {
-        Self { control, ring, secret, rules, limits: limits.clone() }
+        let started = tokio::time::Instant::now();
+        Self { control, ring, secret, rules, limits: limits.clone(), life, started }
     }
 }
 

@@ -10,16 +10,28 @@ use crate::centrifuge::message::{Presence, PresenceStats, Publication};
 use crate::centrifuge::payload::{self, Marks};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Name, Options, Rules};
-use crate::ids::{NodeId, Origin, Peer, Role};
+use crate::ids::{Key, NodeId, Origin, Peer, Role};
 use crate::ring::slot_of;
-use crate::wire::Message;
 use crate::wire::message::namespace;
+use crate::wire::{Message, Terms};
 
 /// A publication on its way.
 pub(super) struct Placing(oneshot::Receiver<Vec<u8>>);
 
 /// Where a publication stands: `None` in a channel without a stream.
 pub(super) type Placed = Option<(u64, String)>;
+
+/// What a back end says of a publication besides what it is.
+#[derive(Default)]
+pub(super) struct Once {
+    /// Published once for each key, within some minutes.
+    pub(super) key: String,
+    /// Published only if it is newer than the channel's version of the same era.
+    pub(super) version: u64,
+    pub(super) era: String,
+    /// It takes no place.
+    pub(super) is_passing: bool,
+}
 
 /// Where a channel stands, and what it has.
 pub(super) struct Stream {
@@ -39,7 +51,7 @@ impl Api {
             // A message needs somebody who says it: that is the Web API's.
             return Err(Fault::NotAvailable);
         }
-        self.rules.options(&name).ok_or(Fault::UnknownChannel)
+        self.rules.options_of(&name)
     }
 
     /// Sends a publication to the owner of its channel. What is sent first is published first.
@@ -48,6 +60,7 @@ impl Api {
         channel: &str,
         publication: &Publication,
         marks: Marks,
+        once: &Once,
     ) -> Result<Placing, Fault> {
         let options = self.options(channel)?;
         if marks.is_binary && options.is_json_only {
@@ -61,15 +74,27 @@ impl Api {
         let inside = Rules::inside(channel);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
         let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        // One key in two channels is two keys.
+        let key_of = |text: &str| match text {
+            "" => Key::default(),
+            text => self.secret.key_of(&format!("{inside}\0{text}")),
+        };
+        let terms = Terms {
+            kept_s: options.kept_s(),
+            once: key_of(&once.key),
+            version: once.version,
+            era: key_of(&once.era),
+        };
         let publish = |ask| Message::Publish {
             slot,
             seat_epoch,
             key,
             ask,
-            namespace: namespace::MEMORY,
+            namespace: if once.is_passing { namespace::PASSING } else { namespace::MEMORY },
             offset: 0,
             origin: Origin::NOBODY,
             member: None,
+            terms,
             name: &inside,
             payload: &payload,
         };
@@ -82,8 +107,8 @@ impl Api {
         let answer = placing.0.await.map_err(|_| Fault::Internal)?;
         match Message::decode(&answer) {
             Ok(Message::Published { accepted: true, epoch, offset, .. }) => {
-                let has_stream = self.options(channel)?.has_stream();
-                Ok(has_stream.then(|| (offset, push::epoch(epoch))))
+                let has_place = offset > 0 && self.options(channel)?.has_stream();
+                Ok(has_place.then(|| (offset, push::epoch(epoch))))
             }
             _ => Err(Fault::Internal),
         }
@@ -113,23 +138,43 @@ impl Api {
         Ok((stats, Presence::of(infos.iter())))
     }
 
+    /// All gateway cores, node by node.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = Peer> {
+        let nodes: BTreeMap<NodeId, u8> =
+            self.ring.seats.iter().map(|row| (row.node, row.cores)).collect();
+        let cores =
+            |(node, cores)| (0..cores).map(move |core| Peer::new(node, Role::Gateway, core));
+        nodes.into_iter().flat_map(cores)
+    }
+
     /// Tells all gateway cores what is wanted of a user's connections, and waits until each has done it.
     pub(super) async fn order(&self, what: u8, arguments: &str) -> Result<(), Fault> {
         let mut waiting = Vec::new();
-        let nodes: BTreeMap<NodeId, u8> =
-            self.ring.seats.iter().map(|row| (row.node, row.cores)).collect();
-        for (node, cores) in nodes {
-            for core in 0..cores {
-                let arguments = arguments.as_bytes();
-                let order = |ask| Message::Order { ask, what, arguments };
-                let core = Peer::new(node, Role::Gateway, core);
-                waiting.push(self.control.begin(core, order).map_err(|_| Fault::Internal)?);
-            }
+        for core in self.gateways() {
+            let arguments = arguments.as_bytes();
+            let order = |ask| Message::Order { ask, what, arguments };
+            waiting.push(self.control.begin(core, order).map_err(|_| Fault::Internal)?);
         }
         for core in waiting {
             core.await.map_err(|_| Fault::Internal)?;
         }
         Ok(())
+    }
+
+    /// Makes the past of a channel unfindable.
+    pub(super) async fn erase(&self, channel: &str) -> Result<(), Fault> {
+        if !self.options(channel)?.has_stream() {
+            return Err(Fault::NotAvailable);
+        }
+        let inside = Rules::inside(channel);
+        let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
+        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let erase = |ask| Message::Erase { slot, seat_epoch, key, ask };
+        let answer = self.control.ask(Peer::new(node, Role::Channel, core), erase).await;
+        match Message::decode(&answer.map_err(|_| Fault::Internal)?) {
+            Ok(Message::Noted { ok: true, .. }) => Ok(()),
+            _ => Err(Fault::Internal),
+        }
     }
 
     /// What a channel has behind `after`, at most `count_max`.

@@ -131,6 +131,7 @@ impl Chaos {
                 offset,
                 origin,
                 member,
+                terms: Terms::default(),
                 name,
                 payload,
             },

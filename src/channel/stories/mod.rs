@@ -22,7 +22,7 @@ use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now};
 use crate::wire::link::Class;
 use crate::wire::message::nack;
-use crate::wire::{Hello, Message};
+use crate::wire::{Hello, Message, Terms};
 
 const SECRET: Secret = Secret([7; 16]);
 const ME: NodeId = NodeId(0);
@@ -238,6 +238,7 @@ impl World {
                 offset,
                 origin: Origin::NOBODY,
                 member: None,
+                terms: Terms::default(),
                 name,
                 payload,
             },

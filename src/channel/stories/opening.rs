@@ -296,6 +296,7 @@ fn only_the_owner_by_the_same_ring_answers() {
                 offset: 1,
                 origin,
                 member,
+                terms: Terms::default(),
                 name,
                 payload,
             },

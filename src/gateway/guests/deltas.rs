@@ -75,6 +75,14 @@ impl Deltas {
         if had_last && has_patch { Variant::Patch } else { Variant::Whole }
     }
 
+    /// Something that takes no place comes between: how one of them is given that. The next one is whole again.
+    pub(super) fn break_chain(&mut self, index: u32, place: u32) -> Variant {
+        let has_last = self.0.get_mut(&place).and_then(|chain| chain.members.get_mut(&index));
+        let Some(has_last) = has_last else { return Variant::Plain };
+        *has_last = false;
+        Variant::Whole
+    }
+
     /// The patch that `begin` made.
     pub(in crate::gateway) fn patch(&self, place: u32) -> Option<&[u8]> {
         self.0.get(&place)?.next.as_ref()?.1.as_deref()

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::alive::now_s;
 use super::commands::Wrong;
 use crate::centrifuge::code::{Disconnect, Fault, Unsubscribed};
+use crate::centrifuge::filter::Filter;
 use crate::centrifuge::message::{
     Nothing, Publication, Push, Reply, SubscribeRequest, UnsubscribePush,
 };
@@ -67,6 +68,8 @@ pub(super) struct Since {
     pub(super) offset: u64,
     /// How many publications the channel promises to have.
     pub(super) count_max: u32,
+    /// Only the newest is wanted.
+    pub(super) is_cache: bool,
 }
 
 /// The bit of a request's flags by which it refuses a recovery that is not whole.
@@ -98,7 +101,8 @@ impl Gateway {
         if request.kind != 0 {
             return Err(Fault::NotAvailable.into());
         }
-        if request.tf.is_some() {
+        let has_filter = request.tf.is_some();
+        if has_filter && (!options.allow_tags_filter || !request.delta.is_empty()) {
             return Err(Fault::BadRequest.into());
         }
         if let Some(conversation) = name.conversation() {
@@ -141,7 +145,7 @@ impl Gateway {
         if name.conversation().is_some() {
             return Err(Fault::PermissionDenied);
         }
-        let options = self.rules.options(&name).ok_or(Fault::UnknownChannel)?;
+        let options = self.rules.options_of(&name)?;
         let options = grant.overrides.apply(options);
         let terms = Terms { options, grant: grant.clone(), expires_s: None, id: 0, admitted: 0 };
         let request = since.cloned().unwrap_or_default();
@@ -182,9 +186,15 @@ impl Gateway {
             has_stream && (options.force_recovery || request.recoverable && may_recover);
         let is_positioned = has_stream
             && (is_recoverable || options.force_positioning || request.positioned && may_position);
-        let since = (request.recover && is_recoverable).then(|| Since {
+        let filter = match &request.tf {
+            Some(node) => Some(Filter::read(node).ok_or(Fault::BadRequest)?),
+            None => None,
+        };
+        let is_auto = options.is_cache && options.auto_cache_recover;
+        let since = ((request.recover || is_auto) && is_recoverable).then(|| Since {
             epoch: request.epoch.as_str().into(),
             offset: request.offset,
+            is_cache: options.is_cache,
             count_max: match name.conversation() {
                 Some(_) => options.history_count,
                 None => options.history_count.min(RECOVERED_MAX),
@@ -216,7 +226,7 @@ impl Gateway {
             (id == 0, Member::BY_SERVER),
         ];
         let flags = flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, flag)| all | flag);
-        self.join(turn, index, &inside, flags, (join, grant.info()))
+        self.join(turn, index, &inside, flags, (join, grant.info(), filter))
     }
 
     /// A channel that a command names, and what it is like.
@@ -226,7 +236,7 @@ impl Gateway {
         }
         let name = Name::read(channel, self.rules.client.name_bytes_max);
         let name = name.ok_or(Fault::BadRequest)?;
-        let options = self.rules.options(&name).ok_or(Fault::UnknownChannel)?;
+        let options = self.rules.options_of(&name)?;
         Ok((name, options))
     }
 
@@ -236,7 +246,7 @@ impl Gateway {
         index: u32,
         inside: &str,
         flags: u8,
-        (join, info): (Join, Vec<u8>),
+        (join, info, filter): (Join, Vec<u8>, Option<Filter>),
     ) -> Result<(), Fault> {
         let (key, slot) = (self.secret.key_of(inside), slot_of(inside));
         let known = self.hub.find(key);
@@ -270,6 +280,9 @@ impl Gateway {
         let record = self.behind.find(at, place, None).expect("just added");
         self.behind.record(record).claim = Claim::Fresh;
         self.guests.joins.0.insert((index, place), join);
+        if let Some(filter) = filter {
+            self.guests.filters.join(index, place, filter);
+        }
         if !info.is_empty() {
             self.guests.infos.insert((index, place), info.into());
         }

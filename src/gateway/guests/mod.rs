@@ -10,15 +10,20 @@
 //! - `presence`: who is in a channel, and who comes and goes
 //! - `publish`: a publication, on its way to the owner and back
 //! - `history`: the past of a channel, page by page
+//! - `passing`: publications that take no place; `filters`: who is given only some of them
+//! - `census`: who is here, for the API
 
 mod alive;
+mod census;
 mod commands;
 mod connect;
 pub(super) mod conversation;
 pub(super) mod deltas;
+pub(super) mod filters;
 pub(super) mod history;
 pub(super) mod join;
 mod orders;
+mod passing;
 pub(super) mod presence;
 mod publish;
 mod recover;
@@ -70,6 +75,7 @@ pub(super) struct Guests {
     pub(super) joins: join::Joins,
     pub(super) reads: history::Reads,
     pub(super) deltas: deltas::Deltas,
+    pub(super) filters: filters::Filters,
     /// Subscriptions in JSON to a channel in which something else was published: ended at the end of a call.
     unfit: Vec<(u32, u32)>,
     /// Subscriptions with a token that ends.
@@ -89,6 +95,7 @@ impl Guests {
             joins: join::Joins::default(),
             reads: history::Reads::default(),
             deltas: deltas::Deltas::default(),
+            filters: filters::Filters::default(),
             unfit: Vec::new(),
             expiries: alive::Expiries::default(),
             infos: FxHashMap::default(),
@@ -105,11 +112,16 @@ impl Guests {
         self.joins.forget(index, place);
         self.expiries.forget(index, place);
         self.deltas.forget(index, place);
+        self.filters.forget(index, place);
         if !self.infos.is_empty() {
             self.infos.remove(&(index, place));
         }
     }
 
+    /// Users with a connection here.
+    fn users(&self) -> u32 {
+        self.by_user.len() as u32
+    }
     pub(super) fn count(&self) -> u32 {
         self.all.count()
     }

@@ -186,6 +186,9 @@ impl Gateway {
         if self.hub.state(place) == HubState::Leaving {
             return;
         }
+        if *what == event::PASSING {
+            return self.pass(turn, place, info);
+        }
         let members: Vec<Member> = self
             .hub
             .members(place)

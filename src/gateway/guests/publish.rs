@@ -9,8 +9,8 @@ use crate::gateway::asks::Pending;
 use crate::gateway::shard::{Gateway, Turn};
 use crate::ids::{Conn, Origin};
 use crate::ring::slot_of;
-use crate::wire::Message;
 use crate::wire::message::namespace;
+use crate::wire::{Message, Terms};
 
 impl Gateway {
     pub(super) fn publish(
@@ -48,6 +48,7 @@ impl Gateway {
         if payload.len() > self.limits.publication_bytes_max as usize {
             return Err(Fault::LimitExceeded.into());
         }
+        let terms = Terms { kept_s: options.kept_s(), ..Terms::default() };
         let inside = Rules::inside(name.whole);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
         let core = self.interest_core(slot);
@@ -65,6 +66,7 @@ impl Gateway {
                 offset: 0,
                 origin: Origin::NOBODY,
                 member: None,
+                terms,
                 name: &inside,
                 payload: &payload,
             },

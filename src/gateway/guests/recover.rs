@@ -26,6 +26,12 @@ impl Gateway {
         one.cursor = tip;
         let Some(since) = &join.since else { return };
         let is_same = since.epoch.is_empty() || *since.epoch == *epoch;
+        if since.is_cache {
+            let has_newest = is_same && since.offset == tip && tip > 0;
+            join.is_unrecovered = tip == 0 && !(is_same && since.offset == 0);
+            one.cursor = if has_newest { tip } else { tip.saturating_sub(1) };
+            return;
+        }
         match tip.checked_sub(since.offset) {
             Some(lacks) if is_same && lacks <= u64::from(since.count_max) => {
                 one.cursor = since.offset;
@@ -41,6 +47,8 @@ impl Gateway {
         if !self.guests.joins.0.contains_key(&(index, place)) {
             return false;
         }
+        let tags = self.guests.filters.tags_of(place, event.payload);
+        let passes = self.guests.filters.passes(tags.as_ref(), index);
         let user: Box<str> = self.guest_user(index).into();
         let user = &*user;
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
@@ -56,6 +64,9 @@ impl Gateway {
             member.what == Membership::Left && member.user == user && member.offset > join.admitted
         });
         join.has_left |= leaves;
+        if !passes {
+            return true;
+        }
         match publication {
             Some(publication) if !join.is_unrecovered && join.bytes <= bytes_max => {
                 join.publications.push(publication);
@@ -116,8 +127,11 @@ impl Gateway {
         let tip = self.hub.tip(place).expect("a live channel has a tip");
         let (was_recovering, recovered) = (join.since.is_some(), !join.is_unrecovered);
         let recovered = was_recovering && recovered;
+        // Clients go on from here by what they are given; what a filter keeps back, and what nobody wants, they have seen.
+        let is_filtered = self.guests.filters.contains(index, place);
         let offset = match &join.since {
-            Some(since) if recovered => since.offset,
+            Some(since) if recovered && !is_filtered && !since.is_cache => since.offset,
+            Some(_) if recovered && !is_filtered => tip - join.publications.len() as u64,
             _ => tip,
         };
         let framing = self.sessions.of(index).dialect.framing().expect("a guest has a framing");

@@ -81,6 +81,7 @@ impl Core {
             cores: 1,
             life: 1,
             secret,
+            hands_over: false,
             echo: false,
             rules: std::sync::Arc::default(),
             url: None,

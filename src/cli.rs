@@ -32,9 +32,12 @@ struct DevArguments {
     /// Where the Web API and the page are
     #[arg(long, env = "CAMPANILE_HTTP", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
-    /// Where websockets are accepted
+    /// Where websockets are accepted; plain HTTP that comes here is served too, so that this may be the same as --http
     #[arg(long, env = "CAMPANILE_WS", default_value = "127.0.0.1:8081")]
     ws: SocketAddr,
+    /// A listener of its own for the server API of Centrifuge [default: --http has it]
+    #[arg(long, env = "CAMPANILE_API")]
+    api: Option<SocketAddr>,
     /// The data directory; made when there is none
     #[arg(long, env = "CAMPANILE_DATA", default_value = "./campanile-data")]
     data: PathBuf,
@@ -85,6 +88,7 @@ pub enum Config {
 pub struct Dev {
     pub http: SocketAddr,
     pub ws: SocketAddr,
+    pub api: Option<SocketAddr>,
     pub data: PathBuf,
     pub ephemeral: bool,
     pub cores: Option<u8>,
@@ -122,8 +126,10 @@ impl DevArguments {
                 pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
             limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
         }
-        if self.http == self.ws && self.http.port() != 0 {
-            return Err(format!("--http and --ws are both {}: choose two ports", self.http));
+        if let Some(api) = self.api.filter(|api| api.port() != 0)
+            && (api == self.http || api == self.ws)
+        {
+            return Err(format!("--api {api}: a listener of its own"));
         }
         let sections = match &self.config {
             Some(file) => sections(file)?,
@@ -141,6 +147,7 @@ impl DevArguments {
             crowd,
             http: self.http,
             ws: self.ws,
+            api: self.api,
             data: self.data,
             ephemeral: self.ephemeral,
             cores: self.cores,
@@ -221,7 +228,7 @@ mod tests {
             &["--limit", "boots_burst=x"],
             &["--limit", "no_such=1"],
             &["--limit", "outbox_bytes_max=1"],
-            &["--http", "127.0.0.1:9", "--ws", "127.0.0.1:9"],
+            &["--http", "127.0.0.1:9", "--api", "127.0.0.1:9"],
             &["--users", "5"],
             &["--channels", "5"],
         ] {

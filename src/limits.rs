@@ -124,6 +124,8 @@ pub struct Limits {
 
     /// Centrifuge clients that one core knows to be in channels, one for each pair of both.
     pub present_max: u32,
+    /// Calls of clients that wait for the operator's back end, per node: what one back end answers at once.
+    pub calls_max: u32,
     /// Publications of back ends with a key of their own that one core knows, and for how long: a back end that repeats what it does not
     /// know the end of does so within minutes. 50 bytes each.
     pub onces_max: u32,
@@ -216,6 +218,7 @@ impl Limits {
         ties_max: 1 << 24,
         activity_interval: Duration::from_secs(60),
         present_max: 1 << 22,
+        calls_max: 1_024,
         onces_max: 1 << 20,
         once_kept: Duration::from_secs(300),
         versions_max: 1 << 20,

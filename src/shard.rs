@@ -118,6 +118,11 @@ pub enum Effect {
         conn: Conn,
         reset: bool,
     },
+    /// The connection speaks plain HTTP, and is somebody else's from now on, who is given what was `read` of it. `Input::Closed` follows.
+    HandOver {
+        conn: Conn,
+        read: Span,
+    },
     /// A message for a peer. What becomes of it when the peer is slow, its class says.
     Send {
         peer: Peer,
@@ -169,6 +174,12 @@ impl Effects {
     pub fn send_transient(&mut self, peer: Peer, message: &Message<'_>) {
         let message = self.span(message);
         self.list.push(Effect::Send { peer, message, class: link::Class::Transient });
+    }
+    /// Gives a connection away, with all bytes that were read of it.
+    pub fn hand_over(&mut self, conn: Conn, read: &[u8]) {
+        let at = u32::try_from(self.arena.len()).expect("the arena of one call stays below 4 GiB");
+        self.arena.extend_from_slice(read);
+        self.list.push(Effect::HandOver { conn, read: Span { at, len: read.len() as u32 } });
     }
     pub fn ask(&mut self, ask: Ask, question: &Message<'_>) {
         let question = self.span(question);
@@ -263,6 +274,8 @@ counters! {
     ConnectionsShed = "connections_shed",
     /// Handshakes that were not a websocket upgrade, or broken.
     HandshakesRefused = "handshakes_refused",
+    /// Connections that spoke plain HTTP and were handed over.
+    HandedOver = "handed_over",
     /// Connections closed because the client broke the protocol.
     ProtocolErrors = "protocol_errors",
     /// Client messages received.
@@ -316,6 +329,8 @@ counters! {
     PacesEvicted = "paces_evicted",
     /// Reads of the past that found no room at the webapp; they are asked again.
     ReadsShed = "reads_shed",
+    /// Calls of clients to the operator's back end that found no room.
+    CallsShed = "calls_shed",
     /// Tickets redeemed, renewed and refused.
     TicketsRedeemed = "tickets_redeemed",
     TicketsRenewed = "tickets_renewed",

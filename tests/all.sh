@@ -67,6 +67,7 @@ step "bad input" stories test_bad_input.py
 step "slow readers" stories test_slow_reader.py
 step "slack_sdk" stories test_slack_sdk.py
 step "the process: start, end, kill -9" stories test_process.py
+step "one port for all" stories test_ports.py
 step "four cores, ten thousand connections" stories test_cores.py
 step "@slack/rtm-api and @slack/web-api" node_stories slack.test.mjs
 step "Go" go_toolchain

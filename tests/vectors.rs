@@ -148,7 +148,16 @@ fn samples() -> Vec<Message<'static>> {
         Message::Refused { ask: ASK, retry: true },
         Message::Renew { ask: ASK, user: "U1", flags: 0b11 },
         Message::Admit { ask: ASK, user: "U1", channel: "C024BE91L" },
-        Message::Admitted { ask: ASK, is_member: true, retry: false, offset, epoch: "e1" },
+        Message::Admitted { ask: ASK, is_member: true, offset, epoch: "e1" },
+        Message::Call {
+            ask: ASK,
+            user: "U1",
+            client: "c-1",
+            method: "shop:buy",
+            data: PAYLOAD,
+            is_json: true,
+        },
+        Message::Called { ask: ASK, code: 1_000, temporary: true, text: "no", data: b"" },
         Message::Ticketed { ask: ASK, path: "/websocket/t-1" },
         Message::Post {
             ask: ASK,

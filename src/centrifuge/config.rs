@@ -7,6 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::rpc::Rpc;
 use super::rules::{Allow, Api, Client, Options, Rules};
 use super::token::Keys;
 
@@ -45,8 +46,9 @@ pub fn read(root: Value) -> Result<Read, String> {
         namespaces.push((name.into(), options(section, &mut warnings)?));
     }
     channel.end(CHANNEL_UNSERVED, &mut warnings)?;
+    let rpc = rpc(root.section("rpc")?, &mut warnings)?;
     root.end(ROOT_UNSERVED, &mut warnings)?;
-    Ok(Read { rules: Rules { client, api, without_namespace, namespaces }, warnings })
+    Ok(Read { rules: Rules { client, api, rpc, without_namespace, namespaces }, warnings })
 }
 
 impl Default for Rules {
@@ -119,6 +121,41 @@ fn api(mut section: Section, warnings: &mut Vec<String>) -> Result<Api, String> 
     Ok(api)
 }
 
+fn rpc(mut section: Section, warnings: &mut Vec<String>) -> Result<Option<Rpc>, String> {
+    let mut proxy = section.section("proxy")?;
+    let endpoint = proxy.text("endpoint")?.filter(|endpoint| !endpoint.is_empty());
+    let timeout = proxy.span("timeout")?.unwrap_or(RPC_TIMEOUT);
+    proxy.end(PROXY_UNSERVED, warnings)?;
+    let mut without = section.section("without_namespace")?;
+    let without_namespace = without.flag("proxy_enabled")?;
+    without.end(&["proxy_name"], warnings)?;
+    let mut namespaces: Vec<Box<str>> = Vec::new();
+    for one in section.list("namespaces")? {
+        let mut one = Section::new("rpc.namespaces.", one)?;
+        let name = one.text("name")?.unwrap_or_default();
+        if one.flag("proxy_enabled")? {
+            namespaces.push(name.into());
+        }
+        one.end(&["proxy_name"], warnings)?;
+    }
+    section.end(&["namespace_boundary", "ping"], warnings)?;
+    let is_wanted = without_namespace || !namespaces.is_empty();
+    match endpoint {
+        None if is_wanted => Err("rpc.proxy.endpoint: which back end answers?".into()),
+        Some(endpoint) if !endpoint.starts_with("http://") => Err(format!(
+            "rpc.proxy.endpoint: {endpoint:?} does not begin with http:// (TLS is the proxy's)"
+        )),
+        Some(_) if timeout.is_zero() || timeout > RPC_TIMEOUT_MAX => {
+            Err(format!("rpc.proxy.timeout: up to {} s", RPC_TIMEOUT_MAX.as_secs()))
+        }
+        Some(endpoint) => {
+            let endpoint = endpoint.into();
+            Ok(Some(Rpc { endpoint, timeout, without_namespace, namespaces }))
+        }
+        None => Ok(None),
+    }
+}
+
 fn options(mut section: Section, warnings: &mut Vec<String>) -> Result<Options, String> {
     let allow = |section: &mut Section, what: &str| -> Result<Allow, String> {
         Ok(Allow {
@@ -178,6 +215,10 @@ fn options(mut section: Section, warnings: &mut Vec<String>) -> Result<Options, 
 /// Names inside have one byte more, and a byte holds their length.
 const NAME_BYTES_MAX: u32 = 254;
 
+const RPC_TIMEOUT: Duration = Duration::from_secs(1);
+/// Then the gateway has given up: see `Limits::ask_timeout`.
+const RPC_TIMEOUT_MAX: Duration = Duration::from_secs(9);
+
 const ROOT_UNSERVED: &[&str] = &[
     "admin",
     "broker",
@@ -198,7 +239,6 @@ const ROOT_UNSERVED: &[&str] = &[
     "presence_manager",
     "prometheus",
     "proxies",
-    "rpc",
     "shutdown",
     "sse",
     "swagger",
@@ -241,6 +281,7 @@ const TOKEN_UNSERVED: &[&str] = &[
     "user_id_claim",
 ];
 const API_UNSERVED: &[&str] = &["disabled", "error_mode", "external", "handler_prefix"];
+const PROXY_UNSERVED: &[&str] = &["grpc", "http", "http_headers", "include_connection_meta"];
 const CHANNEL_UNSERVED: &[&str] = &[
     "history_meta_ttl",
     "max_length",
@@ -420,6 +461,9 @@ mod tests {
                 "force_recovery_mode",
             ),
             (json!({ "channel": { "without_namespace": { "channel_regex": "(" } } }), "regex"),
+            (json!({ "rpc": { "without_namespace": { "proxy_enabled": true } } }), "endpoint"),
+            (json!({ "rpc": { "proxy": { "endpoint": "https://a" } } }), "http://"),
+            (json!({ "rpc": { "proxy": { "endpoint": "http://a", "timeout": "1h" } } }), "timeout"),
             (json!([]), "section"),
         ] {
             let why = read(text.clone()).expect_err("no configuration");

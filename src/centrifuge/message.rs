@@ -220,6 +220,9 @@ pub struct Reply {
     #[prost(message, optional, tag = "11")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryResult>,
+    #[prost(message, optional, tag = "13")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpc: Option<RpcResult>,
     #[prost(message, optional, tag = "14")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh: Option<RefreshResult>,
@@ -435,6 +438,13 @@ pub struct HistoryResult {
     pub epoch: String,
     #[prost(uint64, tag = "3")]
     pub offset: u64,
+}
+
+#[derive(Clone, PartialEq, Message, Serialize)]
+pub struct RpcResult {
+    #[prost(bytes = "vec", tag = "1")]
+    #[serde(with = "raw", skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message, Serialize)]

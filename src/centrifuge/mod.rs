@@ -9,7 +9,8 @@
 //! - `code`: errors, disconnects, unsubscriptions
 //! - `delta`: a publication by its difference from the one before; `filter`: by its tags, or not at all
 //! - `token`: JWTs and what they claim
-//! - `rules`: what may be done in which channel; `config`: the same, as an operator writes it
+//! - `rules`: what may be done in which channel; `rpc`: which methods a back end answers;
+//!   `config`: both, as an operator writes them
 
 pub mod code;
 pub mod config;
@@ -21,5 +22,6 @@ pub mod message;
 pub mod order;
 pub mod payload;
 pub mod push;
+pub mod rpc;
 pub mod rules;
 pub mod token;

@@ -43,7 +43,7 @@ pub struct Farewell {
 
 impl Farewell {
     /// Some clients come back for ever when they are told no reason, or one that they take for JSON (T3, T4).
-    fn is_fine(&self) -> bool {
+    pub fn is_fine(&self) -> bool {
         let is_json = serde_json::from_str::<Value>(&self.reason).is_ok();
         (3_000..5_000).contains(&self.code) && (1..=123).contains(&self.reason.len()) && !is_json
     }

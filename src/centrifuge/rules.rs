@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::value::RawValue;
 
 use super::code::Fault;
+use super::rpc::Rpc;
 use super::token::Keys;
 
 /// Per node, the same for all cores. Made by `config`.
@@ -14,6 +15,8 @@ use super::token::Keys;
 pub struct Rules {
     pub client: Client,
     pub api: Api,
+    /// `None`: nobody answers a method.
+    pub rpc: Option<Rpc>,
     /// What a workspace's member may do is the back end's to say: see `WORKSPACE`.
     pub(super) without_namespace: Options,
     pub(super) namespaces: Vec<(Box<str>, Options)>,

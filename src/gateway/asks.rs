@@ -38,6 +38,8 @@ pub(super) enum Pending {
     Admit { conn: Conn, id: u32, request: Box<SubscribeRequest> },
     /// A message of a Centrifuge client. `Posted` or `PostFailed`.
     Say { conn: Conn, id: u32 },
+    /// A call of a Centrifuge client to the operator's back end.
+    Call { conn: Conn, id: u32 },
     /// What the owner of a channel is to note.
     Report { report: Report },
     /// A ticket for the next connection of a client whose connection ends soon.

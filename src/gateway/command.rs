@@ -325,6 +325,7 @@ impl Gateway {
         | Message::Refused { ask, .. }
         | Message::Ticketed { ask, .. }
         | Message::Admitted { ask, .. }
+        | Message::Called { ask, .. }
         | Message::Posted { ask, .. }
         | Message::PostFailed { ask, .. }
         | Message::TipIs { ask, .. }) = *message
@@ -350,13 +351,10 @@ impl Gateway {
             }
             (
                 Pending::Admit { conn, id, request },
-                Message::Admitted { is_member, retry, offset, epoch, .. },
+                Message::Admitted { is_member, offset, epoch, .. },
             ) => {
-                let admitted = match (*is_member, *retry) {
-                    (true, _) => Admitted::Yes { offset: *offset, epoch },
-                    (false, true) => Admitted::Unknown,
-                    (false, false) => Admitted::No,
-                };
+                let yes = Admitted::Yes { offset: *offset, epoch };
+                let admitted = if *is_member { yes } else { Admitted::No };
                 self.admitted(turn, (conn, id), &request, admitted);
             }
             (Pending::Admit { conn, id, request }, Message::Refused { .. }) => {
@@ -364,6 +362,9 @@ impl Gateway {
             }
             (Pending::Say { conn, id }, message) => {
                 self.said(turn, (conn, id), Some(message));
+            }
+            (Pending::Call { conn, id }, message) => {
+                self.called(turn, (conn, id), Some(message));
             }
             (pending @ Pending::Post { .. }, message) => self.posted(turn, pending, message),
             _ => turn.out.count(Counter::WireBroken),

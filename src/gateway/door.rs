@@ -102,6 +102,11 @@ impl Gateway {
     ) -> Option<usize> {
         let request = match handshake::read(bytes, looked, bytes_max) {
             Ok(request) => request?,
+            Err(Refusal::NotUpgrade) if self.hands_over => {
+                turn.out.count(Counter::HandedOver);
+                self.hand_over(turn, index, bytes);
+                return None;
+            }
             Err(refusal) => {
                 self.turn_away(turn, index, refusal);
                 return None;

@@ -149,6 +149,14 @@ impl Gateway {
         self.shut(turn, index, false);
     }
 
+    /// It speaks plain HTTP: somebody else goes on with it, from the first of its bytes.
+    pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>, index: u32, read: &[u8]) {
+        self.release(turn, index);
+        self.sessions.at(index).state = State::Closing;
+        let conn = self.sessions.conn(self.me.core, index);
+        turn.out.hand_over(conn, read);
+    }
+
     /// No word reaches it any more.
     pub(super) fn cut_off(&mut self, turn: &mut Turn<'_>, index: u32) {
         self.shut(turn, index, true);

@@ -47,6 +47,8 @@ pub struct GatewayConfig {
     pub secret: Secret,
     /// Whether `/dev/echo` answers.
     pub echo: bool,
+    /// Whether somebody serves the plain HTTP that comes to the websocket port.
+    pub hands_over: bool,
     /// What Centrifuge clients may do.
     pub rules: Arc<Rules>,
     /// Where clients find this gateway, as `ws://host:port`; none when that is not known here.
@@ -62,6 +64,7 @@ pub struct Gateway {
     pub(super) life: u64,
     pub(super) secret: Secret,
     pub(super) has_echo: bool,
+    pub(super) hands_over: bool,
     pub(super) rules: Arc<Rules>,
     pub(super) guests: Guests,
     pub(super) url: Option<Box<str>>,
@@ -122,7 +125,8 @@ impl Turn<'_> {
 impl Gateway {
     /// A shard without clients, that waits for its ring and its peers.
     pub fn new(config: GatewayConfig, limits: &Limits) -> Self {
-        let GatewayConfig { node, core, cores, life, secret, echo, rules, url } = config;
+        let GatewayConfig { node, core, cores, life, secret, echo, hands_over, rules, url } =
+            config;
         Self {
             me: Peer::new(node, Role::Gateway, core),
             desk: Peer::control(node, Role::Webapp),
@@ -130,6 +134,7 @@ impl Gateway {
             life,
             secret,
             has_echo: echo,
+            hands_over,
             rules,
             guests: Guests::new(),
             url,

@@ -134,6 +134,7 @@ impl Gateway {
             Pending::Admit { conn, id, request } => {
                 self.admitted(turn, (conn, id), &request, Admitted::Unknown);
             }
+            Pending::Call { conn, id } => self.called(turn, (conn, id), None),
             Pending::Say { conn, id } => self.said(turn, (conn, id), None),
             Pending::Report { report } => self.unreported(turn, report),
             Pending::Publish { conn, id } => self.guest_published(turn, conn, id, false),

@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
+use crate::webapp::caller::Caller;
 use crate::webapp::database::Database;
 use crate::webapp::desk::Desk;
 use crate::wire::link::{Batch, Class};
@@ -44,6 +45,8 @@ type Answers = (Role, Ask, Vec<Vec<u8>>);
 
 struct ControlHands {
     database: Database,
+    /// The operator's back end, if there is one.
+    caller: Option<Caller>,
     ring: Ring,
     stats: Stats,
     answers: mpsc::UnboundedSender<Answers>,
@@ -89,6 +92,14 @@ impl ControlHands {
             return;
         }
         let (database, answers) = (self.database.clone(), self.answers.clone());
+        if matches!(Message::decode(question), Ok(Message::Call { .. })) {
+            let caller = self.caller.clone().expect("gateways call only where somebody answers");
+            let question = question.to_vec();
+            tokio::spawn(async move {
+                let _ = answers.send((role, ask, vec![caller.answer(question).await]));
+            });
+            return;
+        }
         let question = question.to_vec();
         let mut answer = Box::pin(async move { database.answer(question).await });
         // Begun here, in the order of the questions: the posts of one connection are stored as they were said. A task of its own, that
@@ -122,6 +133,7 @@ pub(super) struct Start {
     pub(super) life: u64,
     pub(super) seed: u64,
     pub(super) database: Database,
+    pub(super) caller: Option<Caller>,
     pub(super) mail: mpsc::Receiver<Mail>,
     pub(super) from_cores: mpsc::Receiver<(usize, Batch)>,
     pub(super) cores: Vec<LetterBox>,
@@ -137,7 +149,7 @@ const WAITING_MAX: usize = 4_096;
 
 /// Runs as long as the process.
 pub(super) async fn run(start: Start) {
-    let Start { limits, ring, clock, life, seed, database, cores, room, stats, .. } = start;
+    let Start { limits, ring, clock, life, seed, database, caller, cores, room, stats, .. } = start;
     let (mut mail, mut from_cores, mut reports) = (start.mail, start.from_cores, start.reports);
     let node = NodeId(0);
     let shards = ControlShards {
@@ -145,8 +157,14 @@ pub(super) async fn run(start: Start) {
         desk: Desk::new(node, &limits),
     };
     let (answers, mut answered) = mpsc::unbounded_channel();
-    let mut hands =
-        ControlHands { database, ring: ring.clone(), stats, answers, waiting: HashMap::new() };
+    let mut hands = ControlHands {
+        database,
+        caller,
+        ring: ring.clone(),
+        stats,
+        answers,
+        waiting: HashMap::new(),
+    };
     let mut place = Place::new(shards, cores.len(), cores.len(), life, &limits);
     let mut outgoing = Outgoing { waiting: cores.iter().map(|_| None).collect(), cores };
     place.begin(clock.now(), &ring, &mut hands);

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::bell::Bell;
 use super::clock::Clock;
+use super::handed::HandedOver;
 use super::letters::Letter;
 use super::mesh::Ends;
 use super::place::{DATA_ROLES, Hands, Place, Shards};
@@ -59,6 +60,8 @@ pub(super) struct Start {
     pub(super) bell: Arc<Bell>,
     pub(super) mesh: Ends,
     pub(super) control: ToControl,
+    /// Where connections go that speak plain HTTP.
+    pub(super) handed: mpsc::Sender<HandedOver>,
     /// Told whenever a letter was taken: there is room again.
     pub(super) room: Arc<Notify>,
     pub(super) stats: Stats,
@@ -92,12 +95,13 @@ struct DataHands {
 }
 
 impl Hands for DataHands {
-    fn carry_out(&mut self, role: Role, effect: Effect, _effects: &Effects) {
+    fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects) {
         match effect {
             Effect::Dirty { conn, class } => self.sockets.dirty(conn, class),
             Effect::Pause { conn } => self.sockets.pause(conn),
             Effect::Resume { conn } => self.sockets.resume(conn),
             Effect::Close { conn, reset } => self.sockets.close(conn, reset, self.now),
+            Effect::HandOver { conn, read } => self.sockets.hand_over(conn, effects.bytes(read)),
             Effect::Count { what, by } => self.stats.count(what, by),
             Effect::Ask { .. } | Effect::Send { .. } | Effect::Reset { .. } => {
                 unreachable!("{role:?} asks nothing outside, and mail is the place's")
@@ -170,6 +174,7 @@ struct Core {
     hands: DataHands,
     peers: Peers,
     letters: Receiver<Letter>,
+    handed: mpsc::Sender<HandedOver>,
     room: Arc<Notify>,
     bell: Arc<Bell>,
     clock: Clock,
@@ -188,14 +193,14 @@ impl Core {
         let Start { core, cores, life, secret, seed, echo, rules, url, limits, clock, .. } = start;
         let uring = Uring::new()?;
         uring.wake_by(start.bell.as_raw_fd())?;
-        let (number, cores_of_node) = (core as u8, cores as u8);
         let config = GatewayConfig {
             node,
-            core: number,
-            cores: cores_of_node,
+            core: core as u8,
+            cores: cores as u8,
             life,
             secret,
             echo,
+            hands_over: true,
             rules,
             url,
         };
@@ -219,6 +224,7 @@ impl Core {
                 here: core,
             },
             letters: start.letters,
+            handed: start.handed,
             room: start.room,
             bell: start.bell,
             clock,
@@ -288,6 +294,10 @@ impl Core {
     fn take_events(&mut self) {
         let mono = self.clock.mono();
         self.hands.sockets.look(mono, &mut self.events);
+        for handed in self.hands.sockets.released() {
+            // What finds no room is closed.
+            let _ = self.handed.try_send(handed);
+        }
     }
 
     fn gateway_events(&mut self, now: crate::time::Now) {

@@ -13,9 +13,9 @@ const ACCEPT_QUEUE_MAX: i32 = 4_096;
 /// What the kernel may hold for one client: its own tuning gives megabytes to one that does not read.
 const SEND_BYTES: usize = 128 << 10;
 
-/// The HTTP port.
-pub(super) fn http(address: SocketAddr) -> Result<TcpListener, String> {
-    let listener = open(address, false).map_err(|error| sentence(address, "--http", &error))?;
+/// An HTTP port, and the flag that chooses it.
+pub(super) fn http(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
+    let listener = open(address, false).map_err(|error| sentence(address, flag, &error))?;
     Ok(listener.into())
 }
 
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(listeners.len(), 3);
         let why = websocket(bound, 1).expect_err("held by the three");
         assert!(why.contains(&bound.to_string()) && why.contains("--ws"), "{why}");
-        assert!(http(bound).is_err());
+        assert!(http(bound, "--http").is_err());
         drop(listeners);
         assert!(websocket(bound, 2).is_ok());
     }

@@ -4,6 +4,7 @@
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
 //! - `place`: the shards of one core or of the control plane, and all mail between places
+//! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
 
 mod bell;
@@ -11,6 +12,7 @@ mod clock;
 mod control;
 mod core;
 mod doors;
+mod handed;
 mod host;
 mod letters;
 mod mesh;

@@ -14,10 +14,11 @@ use tokio::sync::{Notify, mpsc};
 use super::bell::Bell;
 use super::clock::Clock;
 use super::core;
+use super::handed::Handed;
 use super::letters::{Letter, LetterBox};
 use super::mesh::mesh;
 use super::stats::Stats;
-use super::{control, doors, host, uring, watch};
+use super::{control, doors, handed, host, uring, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
 use crate::cli::{Crowd, Dev};
@@ -25,6 +26,7 @@ use crate::control::Control;
 use crate::ids::NodeId;
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
+use crate::webapp::caller::Caller;
 use crate::webapp::database::{self, Database};
 use crate::webapp::http::{self, GuestDoor, Site};
 
@@ -85,9 +87,17 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         move |error: std::io::Error| format!("{what}: {error}")
     };
     let mut signals = Signals::new().map_err(fault("cannot wait for signals"))?;
-    let http_listener = doors::http(config.http)?;
-    let http_address = http_listener.local_addr().map_err(fault("cannot listen"))?;
+    // One port serves all: what is plain HTTP, the cores hand over.
+    let is_one_port = config.http == config.ws && config.http.port() != 0;
+    let http_listener = if is_one_port { None } else { Some(doors::http(config.http, "--http")?) };
+    let api_listener = config.api.map(|api| doors::http(api, "--api")).transpose()?;
     let (listeners, ws_address) = doors::websocket(config.ws, cores)?;
+    let address_of = |listener: &Option<std::net::TcpListener>, otherwise| match listener {
+        Some(listener) => listener.local_addr().map_err(fault("cannot listen")),
+        None => Ok(otherwise),
+    };
+    let http_address = address_of(&http_listener, ws_address)?;
+    let api_address = address_of(&api_listener, http_address)?;
     let (control, mail) = Control::new(MAILS_MAX);
     let directory = (!config.ephemeral).then_some(config.data.as_path());
     let crowd = config.crowd.as_ref().map(|crowd| {
@@ -111,6 +121,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let ring = Ring::new(&[(NodeId(0), cores as u8)]);
     let room = Arc::new(Notify::new());
     let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
+    let (hand_over, handed_over) = mpsc::channel(handed::WAITING_MAX);
     let (ready, told) = std_mpsc::channel();
     let (mut boxes, mut stats, mut threads) = (Vec::new(), Vec::new(), Vec::new());
     let bells: Result<Vec<_>, _> =
@@ -137,6 +148,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             bell: Arc::clone(&bells[core]),
             mesh,
             control: to_control.clone(),
+            handed: hand_over.clone(),
             room: Arc::clone(&room),
             stats: stats[core].clone(),
         };
@@ -151,9 +163,11 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
         threads.push(thread);
     }
-    drop((ready, to_control));
+    drop((ready, to_control, hand_over));
     wait_for_cores(told, cores).await?;
 
+    let caller = rules.rpc.as_ref().map(|rpc| Caller::new(&rpc.endpoint, rpc.timeout));
+    let caller = caller.transpose()?;
     let control_stats = Stats::new();
     let (reports, report_requests) = mpsc::channel(16);
     let api = api::Api::new(
@@ -171,6 +185,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         life,
         seed,
         database: database.clone(),
+        caller,
         mail,
         from_cores,
         cores: boxes.clone(),
@@ -181,14 +196,23 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let guest_door = GuestDoor {
         url: format!("{ws_url}/connection/websocket"),
         token_secret: rules.client.keys.secret().unwrap_or_default().into(),
-        api_url: format!("{http_url}/api"),
+        api_url: format!("http://{api_address}/api"),
         api_key: rules.api.key.as_deref().unwrap_or_default().into(),
     };
     let site = Site::new(database.clone(), control, limits, &ws_url).with_guests(guest_door);
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
-    let router = http::router(site.clone()).merge(watch::router(watch)).merge(api::router(api));
-    let listener = TcpListener::from_std(http_listener).map_err(fault("cannot listen"))?;
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let (mut router, api) =
+        (http::router(site.clone()).merge(watch::router(watch)), api::router(api));
+    match api_listener {
+        Some(listener) => serve_http(listener, api).map_err(fault("cannot listen"))?,
+        None => router = router.merge(api),
+    }
+    if let Some(listener) = http_listener {
+        serve_http(listener, router.clone()).map_err(fault("cannot listen"))?;
+    }
+    let router = router.layer(axum::middleware::from_fn(handed::no_upgrade));
+    let handed = Handed::new(handed_over, ws_address);
+    tokio::spawn(async move { axum::serve(handed, router).await });
 
     say_ready(&http_url, &ws_url, &database);
     signals.next().await;
@@ -197,6 +221,12 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         () = database.close() => {}
         () = signals.next() => {}
     }
+    Ok(())
+}
+
+fn serve_http(listener: std::net::TcpListener, router: axum::Router) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
 }
 

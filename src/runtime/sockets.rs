@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, getpeername, recv, shutdown, sockopt};
 
+use super::handed::HandedOver;
 use super::uring::{Completion, HANGUPS, Op, Tag, Uring, Write, accepted};
 use crate::ids::Conn;
 use crate::shard::{Class, Edge, Slices, Why};
@@ -46,6 +47,8 @@ const ENDED: u16 = 1 << 7;
 const DOOMED: u16 = 1 << 8;
 /// The kernel told of an end: it is read until that is seen.
 const HUNG_UP: u16 = 1 << 9;
+/// Somebody else's: it is not closed with the others that are over.
+const HANDED: u16 = 1 << 10;
 
 /// One place of the table.
 #[derive(Debug)]
@@ -83,6 +86,11 @@ pub(super) struct Sockets {
     lingering: VecDeque<(Mono, u32, u32)>,
     /// Descriptors that the kernel may still name in an entry: closed after the next `enter`.
     graves: Vec<OwnedFd>,
+    /// Handed over, and not out of the table yet: what was read of them, by place.
+    read_of: Vec<(u32, Vec<u8>)>,
+    /// The same, until the kernel has let go of them; and those who may go.
+    handed: Vec<HandedOver>,
+    released: Vec<HandedOver>,
     completions: Vec<Completion>,
     arena: Vec<u8>,
 }
@@ -104,6 +112,9 @@ impl Sockets {
             ended: Vec::new(),
             lingering: VecDeque::new(),
             graves: Vec::new(),
+            read_of: Vec::new(),
+            handed: Vec::new(),
+            released: Vec::new(),
             completions: Vec::new(),
             arena: Vec::new(),
         };
@@ -135,6 +146,8 @@ impl Sockets {
             && self.small.is_empty()
             && self.big.is_empty()
             && self.ended.is_empty()
+            && self.handed.is_empty()
+            && self.released.is_empty()
             && self.completions.is_empty())
     }
 
@@ -160,6 +173,8 @@ impl Sockets {
     pub(super) fn enter(&mut self) {
         self.uring.enter().expect("a ring that was made can be entered");
         self.graves.clear();
+        // Their polls are cancelled now, and what those still tell is of an older generation.
+        self.released.append(&mut self.handed);
     }
 
     fn completed(&mut self, now: Mono, completion: Completion, events: &mut Vec<Event>) {
@@ -375,6 +390,23 @@ impl Sockets {
         self.dirty(conn, Class::Small);
     }
 
+    /// Takes a connection out of the table without closing it: see `released`.
+    pub(super) fn hand_over(&mut self, conn: Conn, read: &[u8]) {
+        let index = conn.index();
+        let Some(socket) = self.live(conn) else { return };
+        // What ended meanwhile is over all the same.
+        if socket.flags & DOOMED == 0 {
+            socket.flags |= HANDED | CLOSING;
+            self.read_of.push((index, read.to_vec()));
+            self.doom(index);
+        }
+    }
+
+    /// Connections that were handed over and that the ring knows no more.
+    pub(super) fn released(&mut self) -> impl Iterator<Item = HandedOver> {
+        self.released.drain(..)
+    }
+
     fn linger(&mut self, due: Mono, index: u32, generation: u32) {
         // In the order of their ends, and almost always at the end.
         let at = self.lingering.partition_point(|(other, ..)| *other <= due);
@@ -402,9 +434,16 @@ impl Sockets {
             let was_blocked = socket.flags & BLOCKED != 0;
             let generation = socket.generation;
             let fd = socket.fd.take().expect("open until here");
+            let is_handed = socket.flags & HANDED != 0;
             socket.flags = 0;
             socket.generation = (generation + 1) & 0x00ff_ffff;
-            self.graves.push(fd);
+            if is_handed {
+                let at = self.read_of.iter().position(|(of, _)| *of == index);
+                let (_, read) = self.read_of.swap_remove(at.expect("kept when it was handed over"));
+                self.handed.push((fd, read));
+            } else {
+                self.graves.push(fd);
+            }
             self.uring.cancel(Tag::new(Op::Readable, generation, index));
             if was_blocked {
                 self.uring.cancel(Tag::new(Op::Writable, generation, index));

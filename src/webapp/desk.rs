@@ -17,6 +17,7 @@ use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now};
 use crate::wire::Message;
+use crate::wire::message::not_called;
 
 /// Answered questions that may stand in `due` before they are cleared away.
 const DUE_SLACK: usize = 64;
@@ -37,6 +38,8 @@ pub struct Desk {
     posts: u32,
     /// Tickets that are being redeemed or renewed, and admissions.
     tickets: u32,
+    /// Calls to the operator's back end.
+    calls: u32,
     /// Shards that are up, and which life of the link it is.
     lives: FxHashMap<Peer, u32>,
     asks: u32,
@@ -50,6 +53,7 @@ enum Open {
         is_repeated: bool,
     },
     Ticket(Asker),
+    Call(Asker),
     Read(Read),
 }
 
@@ -81,6 +85,7 @@ impl Desk {
             due: VecDeque::new(),
             posts: 0,
             tickets: 0,
+            calls: 0,
             lives: FxHashMap::default(),
             asks: 0,
         }
@@ -98,17 +103,18 @@ impl Desk {
                 out.ask(our, &Message::Renew { ask: our, user, flags });
             }
             Message::Admit { ask, user, channel } => {
-                if self.tickets >= self.limits.boots_burst {
-                    out.count(Counter::TicketsRefused);
-                    let (is_member, retry) = (false, true);
-                    let admitted =
-                        Message::Admitted { ask, is_member, retry, offset: 0, epoch: "" };
-                    return out.send(peer, &admitted);
+                let Some(our) = self.ticket(now, peer, ask, out) else { return };
+                out.ask(our, &Message::Admit { ask: our, user, channel });
+            }
+            Message::Call { ask, user, client, method, data, is_json } => {
+                if self.calls >= self.limits.calls_max {
+                    out.count(Counter::CallsShed);
+                    return out.send(peer, &not_called(ask));
                 }
                 let Some(asker) = self.asker(peer, ask, out) else { return };
-                self.tickets += 1;
-                let our = self.ask(now, Open::Ticket(asker));
-                out.ask(our, &Message::Admit { ask: our, user, channel });
+                self.calls += 1;
+                let our = self.ask(now, Open::Call(asker));
+                out.ask(our, &Message::Call { ask: our, user, client, method, data, is_json });
             }
             Message::Tip { ask, name } => {
                 // No word of refusal: whoever asks for a tip asks again what was not answered.
@@ -207,6 +213,10 @@ impl Desk {
                 self.tickets -= 1;
                 self.ticketed(asker, &message, out);
             }
+            (Some(Open::Call(asker)), _) => {
+                self.calls -= 1;
+                self.called(asker, &message, out);
+            }
             (Some(Open::Read(read)), _) => self.read(&read, &message, out),
         }
     }
@@ -233,6 +243,15 @@ impl Desk {
         }
     }
 
+    fn called(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
+        let Message::Called { code, temporary, text, data, .. } = *message else {
+            return out.count(Counter::WireBroken);
+        };
+        if self.lives.get(&peer) == Some(&life) {
+            out.send(peer, &Message::Called { ask, code, temporary, text, data });
+        }
+    }
+
     fn ticketed(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
         let is_wanted = self.lives.get(&peer) == Some(&life);
         match *message {
@@ -248,10 +267,9 @@ impl Desk {
                     out.send(peer, &Message::Ticketed { ask, path });
                 }
             }
-            Message::Admitted { is_member, retry, offset, epoch, .. } => {
+            Message::Admitted { is_member, offset, epoch, .. } => {
                 if is_wanted {
-                    let admitted = Message::Admitted { ask, is_member, retry, offset, epoch };
-                    out.send(peer, &admitted);
+                    out.send(peer, &Message::Admitted { ask, is_member, offset, epoch });
                 }
             }
             Message::Refused { retry, .. } => {
@@ -329,6 +347,10 @@ impl Desk {
                 Some(Open::Ticket(asker)) => {
                     self.tickets -= 1;
                     self.ticketed(asker, &Message::Refused { ask: asker.ask, retry: true }, out);
+                }
+                Some(Open::Call(asker)) => {
+                    self.calls -= 1;
+                    self.called(asker, &not_called(asker.ask), out);
                 }
                 Some(Open::Read(read)) => {
                     self.read(&read, &Message::RangeEnd { ask: Ask(0), ok: false, upto: 0 }, out);
@@ -413,6 +435,7 @@ impl Shard for Desk {
     fn report(&self, into: &mut Report) {
         into.gauge("desk_posts_open", f64::from(self.posts));
         into.gauge("desk_tickets_open", f64::from(self.tickets));
+        into.gauge("desk_calls_open", f64::from(self.calls));
         into.gauge("desk_paces", self.paces.len() as f64);
         into.gauge("desk_reads_open", f64::from(self.reads.open()));
         into.gauge("desk_reads_waiting", self.reads.waiting() as f64);

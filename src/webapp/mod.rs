@@ -4,8 +4,10 @@
 //! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn; `paces`: how often users post;
 //!   `keepers`: its way to presence
 //! - `http`: Slack's Web API
+//! - `caller`: calls of Centrifuge clients to the operator's own back end
 //! - `page`: the chat page, carried by the binary
 
+pub mod caller;
 pub mod database;
 pub mod desk;
 pub mod http;

@@ -241,11 +241,15 @@ messages! {
     /// Refused, nothing was stored. `reason` is Slack's error name.
     47 PostFailed { ask: Ask, reason: &'a str }
 
-    /// May this user follow this conversation? Answered by `Admitted`.
+    /// May this user follow this conversation? Answered by `Admitted`, or `Refused` when nobody can say.
     48 Admit { ask: Ask, user: &'a str, channel: &'a str }
-    /// `is_member`: yes, and the conversation stood at `offset` then; what came before counts for nothing. `retry`: nobody could say.
-    /// `epoch`: the database's.
-    49 Admitted { ask: Ask, is_member: bool, retry: bool, offset: u64, epoch: &'a str }
+    /// `is_member`: yes, and the conversation stood at `offset` then; what came before counts for nothing. `epoch`: the database's.
+    49 Admitted { ask: Ask, is_member: bool, offset: u64, epoch: &'a str }
+
+    /// A Centrifuge client's call to the operator's back end. Answered by `Called`.
+    38 Call { ask: Ask, user: &'a str, client: &'a str, method: &'a str, data: &'a [u8], is_json: bool }
+    /// `code` 0: done, with `data`. From 3000 on: the connection is to be closed with it, and `text`. Otherwise an error.
+    39 Called { ask: Ask, code: u32, temporary: bool, text: &'a str, data: &'a [u8] }
 
     // ---- presence
 
@@ -294,6 +298,12 @@ messages! {
     65 RingRead { ask: Ask }
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+}
+
+/// The answer to a call when nobody gives one: an internal error that may be tried again.
+pub fn not_called(ask: Ask) -> Message<'static> {
+    let text = "internal server error";
+    Message::Called { ask, code: 100, temporary: true, text, data: b"" }
 }
 
 /// What is ordered for a user.

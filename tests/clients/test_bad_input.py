@@ -150,9 +150,15 @@ def test_a_close_is_answered_with_the_same_code(server):
     assert client.socket.ended()[0] == 1000
 
 
-def test_a_plain_request_on_the_websocket_port_is_told_to_upgrade(server):
+def test_a_plain_request_on_the_websocket_port_is_served_and_may_not_upgrade_later(server):
     plain = Socket(server.ws + "/", shake=False)
-    plain.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    plain.raw(b"GET /api/api.test HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    status, headers = plain.head()
+    assert status == 200
+    while len(plain.bytes) < int(headers["content-length"]):
+        plain.more()
+    plain.bytes.clear()
+    plain.raw(b"GET /websocket/x HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
     status, headers = plain.head()
     assert status == 426 and headers["upgrade"].lower() == "websocket"
 

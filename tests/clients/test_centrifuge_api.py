@@ -1,6 +1,9 @@
 """What back ends ask of channels besides publishing, and what subscribers ask besides all of it: keys, versions, lifetimes, caches, filters."""
 
+import base64
+import http.server
 import json
+import threading
 import time
 
 import pytest
@@ -27,10 +30,49 @@ CONFIG = {
 }
 
 
+class BackEnd(http.server.BaseHTTPRequestHandler):
+    """Answers calls as an operator's back end does: `method` says how."""
+
+    asked = []
+
+    def do_POST(self):
+        call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(call)
+        answers = {
+            "echo": {"result": {"data": {"heard": call.get("data"), "user": call["user"]}}},
+            "bytes": {"result": {"b64data": base64.b64encode(b"\x00\x01").decode()}},
+            "empty": {"result": {}},
+            "refuse": {"error": {"code": 1000, "message": "no money", "temporary": True}},
+            "leave": {"disconnect": {"code": 4500, "reason": "go away"}},
+            "leave-silently": {"disconnect": {"code": 4500, "reason": ""}},
+            "nonsense": [],
+            "long": {"result": {"data": "x" * 300_000}},
+        }
+        method = call["method"].split(":")[-1]
+        if method == "slow":
+            time.sleep(1.5)
+        body = json.dumps(answers.get(method, {"result": {}})).encode()
+        self.send_response(500 if method == "broken" else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with serve(tmp_path_factory.mktemp("config"), CONFIG) as one:
+    back_end = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BackEnd)
+    threading.Thread(target=back_end.serve_forever, daemon=True).start()
+    rpc = {
+        "proxy": {"endpoint": f"http://127.0.0.1:{back_end.server_port}/rpc", "timeout": "1s"},
+        "without_namespace": {"proxy_enabled": True},
+        "namespaces": [{"name": "shop", "proxy_enabled": True}, {"name": "closed"}],
+    }
+    with serve(tmp_path_factory.mktemp("config"), {**CONFIG, "rpc": rpc}) as one:
         yield one
+    back_end.shutdown()
 
 
 def data_of(guest, seconds=0.3):
@@ -180,3 +222,24 @@ def test_a_namespace_says_which_names_it_has(server):
     for channel in "numbers:x", "numbers:", "words:a b", "caf\u00e9":
         assert guest.ask("subscribe", channel=channel)["error"]["code"] == 107
         assert api(server, "publish", channel=channel, data=1)["error"]["code"] == 107
+
+
+def test_a_back_end_answers_calls(server):
+    guest = Guest(server, user="caller")
+    call = lambda method, data=None: guest.ask("rpc", method=method, data=data)
+    BackEnd.asked.clear()
+    assert call("echo", {"a": 1})["rpc"] == {"data": {"heard": {"a": 1}, "user": "caller"}}
+    [asked] = BackEnd.asked
+    client = guest.connected["connect"]["client"]
+    assert asked == {"client": client, "transport": "websocket", "protocol": "json", "encoding": "json", "user": "caller", "method": "echo", "data": {"a": 1}}
+    assert call("shop:echo")["rpc"]["data"]["user"] == "caller"
+    assert call("empty")["rpc"] == {}
+    assert call("refuse")["error"] == {"code": 1000, "message": "no money", "temporary": True}
+    assert call("closed:echo")["error"]["code"] == 108 and call("unknown:echo")["error"]["code"] == 108
+    # What no client could be told, and what nobody answers in time, is an error, and others go on.
+    for method in "bytes", "nonsense", "long", "broken", "leave-silently", "slow":
+        assert call(method)["error"] == {"code": 100, "message": "internal server error", "temporary": True}, method
+    assert call("echo")["rpc"]
+    guest.id += 1
+    guest.say(id=guest.id, rpc={"method": "leave"})
+    assert guest.end() == 4500

@@ -28,8 +28,8 @@ impl Database {
             Message::Admit { user, channel, .. } => {
                 let members = self.members.get(channel);
                 let is_member = members.is_some_and(|members| members.contains(user));
-                let (retry, offset) = (false, self.tip(channel));
-                vec![encoded(&Message::Admitted { ask, is_member, retry, offset, epoch: EPOCH })]
+                let offset = self.tip(channel);
+                vec![encoded(&Message::Admitted { ask, is_member, offset, epoch: EPOCH })]
             }
             Message::Post { user, channel, text, client_msg_id, origin, nth, .. } => {
                 let said_once = format!("rtm:{:x}-{:x}-{nth}", origin.life, origin.conn.0);
@@ -64,10 +64,8 @@ impl Database {
     pub(crate) fn excuse(ask: Ask, question: &Message<'_>) -> Vec<Vec<u8>> {
         let answer = match question {
             Message::Range { .. } => Message::RangeEnd { ask, ok: false, upto: 0 },
-            Message::Redeem { .. } | Message::Renew { .. } => Message::Refused { ask, retry: true },
-            Message::Admit { .. } => {
-                let (is_member, retry) = (false, true);
-                Message::Admitted { ask, is_member, retry, offset: 0, epoch: "" }
+            Message::Redeem { .. } | Message::Renew { .. } | Message::Admit { .. } => {
+                Message::Refused { ask, retry: true }
             }
             Message::Post { .. } => Message::PostFailed { ask, reason: "internal_error" },
             Message::OutboxRemove { .. } => Message::Removed { ask, ok: false },

@@ -97,10 +97,12 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::SubscribesShed,
     Counter::ChannelsForgotten,
     Counter::VersionsEvicted,
+    Counter::CallsShed,
+    Counter::HandedOver,
 ];
 
-/// Messages that never travel between shards here: questions to the driver's hands, the refusal of a full table, and what only handlers of
-/// the API ask.
+/// Messages that never travel between shards here: questions to the driver's hands, the refusal of a full table, what only handlers of
+/// the API ask, and calls to the operator's back end, of which no world has one.
 const QUESTIONS: &[&str] = &[
     "OutboxRead",
     "OutboxRemove",
@@ -112,6 +114,8 @@ const QUESTIONS: &[&str] = &[
     "Erase",
     "Census",
     "CensusIs",
+    "Call",
+    "Called",
 ];
 
 /// What each long run must have done and seen.

@@ -133,6 +133,7 @@ impl Node {
                 cores: cores as u8,
                 life: self.life,
                 secret: SECRET,
+                hands_over: false,
                 echo: false,
                 rules: Arc::clone(&self.rules),
                 url: Some("ws://here".into()),

@@ -278,6 +278,7 @@ impl Place {
                     }
                     continue;
                 }
+                Effect::HandOver { .. } => unreachable!("no world serves plain HTTP"),
                 Effect::Count { what, by } => {
                     outside.coverage.count(what, by);
                     if what == Counter::WireBroken {

@@ -72,7 +72,7 @@ impl Gateway {
             Command { sub_refresh: Some(request), .. } if id != 0 => {
                 self.sub_refresh(turn, index, id, request)
             }
-            Command { rpc: Some(_), .. } if id != 0 => Err(Wrong::Fault(Fault::NotAvailable)),
+            Command { rpc: Some(request), .. } if id != 0 => self.call(turn, index, id, request),
             Command { send: Some(_), .. } => Err(Wrong::Disconnect(Disconnect::NotAvailable)),
             other if *other == Command::default() => self.pong_heard(index),
             // No kind, a kind that is not served, a second connect, or no number.

@@ -6,6 +6,7 @@
 //! - `join`: subscribe and unsubscribe; `recover`: what a subscription lacks, until it is live
 //! - `deltas`: publications by their difference from the one before
 //! - `conversation`: the workspace's channels
+//! - `call`: methods of the operator's back end
 //! - `orders`: what a back end wants of them
 //! - `presence`: who is in a channel, and who comes and goes
 //! - `publish`: a publication, on its way to the owner and back
@@ -14,6 +15,7 @@
 //! - `census`: who is here, for the API
 
 mod alive;
+mod call;
 mod census;
 mod commands;
 mod connect;

@@ -75,6 +75,7 @@ impl Stage {
             cores: 1,
             life: LIFE,
             secret: Secret([7; 16]),
+            hands_over: false,
             echo: true,
             rules,
             url: Some("ws://tower".into()),

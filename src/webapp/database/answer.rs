@@ -136,9 +136,9 @@ impl Database {
         .bind(user)
         .fetch_optional(&self.source)
         .await;
-        let (is_member, retry) = (matches!(tip, Ok(Some(_))), tip.is_err());
-        let offset = tip.ok().flatten().unwrap_or(0) as u64;
-        encoded(&Message::Admitted { ask, is_member, retry, offset, epoch: self.epoch() })
+        let Ok(tip) = tip else { return encoded(&Message::Refused { ask, retry: true }) };
+        let (is_member, offset) = (tip.is_some(), tip.unwrap_or(0) as u64);
+        encoded(&Message::Admitted { ask, is_member, offset, epoch: self.epoch() })
     }
 
     async fn post(&self, question: &Message<'_>) -> Vec<u8> {

@@ -13,6 +13,7 @@ mod command;
 mod deliver;
 mod door;
 mod epochs;
+mod errands;
 mod farewell;
 mod fifo;
 mod follow;

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::errands::Errands;
 use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Peer, Role, Slot};
 use crate::shard::{Budget, Counter, Effect};
+use crate::wire::Message;
 use crate::wire::message::nack;
 use crate::wire::room::{Credit, Room};
-use crate::wire::{Message, Packed};
 
 /// What is on its way between owners and the cores of this node. Per shard.
 #[derive(Debug, Default)]
@@ -18,8 +19,7 @@ pub(super) struct Relay {
     owners: FxHashMap<Peer, Owner>,
     /// Fetches that were passed on, by their number with the core in its top bits.
     fetches: FxHashMap<u32, Fetch>,
-    /// The same of publications and reads, each with one answer: whom was asked, and what.
-    errands: FxHashMap<u32, (Peer, Errand)>,
+    pub(super) errands: Errands,
     /// Places of the table looked at since the last `Subscribe` that was waiting could be sent.
     fruitless: u32,
     /// An owner said "not now": nobody is asked again before the pause is over.
@@ -46,37 +46,13 @@ struct Fetch {
     used: Room,
 }
 
-/// What is carried to an owner for a guest of one of our cores.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Errand {
-    Publish,
-    Read,
-    Report,
-    Present,
-}
-
-impl Errand {
-    /// The answer when there is none.
-    fn refusal(self, ask: Ask) -> Message<'static> {
-        match self {
-            Self::Publish => {
-                let (accepted, why) = (false, nack::RETRY);
-                Message::Published { ask, accepted, why, seat_epoch: 0, epoch: 0, offset: 0 }
-            }
-            Self::Read => {
-                let publications = Packed(&[]);
-                Message::ReadIs { ask, ok: false, epoch: 0, tip: 0, publications }
-            }
-            Self::Report => Message::Noted { ask, ok: false },
-            Self::Present => {
-                let infos = Packed(&[]);
-                Message::PresentIs { ask, ok: false, clients: 0, users: 0, infos }
-            }
-        }
-    }
-}
-
 impl Relay {
+    /// Takes room for a message at an owner, its words not counted. False: there is none, or it is not up.
+    pub(super) fn spend(&mut self, owner: Peer, bytes: usize) -> bool {
+        let owner = self.owners.get_mut(&owner);
+        owner.is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + bytes))
+    }
+
     pub(super) fn pause_is_over(&mut self) {
         self.is_pausing = false;
         self.fruitless = 0;
@@ -88,11 +64,11 @@ const WORDS_BYTES: usize = 64;
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
 /// The core that asks stands above these bits of a fetch's number.
-const CORE_SHIFT: u32 = super::asks::ASK_BITS;
+pub(super) const CORE_SHIFT: u32 = super::asks::ASK_BITS;
 
 impl Gateway {
     /// Who owns the channels of a slot, and under which epoch.
-    fn owner_of(&self, slot: Slot) -> Option<(Peer, u32)> {
+    pub(super) fn owner_of(&self, slot: Slot) -> Option<(Peer, u32)> {
         let (node, core, seat_epoch) = self.ring.as_ref()?.channel_owner(slot);
         Some((Peer::new(node, Role::Channel, core), seat_epoch))
     }
@@ -122,29 +98,13 @@ impl Gateway {
                 turn.out.send(peer, &Message::Unsuback { handle });
             }
             Message::Fetch { .. } => self.relay_fetch(turn, core, message),
-            Message::Publish { slot, ask, name, payload, .. } => {
-                let bytes = name.len() + payload.len();
-                self.relay_errand(turn, core, (slot, ask, bytes), Errand::Publish, message);
-            }
-            Message::Read { slot, ask, name, .. } => {
-                self.relay_errand(turn, core, (slot, ask, name.len()), Errand::Read, message);
-            }
-            Message::Enter { slot, ask, info, .. } => {
-                self.relay_errand(turn, core, (slot, ask, info.len()), Errand::Report, message);
-            }
-            Message::Exit { slot, ask, .. } => {
-                self.relay_errand(turn, core, (slot, ask, 0), Errand::Report, message);
-            }
-            Message::Present { slot, ask, .. } => {
-                self.relay_errand(turn, core, (slot, ask, 0), Errand::Present, message);
-            }
             Message::Emit { slot, key, origin, payload } => {
                 if let Some((owner, _)) = self.owner_of(slot) {
                     let emit = Message::Emit { slot, key, origin, payload };
                     turn.out.send_transient(owner, &emit);
                 }
             }
-            _ => turn.out.count(Counter::WireBroken),
+            _ => self.relay_errand(turn, core, message),
         }
     }
 
@@ -154,9 +114,7 @@ impl Gateway {
         let owner = self.owner_of(slot);
         let name = self.names.text(name);
         let way = owner.and_then(|(peer, seat_epoch)| {
-            let owner = self.relay.owners.get_mut(&peer)?;
-            (owner.is_up && owner.credit.spend(WORDS_BYTES + name.len()))
-                .then_some((peer, seat_epoch))
+            self.relay.spend(peer, name.len()).then_some((peer, seat_epoch))
         });
         let Some((peer, seat_epoch)) = way else {
             self.interest.postpone(place);
@@ -241,12 +199,7 @@ impl Gateway {
         if !self.answers_to(core).is_some_and(|credit| credit.reserve(need)) {
             return turn.out.send(peer, &refusal);
         }
-        let may = self
-            .relay
-            .owners
-            .get_mut(&owner)
-            .is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + name.len()));
-        if !may || ask.0 >> CORE_SHIFT != 0 {
+        if !self.relay.spend(owner, name.len()) || ask.0 >> CORE_SHIFT != 0 {
             if let Some(credit) = self.answers_to(core) {
                 credit.settle(need, Room::default(), grant);
             }
@@ -270,54 +223,6 @@ impl Gateway {
                 name,
             },
         );
-    }
-
-    /// Passed on when the owner has room for it; its answer is one message.
-    fn relay_errand(
-        &mut self,
-        turn: &mut Turn<'_>,
-        core: u8,
-        (slot, asked, bytes): (Slot, Ask, usize),
-        errand: Errand,
-        message: &Message<'_>,
-    ) {
-        let way = self.owner_of(slot).filter(|(owner, _)| {
-            let owner = self.relay.owners.get_mut(owner);
-            owner.is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + bytes))
-        });
-        let Some((owner, epoch)) = way.filter(|_| asked.0 >> CORE_SHIFT == 0) else {
-            return turn.out.send(self.neighbour(core), &errand.refusal(asked));
-        };
-        let number = Ask(u32::from(core) << CORE_SHIFT | asked.0);
-        let mut passed = *message;
-        if let Message::Publish { seat_epoch, ask, .. }
-        | Message::Read { seat_epoch, ask, .. }
-        | Message::Enter { seat_epoch, ask, .. }
-        | Message::Exit { seat_epoch, ask, .. }
-        | Message::Present { seat_epoch, ask, .. } = &mut passed
-        {
-            (*seat_epoch, *ask) = (epoch, number);
-        }
-        self.relay.errands.insert(number.0, (owner, errand));
-        turn.out.send_bulk(owner, &passed);
-    }
-
-    /// The answer to an errand.
-    fn relay_answer(&mut self, turn: &mut Turn<'_>, peer: Peer, number: Ask, answer: Message<'_>) {
-        if self.relay.errands.get(&number.0).is_none_or(|(owner, _)| *owner != peer) {
-            return;
-        }
-        self.relay.errands.remove(&number.0);
-        let (core, asked) = split(number);
-        let mut passed = answer;
-        if let Message::Published { ask, .. }
-        | Message::ReadIs { ask, .. }
-        | Message::Noted { ask, .. }
-        | Message::PresentIs { ask, .. } = &mut passed
-        {
-            *ask = asked;
-        }
-        turn.out.send(self.neighbour(core), &passed);
     }
 
     /// What an owner says, for all cores that want it, or for the one that asked.
@@ -353,12 +258,6 @@ impl Gateway {
                 self.interest.unsuback(handle.0);
             }
             Message::Subnack { handle, why } => self.refused(turn, handle.0, why),
-            Message::Published { ask, .. }
-            | Message::ReadIs { ask, .. }
-            | Message::Noted { ask, .. }
-            | Message::PresentIs { ask, .. } => {
-                self.relay_answer(turn, peer, ask, *message);
-            }
             Message::Past { ask, offset, origin, member, payload } => {
                 let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
                 fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
@@ -377,7 +276,7 @@ impl Gateway {
             Message::PastRefused { ask, .. } => {
                 self.relay_end(turn, ask, |ask, handle| Message::PastRefused { ask, handle });
             }
-            _ => turn.out.count(Counter::WireBroken),
+            _ => self.relay_answer(turn, peer, *message),
         }
     }
 
@@ -464,24 +363,13 @@ impl Gateway {
         for ask in lost {
             self.relay_end(turn, Ask(ask), |ask, handle| Message::PastRefused { ask, handle });
         }
-        let is_lost = |_: &u32, (owner, _): &mut (Peer, Errand)| *owner == peer;
-        let mut lost: Vec<(u32, Errand)> = self
-            .relay
-            .errands
-            .extract_if(is_lost)
-            .map(|(number, (_, errand))| (number, errand))
-            .collect();
-        lost.sort_unstable_by_key(|(number, _)| *number);
-        for (number, errand) in lost {
-            let (core, ask) = split(Ask(number));
-            turn.out.send(self.neighbour(core), &errand.refusal(ask));
-        }
+        self.errands_lost(turn, peer);
     }
 
     /// A core of this node is lost, and with it all that it wanted and asked.
     pub(super) fn core_lost(&mut self, turn: &mut Turn<'_>, core: u8) {
         self.relay.fetches.retain(|ask, _| split(Ask(*ask)).0 != core);
-        self.relay.errands.retain(|number, _| split(Ask(*number)).0 != core);
+        self.relay.errands.forget(core);
         let mut unwanted = Vec::new();
         self.interest.core_lost(&mut self.names, core, |place, _, _| unwanted.push(place));
         for place in unwanted {
@@ -499,6 +387,6 @@ impl Relay {
 }
 
 /// The core that asked, and the number by which it knows its question.
-fn split(ask: Ask) -> (u8, Ask) {
+pub(super) fn split(ask: Ask) -> (u8, Ask) {
     ((ask.0 >> CORE_SHIFT) as u8, Ask(ask.0 & ((1 << CORE_SHIFT) - 1)))
 }

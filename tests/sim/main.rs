@@ -27,6 +27,7 @@ mod place;
 mod random;
 mod sizes;
 mod speech;
+mod streams;
 mod trace;
 mod track;
 mod visit;

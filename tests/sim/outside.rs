@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::checker::Checker;
 use crate::coverage::Coverage;
 use crate::database::Database;
-use crate::guest::Streams;
+use crate::streams::Streams;
 use crate::trace::Trace;
 
 #[derive(Debug)]

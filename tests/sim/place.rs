@@ -256,7 +256,7 @@ impl Place {
             return self.wants.push_back(Want::Http(bytes.to_vec()));
         }
         let ways = ((self.here, to), (from_place, from));
-        crate::guest::heard(outside, ways.0, ways.1, &message);
+        crate::streams::heard(outside, ways.0, ways.1, &message);
         outside.checker.heard(&outside.database, ways.0, ways.1, &message);
         let peer = self.peer(from_place, from);
         self.input(now, to, Input::Wire { peer, message }, outside);

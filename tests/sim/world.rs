@@ -15,13 +15,14 @@ use crate::database::Database;
 use crate::device::Device;
 use crate::ending::Stage;
 use crate::faults::{self, Planned};
-use crate::guest::{Guest, Streams};
+use crate::guest::Guest;
 use crate::hands::Hands;
 use crate::network::Network;
 use crate::node::{Around, Node};
 use crate::outside::Outside;
 use crate::random::Random;
 use crate::sizes::Sizes;
+use crate::streams::Streams;
 use crate::trace::Trace;
 use crate::visit::GUESTS_FROM;
 

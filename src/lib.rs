@@ -69,6 +69,12 @@
 //! says "complete" stands before the next live publication. So recovery is exact without a hold, and one mechanism serves both dialects. We
 //! would change it if gathering replies were seen to take much memory.
 //!
+//! **One port serves all.** The first request of a connection decides whose it is: an upgrade stays with its core, plain HTTP is handed over to
+//! the control plane with the bytes that were read of it. So an operator needs one address, and the data plane no second HTTP server.
+//!
+//! **What a back end says twice is the owner's to know.** Keys of publications, versions and the end of a history are kept beside the channel
+//! that they are about, and die with its epoch: no table is shared, and nothing is asked of a third party before a publication.
+//!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.
 

@@ -49,6 +49,10 @@ go_toolchain() {
     command -v go >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends golang-go; }
 }
 
+compiler() {
+    command -v c++ >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends g++; }
+}
+
 stories() { (cd tests/clients && exec "$venv/bin/python" -m pytest "$@"); }
 autobahn() { (cd tests/clients && exec "$venv/bin/python" autobahn.py); }
 node_stories() { (cd tests/clients && exec node --test --test-force-exit "$@"); }
@@ -58,6 +62,8 @@ step "lints" cargo clippy --all-targets -- -D warnings
 step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors --test centrifuge_vectors --test load
 step "release build" cargo build --release
 step "simulated cluster" cargo test --release --test sim
+step "a C++ compiler, for libFuzzer" compiler
+step "the Centrifuge dialect, fuzzed for 20 s" tests/fuzz/run.sh 20
 step "clients from PyPI" python_clients
 step "clients from npm" node_clients
 step "a browser" browser
@@ -74,6 +80,7 @@ step "Go" go_toolchain
 step "the suite of centrifuge-python" tests/clients/suites.sh python
 step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
+step "200 clients, ten restarts" stories test_restarts.py
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py

@@ -7,11 +7,12 @@ use super::arguments::Scenario;
 use super::dialect::Talk;
 use super::mark::Mark;
 use super::plan::Pace;
+use super::shared::Shared;
 use super::socket::Socket;
 use super::worker::{Kind, State, Worker};
 
 const LATE: Duration = Duration::from_millis(2);
-/// How long a visitor stays, and stays away.
+/// How long a visitor stays before it goes and comes again.
 const VISIT: Duration = Duration::from_secs(3);
 /// Typists for one message, in `mixed`.
 const TYPISTS: u64 = 3;
@@ -35,7 +36,7 @@ impl Worker {
                     if expected - delivered > room || !self.is_fluent(now_ns) {
                         break;
                     }
-                    self.n += 1;
+                    self.pass_on();
                     self.publish_one(publisher, channel, self.shared.now_ns());
                 }
                 self.say(publisher);
@@ -57,7 +58,7 @@ impl Worker {
                         return if is_due { LONG } else { Duration::from_nanos(until) };
                     }
                     let channel = self.next_channel();
-                    self.n += 1;
+                    self.pass_on();
                     // All threads draw the same, and each publishes into its own.
                     if channel % self.shared.publishers() == self.me {
                         let is_late = now_ns - due_ns > LATE.as_nanos() as u64;
@@ -92,19 +93,23 @@ impl Worker {
         self.tongue.publish(self.n as u32, name, mark, shared.config.bytes, &mut message);
         socket.say(&message);
         self.unanswered += 1;
-        if shared.config.scenario == Scenario::Mixed && self.n.is_multiple_of(TYPISTS) {
-            for _ in 0..TYPISTS {
-                let at = self.random.usize(..self.clients.len());
-                let client = &mut self.clients[at];
-                if client.state == State::Up
-                    && let Some(seat) = client.seats.first()
-                    && let Some(typing) =
-                        self.tongue.typing(&shared.plan.channels[seat.channel as usize])
-                    && let Some(socket) = &mut client.socket
-                {
-                    socket.say(&typing);
-                    let _ = socket.write();
-                }
+        if shared.config.scenario == Scenario::Mixed {
+            self.type_somewhere();
+        }
+    }
+
+    /// Somebody types, a few times for each message.
+    fn type_somewhere(&mut self) {
+        for _ in 0..TYPISTS {
+            // Not by `random`: all threads draw the same channels from theirs.
+            let at = fastrand::usize(..self.clients.len());
+            let client = &mut self.clients[at];
+            let seat = client.seats.first().filter(|_| client.state == State::Up);
+            let name = seat.map(|seat| &self.shared.plan.channels[seat.channel as usize]);
+            let typing = name.and_then(|name| self.tongue.typing(name));
+            if let (Some(typing), Some(socket)) = (typing, &mut client.socket) {
+                socket.say(&typing);
+                self.say(at);
             }
         }
     }
@@ -143,8 +148,16 @@ impl Worker {
         }
     }
 
-    /// The channel of the publication that comes next.
+    /// The channel of the publication that comes next: drawn once.
     fn next_channel(&mut self) -> u32 {
-        self.shared.plan.channel_of(self.n, self.shared.config.layout, &mut self.random)
+        let Shared { plan, config, .. } = &*self.shared;
+        *self
+            .upcoming
+            .get_or_insert_with(|| plan.channel_of(self.n, config.layout, &mut self.random))
+    }
+
+    fn pass_on(&mut self) {
+        self.n += 1;
+        self.upcoming = None;
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Worker {
     opening: u32,
     /// Publications of the whole run that this thread has looked at.
     pub(super) n: u64,
+    /// The channel of the next one, once it is drawn.
+    pub(super) upcoming: Option<u32>,
     /// Publications that are not answered, where a server answers them.
     pub(super) unanswered: u32,
     /// When the server last kept us from publishing: what was due before is not our delay.
@@ -134,6 +136,7 @@ impl Worker {
             next: 0,
             opening: 0,
             n: 0,
+            upcoming: None,
             unanswered: 0,
             held_ns: 0,
             random: fastrand::Rng::with_seed(config.seed),

@@ -2,6 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { createServer } from 'node:http';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createHmac } from 'node:crypto';
 import WebSocket from 'ws';
 import * as json58 from 'centrifuge';
@@ -25,20 +29,20 @@ function jwt(claims, secret = server.workspace.centrifuge.token_secret) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-async function api(method, body) {
-  const { api_url, api_key } = server.workspace.centrifuge;
+async function api(method, body, of = server) {
+  const { api_url, api_key } = of.workspace.centrifuge;
   const answer = await fetch(`${api_url}/${method}`, { method: 'POST', headers: { 'X-API-Key': api_key }, body: JSON.stringify(body) });
   return answer.json();
 }
 
 /** A client, connected, and what it hears of one channel. */
-async function listen([, library, isProtobuf], channel, options = {}) {
-  const client = new library.Centrifuge(server.workspace.centrifuge.url, { websocket: WebSocket, token: jwt({ sub: '42' }), minReconnectDelay: 50, ...options });
+async function listen([, library, isProtobuf], channel, options = {}, about = {}, of = server) {
+  const client = new library.Centrifuge(of.workspace.centrifuge.url, { websocket: WebSocket, token: jwt({ sub: '42' }), minReconnectDelay: 50, ...options });
   const pack = (value) => (isProtobuf ? new TextEncoder().encode(JSON.stringify(value)) : value);
   const unpack = (data) => (isProtobuf ? JSON.parse(new TextDecoder().decode(data)) : data);
   const heard = [];
   const subscribed = [];
-  const subscription = client.newSubscription(channel);
+  const subscription = client.newSubscription(channel, about);
   subscription.on('publication', (context) => heard.push({ ...context, data: unpack(context.data) }));
   subscription.on('subscribed', (context) => subscribed.push(context));
   subscription.subscribe();
@@ -97,6 +101,58 @@ for (const kind of KINDS) {
     one.client.disconnect();
   });
 }
+
+test('filters, caches and calls, as the SDKs ask for them', async () => {
+  const backEnd = createServer((request, response) => {
+    let body = '';
+    request.on('data', (part) => { body += part; });
+    request.on('end', () => {
+      const call = JSON.parse(body);
+      response.end(JSON.stringify(call.method === 'sum' ? { result: { data: { sum: call.data.a + call.data.b, user: call.user } } } : { error: { code: 1000, message: 'no' } }));
+    });
+  });
+  await new Promise((resolve) => backEnd.listen(0, '127.0.0.1', resolve));
+  const home = mkdtempSync(join(tmpdir(), 'campanile-config-'));
+  const stream = { history_size: 10, history_ttl: '60s', force_recovery: true, allow_subscribe_for_client: true };
+  writeFileSync(join(home, 'config.json'), JSON.stringify({
+    client: { token: { hmac_secret_key: 'secret' } },
+    http_api: { key: 'key' },
+    channel: { namespaces: [{ name: 'tagged', ...stream, allow_tags_filter: true }, { name: 'cache', ...stream, force_recovery_mode: 'cache', auto_cache_recover: true }] },
+    rpc: { proxy: { endpoint: `http://127.0.0.1:${backEnd.address().port}/rpc` }, without_namespace: { proxy_enabled: true } },
+  }));
+  const other = await Server.start('--ephemeral', '--config', join(home, 'config.json'));
+  try {
+    for (const kind of KINDS) {
+      const [name] = kind;
+      const token = jwt({ sub: '42' }, 'secret');
+      const channel = `tagged:${name.replace(' ', '-')}`;
+      const tagsFilter = { op: 'or', nodes: [{ key: 'ticker', cmp: 'in', vals: ['BTC', 'ETH'] }, { key: 'price', cmp: 'gte', val: '100' }] };
+      const one = await listen(kind, channel, { token }, { tagsFilter }, other);
+      for (const [data, tags] of [[1, { ticker: 'BTC' }], [2, { ticker: 'DOGE' }], [3, { price: '100' }], [4, { price: '99.9' }], [5, { ticker: 'ETH' }]]) {
+        await api('publish', { channel, data, tags }, other);
+      }
+      await until(5_000, 'the three', () => one.heard.length === 3);
+      assert.deepEqual(one.heard.map(({ data }) => data), [1, 3, 5], name);
+      const answer = await one.client.rpc('sum', one.pack({ a: 2, b: 3 }));
+      assert.deepEqual(one.unpack(answer.data), { sum: 5, user: '42' });
+      await assert.rejects(one.client.rpc('other', one.pack({})), { code: 1000, message: 'no' });
+      one.client.disconnect();
+
+      const cached = `cache:${name.replace(' ', '-')}`;
+      for (const data of ['old', 'new']) await api('publish', { channel: cached, data }, other);
+      const late = await listen(kind, cached, { token }, {}, other);
+      await until(5_000, 'the newest', () => late.heard.length === 1);
+      await api('publish', { channel: cached, data: 'live' }, other);
+      await until(5_000, 'what is live', () => late.heard.length === 2);
+      assert.deepEqual(late.heard.map(({ data }) => data), ['new', 'live']);
+      late.client.disconnect();
+    }
+  } finally {
+    await other.down();
+    backEnd.close();
+    rmSync(home, { recursive: true, force: true });
+  }
+}, { timeout: 60_000 });
 
 test('four hundred subscriptions in the first frame', async () => {
   const client = new json58.Centrifuge(server.workspace.centrifuge.url, { websocket: WebSocket, token: jwt({ sub: '42' }) });

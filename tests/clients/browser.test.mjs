@@ -105,6 +105,22 @@ test('two people talk, edit, react, and see each other typing', { timeout: 60_00
   await close(alice, bob);
 });
 
+test('nothing is typed into a page that has no channel yet', { timeout: 30_000 }, async () => {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(10_000);
+  const page = await context.newPage();
+  let listed;
+  await page.route('**/api/users.list', async (route) => { await new Promise((go) => { listed = go; }); await route.continue(); });
+  await page.goto(`${server.http}/#alice`);
+  await live(page);
+  assert.equal(await page.locator('#text').isEnabled(), false);
+  await until(10_000, 'the list is asked for', () => listed);
+  listed();
+  await say({ page }, 'typed as soon as it could be');
+  await sees({ page }, 'typed as soon as it could be');
+  await context.close();
+});
+
 test('dots are green for those who are there, and unread channels count', { timeout: 60_000 }, async () => {
   const alice = await open('alice');
   const person = alice.page.locator('#people li', { hasText: 'carol' });

@@ -177,6 +177,7 @@ async function show(channel) {
   nodes.clear();
   $('messages').replaceChildren();
   $('text').value = channel.draft;
+  $('text').disabled = false; // until now there was nowhere to say it
   grow();
   atBottom = true;
   draw();

@@ -35,6 +35,7 @@ async function open(name, options = {}, at = server) {
   await page.goto(`${at.http}/`);
   await page.locator('#login-users button', { hasText: name }).click();
   await live(page);
+  await page.locator('#text:enabled').waitFor(); // a channel is open
   return { name, context, page, errors };
 }
 

@@ -5,8 +5,9 @@
 
 Each round runs every scenario against every peer once, in an order that turns; each server is started on CPU 0 before the first round and
 stays, the generator runs on CPU 1. Medians and ranges are told, and for the ratio of CPU per delivery the median of the pairs of a round
-(Campanile / peer) with a 95 % interval by bootstrap. A run in which the generator was the limit, or in which something was lost, counts for
-nothing and is counted. `--write` makes benches/RESULTS.md.
+(Campanile / peer) with a 95 % interval by bootstrap. A run in which something was lost counts for nothing and is counted. Where the generator
+was the limit, rate and latency are the generator's and are left out; the server's CPU per delivery stands (it had less to put into one write
+than it could have had). `--write` makes benches/RESULTS.md, anew after each round.
 """
 
 import argparse
@@ -79,25 +80,36 @@ def spread(values, form):
 
 def table(title, peers, runs):
     lines = [f"### {title}", "", "| server | runs | k deliveries/s | server CPU ns/delivery | Campanile / it, CPU, 95 % | p50 ms | p99 ms | failed | generator the limit |", "|---|---|---|---|---|---|---|---|---|"]
-    ours = {nth: figures["server"]["cpu_us_per_delivery"] for nth, (code, figures) in runs["campanile"].items() if code == 0}
+    cpu = lambda figures: figures["server"]["cpu_us_per_delivery"] * 1e3
+    ours = {nth: cpu(figures) for nth, (code, figures) in runs["campanile"].items() if code in (0, 3)}
     for peer in peers:
         mine = runs[peer.name]
-        good = {nth: figures for nth, (code, figures) in mine.items() if code == 0}
-        of = lambda get: [get(figures) for figures in good.values()]
-        pairs = [ours[nth] / figures["server"]["cpu_us_per_delivery"] for nth, figures in good.items() if nth in ours]
+        whole = {nth: figures for nth, (code, figures) in mine.items() if code in (0, 3)}
+        free = [figures for code, figures in mine.values() if code == 0]
+        pairs = [ours[nth] / cpu(figures) for nth, figures in whole.items() if nth in ours]
         ratio = "1"
         if peer.name != "campanile":
             low, high = bootstrap(pairs) if len(pairs) > 4 else (0, 0)
             ratio = f"{statistics.median(pairs):.2f} [{low:.2f}-{high:.2f}] of {len(pairs)}" if len(pairs) > 4 else "too few"
-        limited = sum(code == 3 for code, _ in mine.values())
         cells = [
-            peer.name, str(len(good)), spread(of(lambda one: one["rate"] / 1e3), "{:.0f}".format),
-            spread(of(lambda one: one["server"]["cpu_us_per_delivery"] * 1e3), "{:.0f}".format), ratio,
-            spread(of(lambda one: one["latency_us"]["p50"] / 1e3), "{:.2f}".format), spread(of(lambda one: one["latency_us"]["p99"] / 1e3), "{:.1f}".format),
-            str(len(mine) - len(good) - limited), str(limited),
+            peer.name, str(len(whole)), spread([one["rate"] / 1e3 for one in free], "{:.0f}".format),
+            spread([cpu(one) for one in whole.values()], "{:.0f}".format), ratio,
+            spread([one["latency_us"]["p50"] / 1e3 for one in free], "{:.2f}".format), spread([one["latency_us"]["p99"] / 1e3 for one in free], "{:.1f}".format),
+            str(len(mine) - len(whole)), str(len(whole) - len(free)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return lines + [""]
+
+
+def report(asked, peers, runs, rounds):
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    lines = ["# Campanile and its peers", "", *(__doc__.strip().split("\n")[4:]), ""]
+    lines += [f"- machine: {cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}; loopback, {asked.connections} connections, 200 bytes of JSON, runs of {asked.seconds} s"]
+    lines += [f"- date {datetime.date.today()}, {rounds} rounds; command: `benches/peers/run.py {' '.join(sys.argv[1:])}`"]
+    lines += [f"- {peer.name}: {peer.about}" for peer in peers] + [""]
+    for title in runs:
+        lines += table(title, peers, runs[title])
+    return "\n".join(lines)
 
 
 def main():
@@ -127,21 +139,14 @@ def main():
                     if code not in (0, 3):
                         print(f"round {nth}, {title}, {peer.name}: {figures.get('first_faults')}", file=sys.stderr)
             print(f"round {nth + 1} of {asked.rounds}, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+            if asked.write:
+                (HERE.parent / "RESULTS.md").write_text(report(asked, peers, runs, nth + 1))
     finally:
         for peer in peers:
             if hasattr(peer, "process"):
                 peer.process.kill()
                 peer.process.wait()
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
-    lines = ["# Campanile and its peers", "", *(__doc__.strip().split("\n")[4:]), ""]
-    lines += [f"- machine: {cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}; loopback, {asked.connections} connections, 200 bytes of JSON, runs of {asked.seconds} s"]
-    lines += [f"- date {datetime.date.today()}, {asked.rounds} rounds; command: `benches/peers/run.py {' '.join(sys.argv[1:])}`"]
-    lines += [f"- {peer.name}: {peer.about}" for peer in peers] + [""]
-    for title in scenarios:
-        lines += table(title, peers, runs[title])
-    print("\n".join(lines))
-    if asked.write:
-        (HERE.parent / "RESULTS.md").write_text("\n".join(lines))
+    print(report(asked, peers, runs, asked.rounds))
 
 
 main()

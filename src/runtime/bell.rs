@@ -1,4 +1,4 @@
-//! The bell of a core: who puts something into one of its queues rings, and a sleeping executor wakes.
+//! The bell of a core: who puts something into one of its queues rings, and a sleeping core wakes.
 //!
 //! The core says that it sleeps, then looks into its queues once more; others put something in, then look whether it sleeps. With a full
 //! fence between the two steps on either side, one of them sees the other, and a core that is awake costs nobody a system call.
@@ -14,7 +14,7 @@ pub(super) struct Bell {
 }
 
 impl Bell {
-    /// `fd`: the eventfd that the executor waits for.
+    /// `fd`: the eventfd that the core's ring polls.
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self { fd, sleeps: AtomicBool::new(false) }
     }
@@ -23,7 +23,7 @@ impl Bell {
     pub(super) fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeps.load(Ordering::Relaxed) && self.sleeps.swap(false, Ordering::Relaxed) {
-            // Only a counter near 2^64 makes it fail, and then the executor is awake.
+            // Only a counter near 2^64 makes it fail, and then the core is awake.
             let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
         }
     }
@@ -37,10 +37,6 @@ impl Bell {
     /// The core is awake and will look into its queues before it sleeps again.
     pub(super) fn is_awake(&self) {
         self.sleeps.store(false, Ordering::Relaxed);
-    }
-
-    pub(super) fn fd(&self) -> &OwnedFd {
-        &self.fd
     }
 }
 

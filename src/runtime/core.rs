@@ -18,7 +18,7 @@ use super::mesh::Ends;
 use super::place::{DATA_ROLES, Hands, Place, Shards};
 use super::sockets::{Event, Sockets};
 use super::stats::{Gauges, Stats};
-use super::uring::{Op, Tag, Uring, awaited};
+use super::uring::{Op, Tag, Uring};
 use crate::centrifuge::rules::Rules;
 use crate::channel::shard::Owner;
 use crate::gateway::shard::{Gateway, GatewayConfig};
@@ -154,14 +154,14 @@ impl Peers {
     }
 }
 
-/// Runs one core until it is told to stop. The only task of its executor: glommio may let runnable tasks sleep when it is told to preempt
-/// them at the wrong time, so nothing here is ever preempted, and mail comes by queues of our own.
-pub(super) async fn run(start: Start, ready: Ready) {
+/// Runs one core until it is told to stop: the only task of its executor, so that nothing here is ever preempted. Mail comes by queues of
+/// our own, and the core sleeps in its own ring.
+pub(super) fn run(start: Start, ready: Ready) {
     match Core::new(start) {
         Ok(mut core) => {
             // Whoever started us waits for the first word only.
             let _ = ready.send(Ok(()));
-            core.drive().await;
+            core.drive();
         }
         Err(why) => {
             let _ = ready.send(Err(format!("cannot make an io_uring: {why}")));
@@ -192,7 +192,6 @@ impl Core {
         let node = NodeId(0);
         let Start { core, cores, life, secret, seed, echo, rules, url, limits, clock, .. } = start;
         let uring = Uring::new()?;
-        uring.wake_by(start.bell.as_raw_fd())?;
         let config = GatewayConfig {
             node,
             core: core as u8,
@@ -209,7 +208,8 @@ impl Core {
             owner: Owner::new(node, core as u8, seed, &limits),
             roster: Roster::new(node, core as u8, seed, &limits),
         };
-        let sockets = Sockets::new(uring, core as u8, start.listener, limits.connections_max);
+        let doors = (start.bell.as_raw_fd(), start.listener);
+        let sockets = Sockets::new(uring, core as u8, doors, limits.connections_max);
         let now = clock.now();
         let mut hands = DataHands { sockets, stats: start.stats, now: now.mono };
         let mut place = Place::new(shards, core, cores, life, &limits);
@@ -236,24 +236,22 @@ impl Core {
         })
     }
 
-    async fn drive(&mut self) {
-        let woken = awaited(self.bell.fd()).expect("an eventfd can be cloned");
+    /// Never gives the thread back before the end: the executor has no other task, and a sleep in our own ring costs one system call, where
+    /// glommio's costs eight and more.
+    fn drive(&mut self) {
         while !self.is_stopping {
             self.turn();
             if self.is_busy() {
                 continue;
             }
-            // What comes from here on writes to the eventfd; what came before is found by one turn more.
+            // What others put in from here on writes to the eventfd; what came before is found by one turn more.
             self.bell.will_sleep();
-            self.hands.sockets.uring.arm(true);
             self.turn();
             if !self.is_busy() && !self.is_stopping {
                 self.arm_deadline();
-                // Only a broken eventfd makes it fail, and then turning is all that is left.
-                let _ = woken.read_at(0, 8).await;
+                self.hands.sockets.sleep();
             }
             self.bell.is_awake();
-            self.hands.sockets.uring.arm(false);
         }
     }
 

@@ -40,8 +40,7 @@ const CORES_MAX: usize = 64;
 /// glommio's memory for files; we read none.
 const IO_MEMORY_BYTES: usize = 64 << 10;
 const RING_DEPTH: usize = 1_024;
-/// Never: an executor has one task, and glommio 0.9 parks an executor with runnable tasks when this timer fires between its poll of the
-/// kernel and its run of the tasks.
+/// Never: an executor has one task, and that gives the thread back at its end.
 const PREEMPT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// After the window of a drain: Close frames are on their way.
 const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
@@ -159,7 +158,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
             .io_memory(IO_MEMORY_BYTES)
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
-            .spawn(move || core::run(start, ready))
+            .spawn(move || async { core::run(start, ready) })
             .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
         threads.push(thread);
     }

@@ -73,6 +73,8 @@ pub(super) enum Event {
 pub(super) struct Sockets {
     pub(super) uring: Uring,
     core: u8,
+    /// What others wake this core by: open as long as this is.
+    bell: RawFd,
     listener: Option<OwnedFd>,
     accept_at: Option<Mono>,
     chunks: Vec<Box<[Socket]>>,
@@ -96,10 +98,16 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn new(uring: Uring, core: u8, listener: OwnedFd, connections_max: u32) -> Self {
+    pub(super) fn new(
+        uring: Uring,
+        core: u8,
+        (bell, listener): (RawFd, OwnedFd),
+        connections_max: u32,
+    ) -> Self {
         let mut sockets = Self {
             uring,
             core,
+            bell,
             listener: Some(listener),
             accept_at: None,
             chunks: Vec::new(),
@@ -119,11 +127,16 @@ impl Sockets {
             arena: Vec::new(),
         };
         sockets.accept();
+        sockets.hear_bell();
         sockets
     }
 
     pub(super) fn count(&self) -> u32 {
         self.count
+    }
+
+    fn hear_bell(&mut self) {
+        self.uring.poll_wake(self.bell, Tag::new(Op::Wake, 0, 0));
     }
 
     fn accept(&mut self) {
@@ -172,6 +185,16 @@ impl Sockets {
 
     pub(super) fn enter(&mut self) {
         self.uring.enter().expect("a ring that was made can be entered");
+        self.entered();
+    }
+
+    /// Sleeps until the kernel has something to tell.
+    pub(super) fn sleep(&mut self) {
+        self.uring.sleep().expect("a ring that was made can be entered");
+        self.entered();
+    }
+
+    fn entered(&mut self) {
         self.graves.clear();
         // Their polls are cancelled now, and what those still tell is of an older generation.
         self.released.append(&mut self.handed);
@@ -213,6 +236,11 @@ impl Sockets {
                 self.at(tag.index).flags &= !(BLOCKED | DIRTY);
                 self.dirty(conn, Class::Small);
                 events.push(Event::Writable(conn));
+            }
+            Op::Wake => {
+                if !more {
+                    self.hear_bell();
+                }
             }
             Op::Send | Op::Deadline | Op::Cancel => {}
         }

@@ -1,4 +1,4 @@
-//! Our own io_uring inside an executor: accepts, polls and sends of sockets, and the eventfd by which it wakes the executor.
+//! Our own io_uring inside an executor: accepts, polls and sends of sockets, and the eventfd by which others wake it.
 //!
 //! Everything unsafe of the data plane is in this file. The proofs: an entry of the submission queue refers to a file descriptor that its
 //! caller holds open until after the next `enter`, and to bytes only in `send_all`, which enters before it returns; a send with
@@ -7,10 +7,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use glommio::io::BufferedFile;
 use io_uring::squeue::Flags;
 use io_uring::types::{Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -26,6 +25,7 @@ pub(super) enum Op {
     Send = 4,
     Deadline = 5,
     Cancel = 6,
+    Wake = 7,
 }
 
 /// Who asked: the operation, and 56 bits of the asker's choice (generation 24, index 32).
@@ -51,6 +51,7 @@ impl Tag {
             3 => Op::Writable,
             4 => Op::Send,
             5 => Op::Deadline,
+            7 => Op::Wake,
             _ => Op::Cancel,
         };
         Self { op, generation: (bits >> 32) as u32 & 0x00ff_ffff, index: bits as u32 }
@@ -99,9 +100,9 @@ impl Uring {
         Ok(Self { ring, timespec: Box::new(Timespec::new()), timespec_is_used: false })
     }
 
-    /// From now on completions are told to this eventfd while the ring is `armed`.
-    pub(super) fn wake_by(&self, fd: RawFd) -> io::Result<()> {
-        self.ring.submitter().register_eventfd(fd)
+    /// Tells each time that somebody writes to an eventfd. Nobody reads it: its counter does not come to an end.
+    pub(super) fn poll_wake(&mut self, fd: RawFd, tag: Tag) {
+        self.push(opcode::PollAdd::new(Fd(fd), libc_flags::POLLIN).multi(true).build(), tag);
     }
 
     /// Accepts connections until it ends with `more` false.
@@ -176,11 +177,22 @@ impl Uring {
 
     /// Gives the kernel what is queued, and lets it finish what it can, without waiting.
     pub(super) fn enter(&mut self) -> io::Result<()> {
+        self.enter_for(0)
+    }
+
+    /// The same, and sleeps until something completes, if nothing did yet. May end early.
+    pub(super) fn sleep(&mut self) -> io::Result<()> {
+        self.enter_for(1)
+    }
+
+    fn enter_for(&mut self, completions_min: u32) -> io::Result<()> {
         const GETEVENTS: u32 = 1;
         loop {
             let queued = self.ring.submission().len() as u32;
+            let submitter = self.ring.submitter();
             // SAFETY: no argument is a pointer.
-            let entered = unsafe { self.ring.submitter().enter::<()>(queued, 0, GETEVENTS, None) };
+            let entered =
+                unsafe { submitter.enter::<()>(queued, completions_min, GETEVENTS, None) };
             match entered {
                 Ok(taken) if taken >= queued as usize => {
                     self.timespec_is_used = false;
@@ -205,12 +217,6 @@ impl Uring {
             });
         }
     }
-
-    /// Whether completions write to the eventfd: only while the executor sleeps.
-    pub(super) fn arm(&mut self, armed: bool) {
-        let completions = self.ring.completion();
-        if armed { completions.enable_eventfd() } else { completions.disable_eventfd() }
-    }
 }
 
 /// An accepted connection, from the result of its completion.
@@ -223,15 +229,6 @@ pub(super) fn accepted(result: i32) -> OwnedFd {
 /// What wakes an executor: its ring, its peers, the control plane. Non-blocking for writers.
 pub(super) fn wake_fd() -> io::Result<OwnedFd> {
     Ok(eventfd(0, EventfdFlags::CLOEXEC)?)
-}
-
-/// The same descriptor as a file that glommio waits for. One `read_at` at a time, for the life of the executor.
-pub(super) fn awaited(fd: &OwnedFd) -> io::Result<BufferedFile> {
-    use std::os::fd::IntoRawFd;
-    let copy = fd.try_clone()?;
-    assert!(copy.as_raw_fd() >= 0, "a descriptor");
-    // SAFETY: the copy is ours alone and is given away here.
-    Ok(unsafe { BufferedFile::from_raw_fd(copy.into_raw_fd()) })
 }
 
 /// Numbers of the Linux ABI that the crates above leave to `libc`.

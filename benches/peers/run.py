@@ -104,7 +104,7 @@ def table(title, peers, runs):
 def report(asked, peers, runs, rounds):
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     lines = ["# Campanile and its peers", "", *(__doc__.strip().split("\n")[4:]), ""]
-    lines += [f"- machine: {cpu}, {os.cpu_count()} CPUs, Linux {platform.release()}; loopback, {asked.connections} connections, 200 bytes of JSON, runs of {asked.seconds} s"]
+    lines += [f"- machine: {cpu}, {os.cpu_count()} CPUs, Linux {platform.release().split('-')[0]}; loopback, {asked.connections} connections, 200 bytes of JSON, runs of {asked.seconds} s"]
     lines += [f"- date {datetime.date.today()}, {rounds} rounds; command: `benches/peers/run.py {' '.join(sys.argv[1:])}`"]
     lines += [f"- {peer.name}: {peer.about}" for peer in peers] + [""]
     for title in runs:

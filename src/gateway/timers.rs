@@ -145,15 +145,15 @@ impl Gateway {
     /// Files a connection that was greeted for its next look.
     pub(super) fn file(&mut self, turn: &mut Turn<'_>, index: u32) {
         let (second, session) = (turn.second(), self.sessions.of(index));
+        if session.dialect != Dialect::Rtm {
+            let pause_s = self.guest_pause_s(turn, index);
+            return self.wheel.file(&mut self.sessions, index, second, pause_s);
+        }
         let ping_s = self.limits.ping_interval.as_secs().max(1) as u32;
         let age_s = self.limits.connection_age_max.as_secs().max(1) as u32;
         let idle = (session.heard_s + ping_s).saturating_sub(second);
         // A ping was sent when the connection had been idle for one interval; its answer has another.
         let idle = if session.is(Is::Pinged) { idle + ping_s } else { idle };
-        if session.dialect != Dialect::Rtm {
-            let pause_s = self.guest_pause_s(turn, index);
-            return self.wheel.file(&mut self.sessions, index, second, pause_s);
-        }
         let old = (session.born_s + age_s).saturating_sub(second);
         let has_age = session.is_greeted() && !session.is(Is::Leaving);
         let pause_s = if has_age { idle.min(old) } else { idle };

@@ -139,17 +139,13 @@ impl Gateway {
     /// It comes again, with another token; what it says before that is void.
     fn refuse_connect(&mut self, turn: &mut Turn<'_>, index: u32, id: u32, fault: Fault) {
         self.guests.connecting.remove(&index);
-        self.leave_all_as_guest(turn, index);
+        self.end_catch_up(index);
+        self.leave_all(turn, index);
+        self.forget_guest(index);
         let session = self.sessions.at(index);
         session.state = State::Connecting;
         session.set(Is::Leaving, true);
         self.fail(turn, index, id, fault);
-    }
-
-    fn leave_all_as_guest(&mut self, turn: &mut Turn<'_>, index: u32) {
-        self.end_catch_up(index);
-        self.leave_all(turn, index);
-        self.forget_guest(index);
     }
 
     /// Answers `connect` once all subscriptions that go with it stand.

@@ -77,6 +77,7 @@ impl Core {
         let secret = Secret([7; 16]);
         let config = GatewayConfig {
             node: ME,
+            desk: DESK,
             core: 0,
             cores: 1,
             life: 1,

@@ -119,7 +119,8 @@ impl Bench {
     fn new() -> Self {
         let limits = Limits::DEFAULT;
         let now = Now { mono: Mono(1), ..Now::default() };
-        let mut bench = Self { owner: Owner::new(ME, 0, 1, &limits), out: Effects::default(), now };
+        let mut bench =
+            Self { owner: Owner::new(ME, 0, SOURCE, 1, &limits), out: Effects::default(), now };
         bench.input(Input::Ring { ring: &Ring::new(&[(ME, 1)]) });
         bench.up(SOURCE);
         bench

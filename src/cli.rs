@@ -8,8 +8,14 @@ use clap::{Parser, Subcommand};
 
 use crate::centrifuge::config::{self, Read};
 use crate::centrifuge::rules::Rules;
+use crate::ctl;
 use crate::limits::Limits;
 use crate::load;
+
+mod node;
+
+pub use node::Node;
+use node::NodeArguments;
 
 /// Self-hosted real-time messaging.
 #[derive(Parser, Debug)]
@@ -23,8 +29,12 @@ struct Arguments {
 enum Command {
     /// The whole system in one process, with nothing to install and nothing to configure
     Dev(DevArguments),
+    /// One node of a cell: one or more roles, reached by the others over links
+    Node(NodeArguments),
     /// Load a server, check every delivery, and say what it cost
     Load(load::Arguments),
+    /// Look at the ring, and change it
+    Ctl(ctl::Arguments),
 }
 
 #[derive(clap::Args, Debug)]
@@ -80,7 +90,9 @@ struct Cpus(Vec<usize>);
 #[derive(Clone, Debug)]
 pub enum Config {
     Dev(Box<Dev>),
+    Node(Box<Node>),
     Load(Box<load::Config>),
+    Ctl(Box<ctl::Config>),
 }
 
 /// `campanile dev`, checked.
@@ -114,18 +126,15 @@ pub struct Crowd {
 pub fn parse() -> Result<Config, String> {
     match Arguments::parse().command {
         Command::Dev(dev) => dev.checked().map(|dev| Config::Dev(Box::new(dev))),
+        Command::Node(node) => node.checked().map(|node| Config::Node(Box::new(node))),
         Command::Load(load) => load.checked().map(|load| Config::Load(Box::new(load))),
+        Command::Ctl(ctl) => Ok(Config::Ctl(Box::new(ctl.checked()))),
     }
 }
 
 impl DevArguments {
     fn checked(self) -> Result<Dev, String> {
-        let mut limits = Limits::DEFAULT;
-        for pair in &self.limit {
-            let (name, value) =
-                pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
-            limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
-        }
+        let limits = limits(&self.limit)?;
         if let Some(api) = self.api.filter(|api| api.port() != 0)
             && (api == self.http || api == self.ws)
         {
@@ -162,6 +171,17 @@ impl DevArguments {
 
 fn shown(file: Option<&Path>) -> String {
     file.map_or_else(|| "the built-in configuration".into(), |file| file.display().to_string())
+}
+
+/// The built-in bounds, and what was said otherwise.
+fn limits(pairs: &[String]) -> Result<Limits, String> {
+    let mut limits = Limits::DEFAULT;
+    for pair in pairs {
+        let (name, value) =
+            pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
+        limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
+    }
+    Ok(limits)
 }
 
 /// A configuration file as a value: JSON when it begins like JSON, else TOML.
@@ -201,7 +221,7 @@ mod tests {
         let arguments = Arguments::try_parse_from(all).map_err(|error| error.to_string())?;
         match arguments.command {
             Command::Dev(dev) => dev.checked(),
-            Command::Load(_) => Err("load".into()),
+            Command::Node(_) | Command::Load(_) | Command::Ctl(_) => Err("not dev".into()),
         }
     }
 

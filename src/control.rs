@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,9 +19,27 @@ pub struct Mail {
     pub answer: Option<(Ask, oneshot::Sender<Vec<u8>>)>,
 }
 
-/// The queue is full, or the driver is gone: nothing was said.
+/// The queue is full, or the driver is gone, or nobody answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
+
+/// An answer that is on its way.
+#[derive(Debug)]
+pub struct Waiting(oneshot::Receiver<Vec<u8>>);
+
+/// A question to another node is lost with its link, and then nobody answers.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+impl Waiting {
+    /// # Errors
+    /// Nobody answered: what was asked for may be done or not.
+    pub async fn answer(self) -> Result<Vec<u8>, Full> {
+        match tokio::time::timeout(ANSWER_MAX, self.0).await {
+            Ok(Ok(answer)) => Ok(answer),
+            _ => Err(Full),
+        }
+    }
+}
 
 /// The sending end, shared by all handlers of a node. The driver holds the receiving end.
 #[derive(Clone, Debug)]
@@ -45,18 +64,18 @@ impl Control {
     where
         F: FnOnce(Ask) -> Message<'a>,
     {
-        self.begin(to, question)?.await.map_err(|_| Full)
+        self.begin(to, question)?.answer().await
     }
 
     /// The same without waiting: what is asked first is handled first.
-    pub fn begin<'a, F>(&self, to: Peer, question: F) -> Result<oneshot::Receiver<Vec<u8>>, Full>
+    pub fn begin<'a, F>(&self, to: Peer, question: F) -> Result<Waiting, Full>
     where
         F: FnOnce(Ask) -> Message<'a>,
     {
         let ask = Ask(self.asks.fetch_add(1, Ordering::Relaxed));
         let (answer, waiting) = oneshot::channel();
         self.post(to, &question(ask), Some((ask, answer)))?;
-        Ok(waiting)
+        Ok(Waiting(waiting))
     }
 
     fn post(

@@ -111,6 +111,35 @@ impl Role {
     }
 }
 
+/// Some of the roles.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Roles(pub u8);
+
+impl Roles {
+    pub const NONE: Self = Self(0);
+
+    pub const fn of(list: &[Role]) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < list.len() {
+            bits |= 1 << list[at] as u8;
+            at += 1;
+        }
+        Self(bits)
+    }
+    pub fn contains(self, role: Role) -> bool {
+        self.0 & 1 << role as u8 != 0
+    }
+    pub fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+    pub fn iter(self) -> impl Iterator<Item = Role> {
+        Role::ALL.into_iter().filter(move |role| self.contains(*role))
+    }
+}
+
 /// The address of a shard: node, role, core. Shards of the control plane are on [`Peer::CONTROL_CORE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Peer {

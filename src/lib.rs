@@ -26,7 +26,7 @@
 //! |---|---|---|
 //! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
 //! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
-//! | [`ring`] | placement: name → slot → seat → node and core | the above |
+//! | [`ring`] | placement: name → slot → seat → node and core; plans and changes of it; the stores that keep it | the above; `ring::store` tokio, HTTP |
 //! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
 //! | [`websocket`] [`rtm`] [`centrifuge`] | RFC 6455; Slack's dialect; the Centrifuge dialect. Bytes ↔ values | `ids limits` |
@@ -39,6 +39,7 @@
 //! | [`ops`] | metrics, health, what the host allows | tokio, axum |
 //! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
 //! | [`load`] | the load generator: a program beside the others | threads, sockets |
+//! | [`ctl`] | the operator's door: looks at the ring and changes it, in its store | `ring`, tokio |
 //! | [`cli`] | one `Config` per subcommand | |
 //!
 //! `tests/tidy.rs` holds this table. The `channel`, `gateway`, `presence` folders, `admin`, and `webapp::desk` are pure: no clock,
@@ -75,6 +76,11 @@
 //! **What a back end says twice is the owner's to know.** Keys of publications, versions and the end of a history are kept beside the channel
 //! that they are about, and die with its epoch: no table is shared, and nothing is asked of a third party before a publication.
 //!
+//! **Another ring breaks the links.** When the ring changes, every place breaks its links, tells its shards, and everybody says everything
+//! again to whoever is the owner now. So a death, a return and a move run through the recovery that every broken link runs through, and
+//! nothing said under one ring can be taken for something under another. We would change it for moves of a few slots among very many
+//! channels: there only what moved has to be said again.
+//!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.
 
@@ -102,5 +108,7 @@ pub mod webapp;
 
 pub mod ops;
 pub mod runtime;
+
+pub mod ctl;
 
 pub mod load;

@@ -7,6 +7,21 @@ use std::time::Duration;
 /// One core's shards have six senders of bulk towards another core (hubs and interests to each other's, gateways to owners and to presence,
 /// and these two back), and `PeerRoom` comes when half of a mailbox is free: a twelfth each never overflows it.
 pub const BULK_PARTS: u32 = 12;
+/// Nodes of one ring: four times what the simulator carries.
+pub const RING_NODES_MAX: usize = 4_096;
+/// Numbers of nodes below this are given by the ring; nodes that own nothing choose theirs from here on.
+pub const RING_IDS_MAX: u16 = 10_000;
+/// Seats of one ring: eight a node, below the 65,536 that a table can name.
+pub const RING_SEATS_MAX: usize = 8 * RING_NODES_MAX;
+/// Slots that one write of a plan moves: their owners pause for it.
+pub const RING_STEP_SLOTS_MAX: usize = 256;
+
+/// Bytes of one frame of a link between nodes: a whole mailbox goes into one batch.
+pub const LINK_FRAME_BYTES_MAX: u32 = 64 << 20;
+/// Between two beats of a quiet link (`reliability.md` 3.3).
+pub const LINK_BEAT: Duration = Duration::from_millis(200);
+/// A link that was silent for so long is closed: a host that vanished says nothing.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// The bounds of one node. Per shard unless the field says otherwise.
 #[derive(Clone, Debug)]

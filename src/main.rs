@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use campanile::cli::{self, Config};
+use campanile::ctl;
 use campanile::load::{self, Verdict};
-use campanile::runtime::node;
+use campanile::runtime::{cluster, node};
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -16,7 +17,9 @@ fn main() -> ExitCode {
         .init();
     let done = cli::parse().and_then(|config| match config {
         Config::Dev(dev) => node::dev(&dev).map(|()| Verdict::Good),
+        Config::Node(config) => cluster::node(&config).map(|()| Verdict::Good),
         Config::Load(config) => load::run(&config),
+        Config::Ctl(config) => ctl::run(&config).map(|()| Verdict::Good),
     });
     match done {
         Ok(Verdict::Good) => ExitCode::SUCCESS,

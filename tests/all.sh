@@ -81,6 +81,8 @@ step "the suite of centrifuge-python" tests/clients/suites.sh python
 step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
 step "200 clients, ten restarts" stories test_restarts.py
+step "ring stores: the contract, Consul, etcd, a hostile double" tests/stores.sh
+step "a cell of several processes" stories test_cluster.py
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py

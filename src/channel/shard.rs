@@ -59,8 +59,8 @@ const LOOKS_PER_UNIT: u32 = 64;
 const BURIED_PER_UNIT: usize = 8;
 
 impl Owner {
-    /// `seed` is drawn anew at each start of the process.
-    pub fn new(node: NodeId, core: u8, seed: u64, limits: &Limits) -> Self {
+    /// `source`: the desk of a webapp, which knows the past of durable channels. `seed` is drawn anew at each start of the process.
+    pub fn new(node: NodeId, core: u8, source: Peer, seed: u64, limits: &Limits) -> Self {
         Self {
             me: Peer::new(node, Role::Channel, core),
             seed,
@@ -73,7 +73,7 @@ impl Owner {
             links: Links::new(limits),
             openings: Openings::default(),
             holes: Holes::new(limits),
-            source: Source::new(Peer::control(node, Role::Webapp), limits),
+            source: Source::new(source, limits),
             present: Present::new(limits),
             onces: Onces::new(limits),
             versions: Versions::new(limits),

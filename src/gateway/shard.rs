@@ -39,6 +39,8 @@ use crate::wire::room::Room;
 #[derive(Debug)]
 pub struct GatewayConfig {
     pub node: NodeId,
+    /// The desk of a webapp: redeems tickets, stores what clients say.
+    pub desk: Peer,
     pub core: u8,
     /// Cores of the node.
     pub cores: u8,
@@ -125,11 +127,11 @@ impl Turn<'_> {
 impl Gateway {
     /// A shard without clients, that waits for its ring and its peers.
     pub fn new(config: GatewayConfig, limits: &Limits) -> Self {
-        let GatewayConfig { node, core, cores, life, secret, echo, hands_over, rules, url } =
+        let GatewayConfig { node, desk, core, cores, life, secret, echo, hands_over, rules, url } =
             config;
         Self {
             me: Peer::new(node, Role::Gateway, core),
-            desk: Peer::control(node, Role::Webapp),
+            desk,
             cores,
             life,
             secret,

@@ -1,7 +1,13 @@
 //! Where a channel lives: slots, seats, epochs. Pure values; the stores that keep them are elsewhere.
 
+pub mod assign;
+pub mod change;
+pub mod document;
 pub mod placement;
+pub mod plan;
+pub mod store;
 mod table;
+pub mod view;
 
 pub use placement::{Secret, placement_hash, slot_of};
 pub use table::{Ring, SeatRow};

@@ -22,9 +22,9 @@ pub struct Ring {
 }
 
 /// Seats of a node in a new ring: a dead node's seats spread over the survivors.
-const SEATS_PER_NODE: u16 = 8;
+pub(super) const SEATS_PER_NODE: usize = 8;
 /// Slots of the hash space.
-const SLOTS: usize = 65_536;
+pub(super) const SLOTS: usize = 65_536;
 
 impl Ring {
     /// A new ring over `nodes` (each with its data cores), slots dealt round over the seats.
@@ -43,6 +43,16 @@ impl Ring {
         let deal: Box<[Seat]> =
             (0..SLOTS).map(|slot| Seat((slot * count / SLOTS) as u16)).collect();
         Self { ring_epoch: 1, seats, channels: deal.clone(), users: deal }
+    }
+
+    /// A ring as a store has it. Every slot's seat is in `seats`.
+    pub(super) fn of(
+        ring_epoch: u64,
+        seats: Vec<SeatRow>,
+        channels: &[Seat],
+        users: &[Seat],
+    ) -> Self {
+        Self { ring_epoch, seats, channels: channels.into(), users: users.into() }
     }
 
     /// Who owns the channels of a slot: node, core, seat epoch.
@@ -92,7 +102,7 @@ mod tests {
         fn every_slot_has_one_seat_and_seats_are_even(nodes in nodes()) {
             let ring = Ring::new(&nodes);
             let seats = ring.seats.len();
-            prop_assert_eq!(seats, nodes.len() * usize::from(SEATS_PER_NODE));
+            prop_assert_eq!(seats, nodes.len() * SEATS_PER_NODE);
             for assign in [&ring.channels, &ring.users] {
                 prop_assert_eq!(assign.len(), SLOTS);
                 let (min, max) = spread(assign.iter().map(|seat| usize::from(seat.0)), seats);
@@ -116,7 +126,7 @@ mod tests {
             let ring = Ring::new(&nodes);
             for &(node, cores) in &nodes {
                 let seats: Vec<_> = ring.seats.iter().filter(|row| row.node == node).collect();
-                prop_assert_eq!(seats.len(), usize::from(SEATS_PER_NODE));
+                prop_assert_eq!(seats.len(), SEATS_PER_NODE);
                 prop_assert!(seats.iter().all(|row| row.cores == cores && row.seat_epoch == 1));
             }
             for (node, core, seat_epoch) in

@@ -1,22 +1,25 @@
-//! The control plane's driver: the dispatcher and the desk on tokio, with the database for hands.
+//! The control plane's driver: the dispatcher and the desk on tokio, with the database and the ring store for hands.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::clock::Clock;
+use super::far::News;
+use super::far_ways::FarWays;
 use super::letters::{Letter, LetterBox};
-use super::place::{CONTROL_ROLES, Hands, Place, Shards};
+use super::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use super::stats::{Gauges, Stats};
 use crate::admin::shard::Admin;
 use crate::control::Mail;
-use crate::ids::{Ask, NodeId, Peer, Role};
+use crate::ids::{Ask, Peer, Role};
 use crate::limits::Limits;
-use crate::ring::Ring;
-use crate::shard::{Effect, Effects, Input, Report, Shard};
+use crate::ring::store::Store;
+use crate::ring::{Ring, Secret};
+use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
 use crate::webapp::caller::Caller;
 use crate::webapp::database::Database;
@@ -30,7 +33,6 @@ struct ControlShards {
 }
 
 impl Shards for ControlShards {
-    const ROLES: &'static [Role] = CONTROL_ROLES;
     fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
         Some(match role {
             Role::Admin => &mut self.admin,
@@ -44,7 +46,10 @@ impl Shards for ControlShards {
 type Answers = (Role, Ask, Vec<Vec<u8>>);
 
 struct ControlHands {
-    database: Database,
+    /// Where this node is a webapp.
+    database: Option<Database>,
+    /// Where the ring is kept; of one node it is in memory and never changes.
+    store: Option<Store>,
     /// The operator's back end, if there is one.
     caller: Option<Caller>,
     ring: Ring,
@@ -64,17 +69,18 @@ impl Hands for ControlHands {
     }
 
     fn tell_http(&mut self, message: &[u8]) {
-        let ask = match Message::decode(message) {
-            Ok(
-                Message::PresenceIs { ask, .. }
-                | Message::Published { ask, .. }
-                | Message::ReadIs { ask, .. }
-                | Message::PresentIs { ask, .. }
-                | Message::Noted { ask, .. }
-                | Message::Obeyed { ask, .. }
-                | Message::CensusIs { ask, .. },
-            ) => ask,
-            other => unreachable!("no handler asks for {other:?}"),
+        let Ok(
+            Message::PresenceIs { ask, .. }
+            | Message::Published { ask, .. }
+            | Message::ReadIs { ask, .. }
+            | Message::PresentIs { ask, .. }
+            | Message::Noted { ask, .. }
+            | Message::Obeyed { ask, .. }
+            | Message::CensusIs { ask, .. },
+        ) = Message::decode(message)
+        else {
+            // Nobody asked for it: another node is not as we are.
+            return self.stats.count(Counter::WireBroken, 1);
         };
         if let Some(handler) = self.waiting.remove(&ask.0) {
             // A handler that gave up has dropped its end.
@@ -87,11 +93,10 @@ impl ControlHands {
     /// How many questions are open at once is the shards' affair: all of them have their bounds.
     fn answer(&self, role: Role, ask: Ask, question: &[u8]) {
         if matches!(Message::decode(question), Ok(Message::RingRead { .. })) {
-            // The driver has ended when nobody takes the answer.
-            let _ = self.answers.send((role, ask, vec![self.ring_is(ask)]));
-            return;
+            return self.read_ring(role, ask);
         }
-        let (database, answers) = (self.database.clone(), self.answers.clone());
+        let database = self.database.clone().expect("only a webapp's shards ask");
+        let answers = self.answers.clone();
         if matches!(Message::decode(question), Ok(Message::Call { .. })) {
             let caller = self.caller.clone().expect("gateways call only where somebody answers");
             let question = question.to_vec();
@@ -114,25 +119,47 @@ impl ControlHands {
         });
     }
 
-    /// The ring of one node is in memory and never changes: a read of it is always linearizable.
-    fn ring_is(&self, ask: Ask) -> Vec<u8> {
-        let (mut list, mut bytes) = (Vec::new(), Vec::new());
-        let rows = self.ring.seats.iter().enumerate();
-        let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
-        let seats = Packed::pack(rows, &mut list);
-        Message::RingIs { ask, ring_epoch: self.ring.ring_epoch, seats }.encode(&mut bytes);
-        bytes
+    /// A linearizable read. One that fails has no answer: whoever asked asks again.
+    fn read_ring(&self, role: Role, ask: Ask) {
+        let answers = self.answers.clone();
+        let Some(store) = self.store.clone() else {
+            // The driver has ended when nobody takes the answer.
+            let _ = answers.send((role, ask, vec![ring_is(ask, &self.ring)]));
+            return;
+        };
+        tokio::spawn(async move {
+            match store.read().await {
+                Ok(Some(stored)) => {
+                    if let Ok(ring) = stored.cell.ring() {
+                        let _ = answers.send((role, ask, vec![ring_is(ask, &ring)]));
+                    }
+                }
+                Ok(None) => {}
+                Err(failed) => tracing::warn!(%failed, "nothing can leave the outbox"),
+            }
+        });
     }
+}
+
+fn ring_is(ask: Ask, ring: &Ring) -> Vec<u8> {
+    let (mut list, mut bytes) = (Vec::new(), Vec::new());
+    let rows = ring.seats.iter().enumerate();
+    let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
+    let seats = Packed::pack(rows, &mut list);
+    Message::RingIs { ask, ring_epoch: ring.ring_epoch, seats }.encode(&mut bytes);
+    bytes
 }
 
 /// What the driver is started with.
 pub(super) struct Start {
     pub(super) limits: Limits,
+    pub(super) whole: Whole,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
-    pub(super) life: u64,
+    pub(super) secret: Secret,
     pub(super) seed: u64,
-    pub(super) database: Database,
+    pub(super) database: Option<Database>,
+    pub(super) store: Option<Store>,
     pub(super) caller: Option<Caller>,
     pub(super) mail: mpsc::Receiver<Mail>,
     pub(super) from_cores: mpsc::Receiver<(usize, Batch)>,
@@ -140,34 +167,46 @@ pub(super) struct Start {
     /// A core took a letter.
     pub(super) room: Arc<Notify>,
     pub(super) stats: Stats,
+    /// Of connections to other nodes, and of other rings.
+    pub(super) news: mpsc::Receiver<News>,
+    pub(super) rings: mpsc::Receiver<Arc<Ring>>,
+    /// What the publish API knows of the cell.
+    pub(super) ring_now: watch::Sender<Arc<Ring>>,
+    pub(super) gateways_now: watch::Sender<Vec<Peer>>,
     /// Whoever wants to know how the shards are.
     pub(super) reports: mpsc::Receiver<oneshot::Sender<Gauges>>,
 }
 
+/// A connection's full queue is looked at again after this.
+const RETRY: Duration = Duration::from_millis(1);
 /// Handlers that wait are looked through for those that gave up when there are so many.
 const WAITING_MAX: usize = 4_096;
 
 /// Runs as long as the process.
 pub(super) async fn run(start: Start) {
-    let Start { limits, ring, clock, life, seed, database, caller, cores, room, stats, .. } = start;
+    let Start { limits, whole, ring, clock, seed, database, store, caller, cores, room, .. } =
+        start;
     let (mut mail, mut from_cores, mut reports) = (start.mail, start.from_cores, start.reports);
-    let node = NodeId(0);
+    let (mut news, mut rings) = (start.news, start.rings);
     let shards = ControlShards {
-        admin: Admin::new(node, database.secret(), seed, &limits),
-        desk: Desk::new(node, &limits),
+        admin: Admin::new(whole.node, start.secret, seed, &limits),
+        desk: Desk::new(whole.node, &limits),
     };
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut hands = ControlHands {
         database,
+        store,
         caller,
         ring: ring.clone(),
-        stats,
+        stats: start.stats,
         answers,
         waiting: HashMap::new(),
     };
-    let mut place = Place::new(shards, cores.len(), cores.len(), life, &limits);
-    let mut outgoing = Outgoing { waiting: cores.iter().map(|_| None).collect(), cores };
+    let mut place = Place::new(shards, whole.cores, whole, &limits);
+    let waiting = cores.iter().map(|_| None).collect();
+    let mut outgoing = Outgoing { waiting, cores, far: FarWays::default() };
     place.begin(clock.now(), &ring, &mut hands);
+    start.gateways_now.send_replace(place.gateways());
     loop {
         let now = clock.now();
         let more = place.advance(now, &mut hands);
@@ -183,6 +222,7 @@ pub(super) async fn run(start: Start) {
             Some(due) => due.since(clock.mono()),
             None => Duration::from_secs(3_600),
         };
+        let pause = if outgoing.far.is_waiting() { pause.min(RETRY) } else { pause };
         tokio::select! {
             Some(letter) = mail.recv() => {
                 let now = clock.now();
@@ -198,6 +238,18 @@ pub(super) async fn run(start: Start) {
                 while let Ok((core, batch)) = from_cores.try_recv() {
                     place.receive(now, core, &batch, &mut hands);
                 }
+            }
+            Some(one) = news.recv() => {
+                let is_change = !matches!(one, News::Batch(..));
+                hear(&mut place, &mut hands, &mut outgoing, clock.now(), one);
+                if is_change {
+                    start.gateways_now.send_replace(place.gateways());
+                }
+            }
+            Some(ring) = rings.recv() => {
+                hands.ring = Ring::clone(&ring);
+                place.change(clock.now(), &ring, &mut hands);
+                start.ring_now.send_replace(ring);
             }
             Some((role, ask, list)) = answered.recv() => {
                 let now = clock.now();
@@ -229,9 +281,10 @@ fn http(
         }
         hands.waiting.insert(ask.0, handler);
     }
-    if CONTROL_ROLES.contains(&to.role) {
+    // Handlers speak to the shards beside them, and to owners wherever those are.
+    if CONTROL_ROLES.contains(to.role) {
         let message = Message::decode(&message).expect("handlers encode");
-        let peer = Peer::control(NodeId(0), Role::Http);
+        let peer = Peer::control(place.node(), Role::Http);
         place.input(now, to.role, Input::Wire { peer, message }, hands);
     } else {
         place.send(Role::Http, to, &message, Class::Live, hands);
@@ -254,7 +307,7 @@ fn answer(
 
 fn gauges(place: &mut Place<ControlShards>) -> Gauges {
     let mut gauges = Vec::new();
-    for &role in CONTROL_ROLES {
+    for role in place.roles().iter() {
         let mut report = Report::default();
         if let Some(shard) = place.shards.of(role) {
             shard.report(&mut report);
@@ -264,14 +317,45 @@ fn gauges(place: &mut Place<ControlShards>) -> Gauges {
     Gauges(gauges)
 }
 
-/// The way to the cores: what a queue does not take waits here, one batch a core, and behind it in the link.
+/// News of a connection to another node.
+fn hear(
+    place: &mut Place<ControlShards>,
+    hands: &mut ControlHands,
+    outgoing: &mut Outgoing,
+    now: Now,
+    news: News,
+) {
+    let (far, first) = (&mut outgoing.far, outgoing.cores.len() + 1);
+    match news {
+        News::Met(line, other, way) => {
+            let at = place.meet(now, &other, hands);
+            far.met(at - first, line, way);
+        }
+        News::Batch(line, batch) => {
+            if let Some(at) = far.find(line) {
+                place.receive(now, first + at, &batch, hands);
+            }
+        }
+        News::Parted(line) => {
+            if let Some(at) = far.parted(line) {
+                place.part(now, first + at, hands);
+            }
+        }
+    }
+}
+
+/// The way to the cores and to other nodes: what a queue does not take waits here, one batch a core, and behind it in the link.
 struct Outgoing {
     cores: Vec<LetterBox>,
     waiting: Vec<Option<Batch>>,
+    far: FarWays,
 }
 
 impl Outgoing {
     fn has_room(&mut self, core: usize) -> bool {
+        if let Some(far) = core.checked_sub(self.cores.len() + 1) {
+            return self.far.has_room(far);
+        }
         match self.waiting[core].take() {
             None => true,
             Some(batch) => {
@@ -282,6 +366,9 @@ impl Outgoing {
     }
 
     fn carry(&mut self, core: usize, batch: Batch) {
+        if let Some(far) = core.checked_sub(self.cores.len() + 1) {
+            return self.far.carry(far, batch);
+        }
         self.waiting[core] = match self.cores[core].post(Letter::Mail(batch)) {
             Err(Letter::Mail(batch)) => Some(batch),
             _ => None,

@@ -12,17 +12,19 @@ use tokio::sync::{Notify, mpsc};
 
 use super::bell::Bell;
 use super::clock::Clock;
+use super::far::News;
+use super::far_ways::FarWays;
 use super::handed::HandedOver;
 use super::letters::Letter;
 use super::mesh::Ends;
-use super::place::{DATA_ROLES, Hands, Place, Shards};
+use super::place::{Hands, Place, Shards, Whole};
 use super::sockets::{Event, Sockets};
 use super::stats::{Gauges, Stats};
 use super::uring::{Op, Tag, Uring};
 use crate::centrifuge::rules::Rules;
 use crate::channel::shard::Owner;
 use crate::gateway::shard::{Gateway, GatewayConfig};
-use crate::ids::{NodeId, Role};
+use crate::ids::{Peer, Role};
 use crate::limits::Limits;
 use crate::presence::shard::Roster;
 use crate::ring::{Ring, Secret};
@@ -44,8 +46,9 @@ const RETRY: std::time::Duration = std::time::Duration::from_millis(1);
 /// What one core is started with.
 pub(super) struct Start {
     pub(super) core: usize,
-    pub(super) cores: usize,
-    pub(super) life: u64,
+    pub(super) whole: Whole,
+    /// The webapp's desk: the source of durable channels, and whoever redeems tickets.
+    pub(super) desk: Peer,
     pub(super) secret: Secret,
     pub(super) seed: u64,
     pub(super) echo: bool,
@@ -55,7 +58,8 @@ pub(super) struct Start {
     pub(super) limits: Limits,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
-    pub(super) listener: OwnedFd,
+    /// Where this node is a gateway.
+    pub(super) listener: Option<OwnedFd>,
     pub(super) letters: Receiver<Letter>,
     pub(super) bell: Arc<Bell>,
     pub(super) mesh: Ends,
@@ -77,7 +81,6 @@ struct DataShards {
 }
 
 impl Shards for DataShards {
-    const ROLES: &'static [Role] = DATA_ROLES;
     fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
         Some(match role {
             Role::Gateway => &mut self.gateway,
@@ -119,11 +122,16 @@ struct Peers {
     waiting: Vec<Option<Batch>>,
     control: ToControl,
     here: usize,
+    /// The way to places of other nodes.
+    far: FarWays,
 }
 
 impl Peers {
     /// Whether the queue to a place took all that it was given.
     fn has_room(&mut self, place: usize) -> bool {
+        if let Some(far) = place.checked_sub(self.waiting.len()) {
+            return self.far.has_room(far);
+        }
         match self.waiting[place].take() {
             None => true,
             Some(batch) => {
@@ -134,8 +142,11 @@ impl Peers {
     }
 
     fn carry(&mut self, place: usize, batch: Batch) {
-        let here = self.here;
-        let refused = if place < self.mesh.cores() {
+        let (here, cores) = (self.here, self.mesh.cores());
+        if let Some(far) = place.checked_sub(cores + 1) {
+            return self.far.carry(far, batch);
+        }
+        let refused = if place < cores {
             self.mesh.send(place, batch).err()
         } else {
             match self.control.try_send((here, batch)) {
@@ -150,7 +161,7 @@ impl Peers {
     }
 
     fn is_waiting(&self) -> bool {
-        self.waiting.iter().any(Option::is_some)
+        self.waiting.iter().any(Option::is_some) || self.far.is_waiting()
     }
 }
 
@@ -189,11 +200,12 @@ struct Core {
 impl Core {
     fn new(start: Start) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
-        let node = NodeId(0);
-        let Start { core, cores, life, secret, seed, echo, rules, url, limits, clock, .. } = start;
+        let Start { core, whole, desk, secret, seed, echo, rules, url, limits, clock, .. } = start;
+        let Whole { node, life, cores, .. } = whole;
         let uring = Uring::new()?;
         let config = GatewayConfig {
             node,
+            desk,
             core: core as u8,
             cores: cores as u8,
             life,
@@ -205,14 +217,14 @@ impl Core {
         };
         let shards = DataShards {
             gateway: Gateway::new(config, &limits),
-            owner: Owner::new(node, core as u8, seed, &limits),
+            owner: Owner::new(node, core as u8, desk, seed, &limits),
             roster: Roster::new(node, core as u8, seed, &limits),
         };
         let doors = (start.bell.as_raw_fd(), start.listener);
         let sockets = Sockets::new(uring, core as u8, doors, limits.connections_max);
         let now = clock.now();
         let mut hands = DataHands { sockets, stats: start.stats, now: now.mono };
-        let mut place = Place::new(shards, core, cores, life, &limits);
+        let mut place = Place::new(shards, core, whole, &limits);
         place.begin(now, &start.ring, &mut hands);
         Ok(Self {
             place,
@@ -222,6 +234,7 @@ impl Core {
                 waiting: (0..=cores).map(|_| None).collect(),
                 control: start.control,
                 here: core,
+                far: FarWays::default(),
             },
             letters: start.letters,
             handed: start.handed,
@@ -343,6 +356,8 @@ impl Core {
                     self.room.notify_one();
                     self.place.receive(now, control, &batch, &mut self.hands);
                 }
+                Ok(Letter::Far(news)) => self.news(now, news),
+                Ok(Letter::Ring(ring)) => self.place.change(now, &ring, &mut self.hands),
                 Ok(Letter::Report(answer)) => {
                     // Who asked may have gone.
                     let _ = answer.send(self.gauges());
@@ -362,10 +377,30 @@ impl Core {
         }
     }
 
+    fn news(&mut self, now: crate::time::Now, news: News) {
+        let first = self.peers.mesh.cores() + 1;
+        match news {
+            News::Met(line, other, way) => {
+                let place = self.place.meet(now, &other, &mut self.hands);
+                self.peers.far.met(place - first, line, way);
+            }
+            News::Batch(line, batch) => {
+                if let Some(far) = self.peers.far.find(line) {
+                    self.place.receive(now, first + far, &batch, &mut self.hands);
+                }
+            }
+            News::Parted(line) => {
+                if let Some(far) = self.peers.far.parted(line) {
+                    self.place.part(now, first + far, &mut self.hands);
+                }
+            }
+        }
+    }
+
     fn gauges(&mut self) -> Gauges {
         let connections = f64::from(self.hands.sockets.count());
         let mut gauges = vec![(Role::Gateway, "connections", connections)];
-        for &role in DataShards::ROLES {
+        for role in self.place.roles().iter() {
             let mut report = Report::default();
             if let Some(shard) = self.place.shards.of(role) {
                 shard.report(&mut report);

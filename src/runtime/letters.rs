@@ -1,19 +1,26 @@
 //! From the control plane to a core: a bounded queue and its bell. The other direction is a queue of tokio's.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::bell::Bell;
+use super::far::News;
 use super::stats::Gauges;
+use crate::ring::Ring;
 use crate::wire::link::Batch;
 
 /// What the control plane says to a core.
 #[derive(Debug)]
 pub(super) enum Letter {
     Mail(Batch),
+    /// Of a connection to another node.
+    Far(News),
+    /// Another ring.
+    Ring(Arc<Ring>),
     /// How are you?
     Report(oneshot::Sender<Gauges>),
     /// Say goodbye; be done after this time.
@@ -30,12 +37,13 @@ const LETTERS_MAX: usize = 64;
 pub(super) struct LetterBox {
     letters: SyncSender<Letter>,
     bell: Arc<Bell>,
+    is_gone: Arc<AtomicBool>,
 }
 
 impl LetterBox {
     pub(super) fn new(bell: Arc<Bell>) -> (Self, Receiver<Letter>) {
         let (letters, inbox) = sync_channel(LETTERS_MAX);
-        (Self { letters, bell }, inbox)
+        (Self { letters, bell, is_gone: Arc::default() }, inbox)
     }
 
     /// Gives the letter back when there is no room, or when the core has ended.
@@ -45,7 +53,16 @@ impl LetterBox {
                 self.bell.ring();
                 Ok(())
             }
-            Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => Err(letter),
+            Err(TrySendError::Full(letter)) => Err(letter),
+            Err(TrySendError::Disconnected(letter)) => {
+                self.is_gone.store(true, Ordering::Relaxed);
+                Err(letter)
+            }
         }
+    }
+
+    /// Whether the core has ended, as far as posting told.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
     }
 }

@@ -4,14 +4,19 @@
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
 //! - `place`: the shards of one core or of the control plane, and all mail between places
+//! - `far`, `far_ways`: connections to other nodes
 //! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
 
 mod bell;
 mod clock;
+pub mod cluster;
 mod control;
 mod core;
+mod cores;
 mod doors;
+mod far;
+mod far_ways;
 mod handed;
 mod host;
 mod letters;

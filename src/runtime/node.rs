@@ -2,28 +2,27 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio::sync::watch::channel as watch_channel;
 
-use super::bell::Bell;
 use super::clock::Clock;
-use super::core;
-use super::handed::Handed;
+use super::cores::{self, Cores};
+use super::handed::{self, Handed};
 use super::letters::{Letter, LetterBox};
-use super::mesh::mesh;
+use super::place::Whole;
 use super::stats::Stats;
-use super::{control, doors, handed, host, uring, watch};
+use super::{control, doors, host, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
 use crate::cli::{Crowd, Dev};
 use crate::control::Control;
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
 use crate::webapp::caller::Caller;
@@ -31,17 +30,12 @@ use crate::webapp::database::{self, Database};
 use crate::webapp::http::{self, GuestDoor, Site};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
-const MAILS_MAX: usize = 16_384;
-const BATCHES_TO_CONTROL: usize = 256;
+pub(super) const MAILS_MAX: usize = 16_384;
+pub(super) const BATCHES_TO_CONTROL: usize = 256;
 /// Of the control plane: the database has its own, and everything else waits.
 const CONTROL_THREADS: usize = 2;
 /// A core's number has 8 bits, of which one value means the control plane.
 const CORES_MAX: usize = 64;
-/// glommio's memory for files; we read none.
-const IO_MEMORY_BYTES: usize = 64 << 10;
-const RING_DEPTH: usize = 1_024;
-/// Never: an executor has one task, and that gives the thread back at its end.
-const PREEMPT: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// After the window of a drain: Close frames are on their way.
 const AFTER_WINDOW: Duration = Duration::from_millis(1_500);
 
@@ -55,29 +49,50 @@ const CROWD_SEED: u64 = 1;
 /// # Errors
 /// A sentence for the operator: what stood in the way, and how to mend it.
 pub fn dev(config: &Dev) -> Result<(), String> {
-    let mut limits = config.limits.clone();
-    let mut warnings = Vec::new();
+    let host = prepare(config.cores, config.cpus.as_deref(), &config.limits, &config.warnings)?;
+    runtime()?.block_on(serve(config, &host.limits, host.cores, &host.cpus))
+}
+
+/// What the host gives a node.
+pub(super) struct Host {
+    pub(super) cores: usize,
+    pub(super) cpus: Vec<usize>,
+    pub(super) limits: Limits,
+}
+
+/// Looks at the host, and says what is not as one would wish.
+pub(super) fn prepare(
+    cores: Option<u8>,
+    cpus: Option<&[usize]>,
+    limits: &Limits,
+    warnings: &[String],
+) -> Result<Host, String> {
+    let mut limits = limits.clone();
+    let mut warned = Vec::new();
     let allowed = host::cpus();
-    let cpus = config.cpus.clone().unwrap_or_else(|| allowed.clone());
-    if config.cpus.is_some() {
-        host::pin(&cpus)?;
+    if let Some(cpus) = cpus {
+        host::pin(cpus)?;
     }
-    host::check(&mut limits, &mut warnings)?;
-    let cores = config.cores.map_or_else(|| cpus.len().min(CORES_MAX), usize::from);
+    let cpus = cpus.map_or(allowed, <[usize]>::to_vec);
+    host::check(&mut limits, &mut warned)?;
+    let cores = cores.map_or_else(|| cpus.len().min(CORES_MAX), usize::from);
     if cores > cpus.len() {
-        warnings.push(format!("{cores} cores on {} CPUs: they take turns", cpus.len()));
+        warned.push(format!("{cores} cores on {} CPUs: they take turns", cpus.len()));
     }
-    warnings.extend(config.warnings.iter().cloned());
-    for warning in &warnings {
+    for warning in warned.iter().chain(warnings) {
         eprintln!("campanile: {warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    Ok(Host { cores, cpus, limits })
+}
+
+/// The control plane's threads.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
-        .map_err(|error| format!("cannot start threads: {error}"))?;
-    runtime.block_on(serve(config, &limits, cores, &cpus))
+        .map_err(|error| format!("cannot start threads: {error}"))
 }
 
 async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> Result<(), String> {
@@ -117,79 +132,61 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let rules = Arc::new(complete(&config.rules, database.secret()));
     let clock = Clock::new();
     let (life, seed) = (random()? | 1, random()?);
-    let ring = Ring::new(&[(NodeId(0), cores as u8)]);
-    let room = Arc::new(Notify::new());
+    let node = NodeId(0);
+    let roles =
+        Roles::of(&[Role::Gateway, Role::Channel, Role::Presence, Role::Admin, Role::Webapp]);
+    let whole = Whole { node, life, roles, cores };
+    let ring = Ring::new(&[(node, cores as u8)]);
     let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
     let (hand_over, handed_over) = mpsc::channel(handed::WAITING_MAX);
-    let (ready, told) = std_mpsc::channel();
-    let (mut boxes, mut stats, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-    let bells: Result<Vec<_>, _> =
-        (0..cores).map(|_| uring::wake_fd().map(|fd| Arc::new(Bell::new(fd)))).collect();
-    let bells = bells.map_err(fault("cannot make an eventfd"))?;
-    for ((core, listener), mesh) in listeners.into_iter().enumerate().zip(mesh(&bells)) {
-        let (letter_box, letters) = LetterBox::new(Arc::clone(&bells[core]));
-        boxes.push(letter_box);
-        stats.push(Stats::new());
-        let start = core::Start {
-            core,
-            cores,
-            life,
-            secret: database.secret(),
-            seed: seed ^ core as u64,
-            echo: true,
-            rules: Arc::clone(&rules),
-            url: (!ws_address.ip().is_unspecified()).then(|| ws_url.as_str().into()),
-            limits: limits.clone(),
-            ring: ring.clone(),
-            clock,
-            listener,
-            letters,
-            bell: Arc::clone(&bells[core]),
-            mesh,
-            control: to_control.clone(),
-            handed: hand_over.clone(),
-            room: Arc::clone(&room),
-            stats: stats[core].clone(),
-        };
-        let cpu = cpus[core % cpus.len()];
-        let ready = ready.clone();
-        let thread = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-            .name(&format!("core-{core}"))
-            .io_memory(IO_MEMORY_BYTES)
-            .ring_depth(RING_DEPTH)
-            .preempt_timer(PREEMPT)
-            .spawn(move || async { core::run(start, ready) })
-            .map_err(|error| format!("cannot start an executor on CPU {cpu}: {error}"))?;
-        threads.push(thread);
-    }
-    drop((ready, to_control, hand_over));
-    wait_for_cores(told, cores).await?;
+    let Cores { boxes, stats, room } = cores::start(cores::Plan {
+        whole,
+        desk: Peer::control(node, Role::Webapp),
+        secret: database.secret(),
+        seed,
+        echo: true,
+        rules: &rules,
+        url: (!ws_address.ip().is_unspecified()).then_some(ws_url.as_str()),
+        limits,
+        ring: &ring,
+        clock,
+        cpus,
+        listeners,
+        control: to_control,
+        handed: hand_over,
+    })
+    .await?;
 
     let caller = rules.rpc.as_ref().map(|rpc| Caller::new(&rpc.endpoint, rpc.timeout));
     let caller = caller.transpose()?;
     let control_stats = Stats::new();
     let (reports, report_requests) = mpsc::channel(16);
-    let api = api::Api::new(
-        control.clone(),
-        ring.clone(),
-        database.secret(),
-        Arc::clone(&rules),
-        limits,
-        life,
-    );
+    let (ring_now, cell_ring) = watch_channel(Arc::new(ring.clone()));
+    let (gateways_now, gateways) = watch_channel(Vec::new());
+    let cell = api::CellNow { ring: cell_ring, gateways };
+    let api =
+        api::Api::new(control.clone(), cell, database.secret(), Arc::clone(&rules), limits, life);
+    // One node has no news of others.
+    let ((_, news), (_, rings)) = (mpsc::channel(1), mpsc::channel(1));
     tokio::spawn(control::run(control::Start {
         limits: limits.clone(),
+        whole,
         ring,
         clock,
-        life,
+        secret: database.secret(),
         seed,
-        database: database.clone(),
+        database: Some(database.clone()),
+        store: None,
         caller,
         mail,
         from_cores,
         cores: boxes.clone(),
         room,
         stats: control_stats.clone(),
+        news,
+        rings,
+        ring_now,
+        gateways_now,
         reports: report_requests,
     }));
     let guest_door = GuestDoor {
@@ -215,7 +212,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
 
     say_ready(&http_url, &ws_url, &database);
     signals.next().await;
-    drain(config.drain, &site, &boxes, &mut signals).await;
+    drain(config.drain, Some(&site), &boxes, &mut signals).await;
     tokio::select! {
         () = database.close() => {}
         () = signals.next() => {}
@@ -223,15 +220,25 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     Ok(())
 }
 
-fn serve_http(listener: std::net::TcpListener, router: axum::Router) -> std::io::Result<()> {
+pub(super) fn serve_http(
+    listener: std::net::TcpListener,
+    router: axum::Router,
+) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(())
 }
 
 /// Goodbye, a window in which nobody new is served, Close. A second signal cuts it short.
-async fn drain(window: Duration, site: &Site, boxes: &[LetterBox], signals: &mut Signals) {
-    site.drain();
+pub(super) async fn drain(
+    window: Duration,
+    site: Option<&Site>,
+    boxes: &[LetterBox],
+    signals: &mut Signals,
+) {
+    if let Some(site) = site {
+        site.drain();
+    }
     for letter_box in boxes {
         // A core that takes no letters is overloaded: its clients see the end of their connections.
         let _ = letter_box.post(Letter::Drain(window));
@@ -249,20 +256,7 @@ async fn drain(window: Duration, site: &Site, boxes: &[LetterBox], signals: &mut
     }
 }
 
-async fn wait_for_cores(
-    told: std_mpsc::Receiver<Result<(), String>>,
-    cores: usize,
-) -> Result<(), String> {
-    let waiting = tokio::task::spawn_blocking(move || {
-        (0..cores).try_for_each(|_| {
-            told.recv_timeout(Duration::from_secs(10))
-                .unwrap_or_else(|_| Err("a core did not start".into()))
-        })
-    });
-    waiting.await.map_err(|error| error.to_string())?
-}
-
-fn random() -> Result<u64, String> {
+pub(super) fn random() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("the kernel gives no random bytes: {error}"))
 }
 
@@ -282,7 +276,7 @@ fn say_ready(http: &str, ws: &str, database: &Database) {
 
 /// The rules of a `dev`, in which no secret is missing: what the configuration does not give stays the same for as long as the data
 /// directory.
-fn complete(rules: &Rules, secret: Secret) -> Rules {
+pub(super) fn complete(rules: &Rules, secret: Secret) -> Rules {
     let derived = |what: &str| {
         let hash = Sha256::new_with_prefix(secret.0).chain_update(what).finalize();
         hash.iter().take(16).fold(String::new(), |mut text, byte| {
@@ -301,16 +295,16 @@ fn complete(rules: &Rules, secret: Secret) -> Rules {
 }
 
 /// SIGTERM and SIGINT mean the same.
-struct Signals {
+pub(super) struct Signals {
     term: Signal,
     int: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

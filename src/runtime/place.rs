@@ -1,26 +1,49 @@
-//! The shards of one core, or of the control plane, and the mail between them and all others of the node.
+//! The shards of one core, or of the control plane, and the mail between them and all others of the cell.
 //!
 //! What a shard wants said goes to a neighbour on the same place through a local queue that is empty at the end of each turn, and to
-//! another place through that place's link. What it wants done otherwise goes to the driver's hands.
+//! another place through that place's link. What it wants done otherwise goes to the driver's hands. Places of other nodes are met when a
+//! connection to them is up, and are lost with it.
 
 use std::collections::VecDeque;
 
-use crate::ids::{NodeId, Peer, Role};
+use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::Limits;
+use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::link::{Batch, Bounds, Class, Link, Received, Sent, envelopes};
+use crate::wire::stream::Identity;
 use crate::wire::{Field, Hello, Message, VERSION};
 
 /// The shards of one place.
 pub(super) trait Shards {
-    const ROLES: &'static [Role];
     /// `None`: there is no such shard here.
     fn of(&mut self, role: Role) -> Option<&mut dyn Shard>;
 }
 
-pub(super) const DATA_ROLES: &[Role] = &[Role::Gateway, Role::Channel, Role::Presence];
-pub(super) const CONTROL_ROLES: &[Role] = &[Role::Admin, Role::Webapp];
+pub(super) const DATA_ROLES: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
+pub(super) const CONTROL_ROLES: Roles = Roles::of(&[Role::Admin, Role::Webapp]);
+
+/// Which process this is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole {
+    pub(super) node: NodeId,
+    /// Drawn at its start.
+    pub(super) life: u64,
+    pub(super) roles: Roles,
+    /// Of the data plane.
+    pub(super) cores: usize,
+}
+
+/// A place of another node.
+#[derive(Debug)]
+struct Far {
+    node: NodeId,
+    core: u8,
+    roles: Roles,
+    hello: Hello,
+    is_there: bool,
+}
 
 /// What only a driver can do for its shards: sockets, questions, counting, answers to HTTP handlers.
 pub(super) trait Hands {
@@ -29,14 +52,19 @@ pub(super) trait Hands {
     fn tell_http(&mut self, message: &[u8]);
 }
 
-/// Per core, and one for the control plane. Places of a node are numbered: its cores, then the control plane.
+/// Per core, and one for the control plane. Places are numbered: the cores of this node, its control plane, then those of others as they
+/// were met.
 #[derive(Debug)]
 pub(super) struct Place<S> {
     pub(super) shards: S,
     here: usize,
-    cores: usize,
+    whole: Whole,
     hello: Hello,
+    bounds: Bounds,
     links: Vec<Link>,
+    far: Vec<Far>,
+    /// Of the mail on this place.
+    life: u32,
     /// Envelopes for shards of this place.
     local: Vec<u8>,
     local_bulk: bool,
@@ -47,12 +75,11 @@ pub(super) struct Place<S> {
     spare: Vec<u8>,
 }
 
-const NODE: NodeId = NodeId(0);
 /// Messages handled before the mail of the same place is looked at again.
 const BUDGET: Budget = Budget { units: 64 };
 
 impl<S: Shards> Place<S> {
-    pub(super) fn new(shards: S, here: usize, cores: usize, life: u64, limits: &Limits) -> Self {
+    pub(super) fn new(shards: S, here: usize, whole: Whole, limits: &Limits) -> Self {
         let bounds = Bounds {
             bytes_max: limits.mail_bytes_max as usize,
             messages_max: limits.mail_messages_max,
@@ -60,9 +87,12 @@ impl<S: Shards> Place<S> {
         Self {
             shards,
             here,
-            cores,
-            hello: Hello { version: VERSION, node: NODE, incarnation: life },
-            links: (0..=cores).map(|_| Link::new(bounds)).collect(),
+            whole,
+            hello: Hello { version: VERSION, node: whole.node, incarnation: whole.life },
+            bounds,
+            links: (0..=whole.cores).map(|_| Link::new(bounds)).collect(),
+            far: Vec::new(),
+            life: 1,
             local: Vec::new(),
             local_bulk: false,
             lost: VecDeque::new(),
@@ -72,12 +102,68 @@ impl<S: Shards> Place<S> {
     }
 
     /// The ring and the neighbours on this place, which are there from the beginning.
-    pub(super) fn begin(&mut self, now: Now, ring: &crate::ring::Ring, hands: &mut impl Hands) {
-        for &role in S::ROLES {
+    pub(super) fn begin(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
+        self.ring(now, ring, hands);
+        self.neighbours(now, self.here, Some(self.life), hands);
+        self.settle(now, hands);
+    }
+
+    /// Another ring. Nothing that was said under the old one may be taken for something under the new one: whatever has to do with owners
+    /// is lost first, then the shards are told, then everybody says everything again, to whoever is the owner now.
+    pub(super) fn change(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
+        for other in (0..self.links.len()).filter(|other| *other != self.here) {
+            if self.links[other].is_up() {
+                self.links[other].break_off();
+                self.lost.push_back(other);
+            }
+        }
+        self.settle(now, hands);
+        let here = self.here;
+        self.tell(now, here, false, hands, |peer| Input::PeerLost { peer });
+        self.settle(now, hands);
+        self.ring(now, ring, hands);
+        self.life += 1;
+        let (life, hello) = (self.life, self.hello);
+        self.tell(now, here, false, hands, |peer| Input::PeerUp { peer, life, hello });
+        self.settle(now, hands);
+    }
+
+    fn ring(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
+        for role in self.roles_of(self.here).iter() {
             self.input(now, role, Input::Ring { ring }, hands);
         }
-        self.neighbours(now, self.here, Some(1), hands);
-        self.settle(now, hands);
+    }
+
+    /// A connection to a place of another node is up: its number here. Its link says hello.
+    pub(super) fn meet(&mut self, now: Now, other: &Identity, hands: &mut impl Hands) -> usize {
+        let hello = Hello { version: VERSION, node: other.node, incarnation: other.incarnation };
+        let far =
+            Far { node: other.node, core: other.core, roles: other.roles, hello, is_there: true };
+        match self.find(other.node, other.core) {
+            Some(place) => {
+                self.part(now, place, hands);
+                let at = place - self.far_from();
+                self.far[at] = far;
+                place
+            }
+            None => {
+                self.far.push(far);
+                self.links.push(Link::new(self.bounds));
+                self.links.len() - 1
+            }
+        }
+    }
+
+    /// That connection is gone, and with it what was on its way.
+    pub(super) fn part(&mut self, now: Now, place: usize, hands: &mut impl Hands) {
+        let at = place - self.far_from();
+        self.far[at].is_there = false;
+        let was_up = self.links[place].is_up();
+        self.links[place].break_off();
+        if was_up {
+            self.neighbours(now, place, None, hands);
+            self.settle(now, hands);
+        }
     }
 
     /// One input for one shard, and what it wants done; mail on this place waits for `settle`.
@@ -115,7 +201,7 @@ impl<S: Shards> Place<S> {
     /// Deadlines that passed, and work that budgets cut off. True: more is left.
     pub(super) fn advance(&mut self, now: Now, hands: &mut impl Hands) -> bool {
         let mut more = false;
-        for &role in S::ROLES {
+        for role in self.roles_of(self.here).iter() {
             let due = self.shards.of(role).and_then(|shard| shard.deadline());
             if due.is_some_and(|due| due <= now.mono) {
                 self.input(now, role, Input::Tick, hands);
@@ -133,7 +219,7 @@ impl<S: Shards> Place<S> {
     }
 
     pub(super) fn deadline(&mut self) -> Option<Mono> {
-        S::ROLES.iter().fold(None, |soonest, &role| {
+        self.roles_of(self.here).iter().fold(None, |soonest, role| {
             sooner(soonest, self.shards.of(role).and_then(|shard| shard.deadline()))
         })
     }
@@ -160,7 +246,14 @@ impl<S: Shards> Place<S> {
                     if !self.links[other].is_up() {
                         break;
                     }
-                    let (from, to, message) = envelope.expect("links carry whole envelopes");
+                    let Ok((from, to, message)) = envelope else {
+                        assert!(
+                            other >= self.far_from(),
+                            "links of one node carry whole envelopes"
+                        );
+                        self.break_far(other);
+                        break;
+                    };
                     self.wire(now, other, (from, to), message, hands);
                 }
             }
@@ -200,12 +293,24 @@ impl<S: Shards> Place<S> {
         message: &[u8],
         hands: &mut impl Hands,
     ) {
-        if to == Role::Http {
-            return hands.tell_http(message);
+        let is_far = from_place >= self.far_from();
+        // Another node speaks for its own roles only, and to ours.
+        let is_it = !is_far || from == Role::Http || self.roles_of(from_place).contains(from);
+        let is_handlers = to == Role::Http && self.here == self.whole.cores;
+        let is_ours = !is_far || is_handlers || self.roles_of(self.here).contains(to);
+        match Message::decode(message) {
+            Ok(_) if is_it && is_ours && to == Role::Http => hands.tell_http(message),
+            Ok(message) if is_it && is_ours => {
+                let peer = self.peer(from_place, from);
+                self.input(now, to, Input::Wire { peer, message }, hands);
+            }
+            _ => {
+                assert!(is_far, "shards of one binary understand each other");
+                let count = Effect::Count { what: Counter::WireBroken, by: 1 };
+                hands.carry_out(to, count, &Effects::default());
+                self.break_far(from_place);
+            }
         }
-        let peer = self.peer(from_place, from);
-        let message = Message::decode(message).expect("shards of one binary understand each other");
-        self.input(now, to, Input::Wire { peer, message }, hands);
     }
 
     fn carry_out(&mut self, role: Role, effects: &Effects, hands: &mut impl Hands) {
@@ -215,8 +320,7 @@ impl<S: Shards> Place<S> {
                     self.send(role, peer, effects.bytes(message), class, hands);
                 }
                 Effect::Reset { peer } => {
-                    let other = self.place_of(peer);
-                    if other != self.here {
+                    if let Some(other) = self.place_of(peer).filter(|other| *other != self.here) {
                         self.links[other].break_off();
                         self.lost.push_back(other);
                     }
@@ -235,7 +339,8 @@ impl<S: Shards> Place<S> {
         class: Class,
         hands: &mut impl Hands,
     ) {
-        let other = self.place_of(to);
+        // Nobody was met there yet: whoever says it will say it again after `PeerUp`.
+        let Some(other) = self.place_of(to) else { return };
         if other == self.here {
             (from as u8).write(&mut self.local);
             (to.role as u8).write(&mut self.local);
@@ -254,42 +359,111 @@ impl<S: Shards> Place<S> {
         hands.carry_out(from, Effect::Count { what, by: 1 }, &Effects::default());
     }
 
+    /// What another node says makes no sense: its link begins anew.
+    fn break_far(&mut self, place: usize) {
+        if self.links[place].is_up() {
+            self.links[place].break_off();
+            self.lost.push_back(place);
+        }
+    }
+
     /// Tells our shards that those of `other` are up with a life, or lost.
     fn neighbours(&mut self, now: Now, other: usize, life: Option<u32>, hands: &mut impl Hands) {
-        for &role in self.roles_of(other) {
-            let peer = self.peer(other, role);
-            for &listener in S::ROLES {
-                let input = match life {
-                    Some(life) => Input::PeerUp { peer, life, hello: self.hello },
-                    None => Input::PeerLost { peer },
-                };
-                self.input(now, listener, input, hands);
-            }
-        }
+        let (hello, is_far) = (self.hello_of(other), other >= self.far_from());
+        self.tell(now, other, !is_far, hands, |peer| match life {
+            Some(life) => Input::PeerUp { peer, life, hello },
+            None => Input::PeerLost { peer },
+        });
     }
 
     fn room(&mut self, now: Now, other: usize, hands: &mut impl Hands) {
-        for &role in self.roles_of(other) {
+        let is_far = other >= self.far_from();
+        self.tell(now, other, !is_far, hands, |peer| Input::PeerRoom { peer });
+    }
+
+    /// Something about each shard of a place, to each of ours that has to do with it. `with_own_kind`: cores of one gateway have hubs for each
+    /// other, and nothing to say to other gateways, nor about owners.
+    fn tell(
+        &mut self,
+        now: Now,
+        other: usize,
+        with_own_kind: bool,
+        hands: &mut impl Hands,
+        input: impl Fn(Peer) -> Input<'static>,
+    ) {
+        for role in self.roles_of(other).iter() {
             let peer = self.peer(other, role);
-            for &listener in S::ROLES {
-                self.input(now, listener, Input::PeerRoom { peer }, hands);
+            for listener in self.roles_of(self.here).iter() {
+                if with_own_kind || role != listener {
+                    self.input(now, listener, input(peer), hands);
+                }
             }
         }
     }
 
-    fn roles_of(&self, place: usize) -> &'static [Role] {
-        if place == self.cores { CONTROL_ROLES } else { DATA_ROLES }
+    fn roles_of(&self, place: usize) -> Roles {
+        match place.checked_sub(self.far_from()) {
+            Some(far) if self.far[far].core == Peer::CONTROL_CORE => {
+                self.far[far].roles.both(CONTROL_ROLES)
+            }
+            Some(far) => self.far[far].roles.both(DATA_ROLES),
+            None if place == self.whole.cores => self.whole.roles.both(CONTROL_ROLES),
+            None => self.whole.roles.both(DATA_ROLES),
+        }
     }
 
-    fn place_of(&self, peer: Peer) -> usize {
-        if peer.core == Peer::CONTROL_CORE { self.cores } else { usize::from(peer.core) }
+    /// Cores of gateways that are there, sorted.
+    pub(super) fn gateways(&self) -> Vec<Peer> {
+        let whole = self.whole;
+        let is_one = whole.roles.contains(Role::Gateway);
+        let ours = (0..whole.cores as u8).filter(|_| is_one);
+        let ours = ours.map(|core| Peer::new(whole.node, Role::Gateway, core));
+        let far = self.far.iter().filter(|far| far.is_there && far.core != Peer::CONTROL_CORE);
+        let far = far.filter(|far| far.roles.contains(Role::Gateway));
+        let mut all: Vec<Peer> =
+            ours.chain(far.map(|far| Peer::new(far.node, Role::Gateway, far.core))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    pub(super) fn node(&self) -> NodeId {
+        self.whole.node
+    }
+
+    /// Of this place.
+    pub(super) fn roles(&self) -> Roles {
+        self.roles_of(self.here)
+    }
+
+    fn hello_of(&self, place: usize) -> Hello {
+        place.checked_sub(self.far_from()).map_or(self.hello, |far| self.far[far].hello)
+    }
+
+    /// The number of the first place of another node.
+    fn far_from(&self) -> usize {
+        self.whole.cores + 1
+    }
+
+    fn find(&self, node: NodeId, core: u8) -> Option<usize> {
+        let at = self.far.iter().position(|far| (far.node, far.core) == (node, core));
+        at.map(|at| at + self.far_from())
+    }
+
+    fn place_of(&self, peer: Peer) -> Option<usize> {
+        if peer.node != self.whole.node {
+            self.find(peer.node, peer.core)
+        } else if peer.core == Peer::CONTROL_CORE {
+            Some(self.whole.cores)
+        } else {
+            Some(usize::from(peer.core))
+        }
     }
 
     fn peer(&self, place: usize, role: Role) -> Peer {
-        if place == self.cores {
-            Peer::control(NODE, role)
-        } else {
-            Peer::new(NODE, role, place as u8)
+        match place.checked_sub(self.far_from()) {
+            Some(far) => Peer::new(self.far[far].node, role, self.far[far].core),
+            None if place == self.whole.cores => Peer::control(self.whole.node, role),
+            None => Peer::new(self.whole.node, role, place as u8),
         }
     }
 }

@@ -101,14 +101,14 @@ impl Sockets {
     pub(super) fn new(
         uring: Uring,
         core: u8,
-        (bell, listener): (RawFd, OwnedFd),
+        (bell, listener): (RawFd, Option<OwnedFd>),
         connections_max: u32,
     ) -> Self {
         let mut sockets = Self {
             uring,
             core,
             bell,
-            listener: Some(listener),
+            listener,
             accept_at: None,
             chunks: Vec::new(),
             free: Vec::new(),

@@ -3,15 +3,19 @@
 //! - `codec`: how a field becomes bytes
 //! - `link`: one end of a link: lives, bounds, envelopes
 //! - `message`: the closed list of messages, each with what happens when it is lost
+//! - `stream`: one connection between two nodes: hello, proof, batches, beats
 //! - `room`: how much bulk a mailbox still takes
 
 pub mod codec;
 pub mod link;
 pub mod message;
 pub mod room;
+pub mod stream;
 
 pub use codec::{Broken, Field, Packed, Reader};
 pub use message::{Hello, Member, Membership, Message, Terms};
 
-/// The wire's version: nodes with another major version refuse each other at hello.
+/// The wire's version: two nodes speak the newest that both know.
 pub const VERSION: u16 = 3;
+/// The oldest that we still speak.
+pub const VERSION_MIN: u16 = 3;

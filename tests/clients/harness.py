@@ -62,7 +62,9 @@ class Server:
         self.down()
 
     def spawn(self, http="127.0.0.1:0", ws="127.0.0.1:0"):
-        command = [BINARY, "dev", "--http", http, "--ws", ws, "--data", str(self.data), *self.flags]
+        return self.launch([BINARY, "dev", "--http", http, "--ws", ws, "--data", str(self.data), *self.flags])
+
+    def launch(self, command):
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **self.environment}
         )

@@ -127,8 +127,10 @@ impl Node {
         let seed = self.mail.next();
         around.network.restart();
         for core in 0..cores {
+            let desk = campanile::ids::Peer::control(NODE, Role::Webapp);
             let config = GatewayConfig {
                 node: NODE,
+                desk,
                 core: core as u8,
                 cores: cores as u8,
                 life: self.life,
@@ -140,7 +142,7 @@ impl Node {
             };
             let shards = Shards::Data(Box::new((
                 Gateway::new(config, limits),
-                Owner::new(NODE, core as u8, seed ^ core as u64, limits),
+                Owner::new(NODE, core as u8, desk, seed ^ core as u64, limits),
                 Roster::new(NODE, core as u8, seed ^ core as u64, limits),
             )));
             self.places.push(Place::new(shards, core, cores, self.life, limits));

@@ -20,10 +20,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::centrifuge::code::Fault;
 use crate::centrifuge::rules::Rules;
 use crate::control::Control;
+use crate::ids::Peer;
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
 
@@ -31,8 +33,7 @@ use crate::ring::{Ring, Secret};
 #[derive(Clone, Debug)]
 pub struct Api {
     control: Control,
-    /// Of one node, it never changes.
-    ring: Ring,
+    cell: CellNow,
     secret: Secret,
     rules: Arc<Rules>,
     limits: Limits,
@@ -41,20 +42,29 @@ pub struct Api {
     started: tokio::time::Instant,
 }
 
+/// What of a cell changes while it is up.
+#[derive(Clone, Debug)]
+pub struct CellNow {
+    /// The newest ring.
+    pub ring: watch::Receiver<Arc<Ring>>,
+    /// Cores of gateways that are there, sorted.
+    pub gateways: watch::Receiver<Vec<Peer>>,
+}
+
 /// Bytes of one request: a batch.
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 impl Api {
     pub fn new(
         control: Control,
-        ring: Ring,
+        cell: CellNow,
         secret: Secret,
         rules: Arc<Rules>,
         limits: &Limits,
         life: u64,
     ) -> Self {
         let started = tokio::time::Instant::now();
-        Self { control, ring, secret, rules, limits: limits.clone(), life, started }
+        Self { control, cell, secret, rules, limits: limits.clone(), life, started }
     }
 }
 

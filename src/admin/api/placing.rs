@@ -1,8 +1,6 @@
 //! From a channel to its owner, and the owner's answers.
 
-use std::collections::BTreeMap;
-
-use tokio::sync::oneshot;
+use std::sync::Arc;
 
 use super::Api;
 use crate::centrifuge::code::Fault;
@@ -10,13 +8,14 @@ use crate::centrifuge::message::{Presence, PresenceStats, Publication};
 use crate::centrifuge::payload::{self, Marks};
 use crate::centrifuge::push;
 use crate::centrifuge::rules::{Name, Options, Rules};
-use crate::ids::{Key, NodeId, Origin, Peer, Role};
-use crate::ring::slot_of;
+use crate::control::Waiting;
+use crate::ids::{Key, Origin, Peer, Role};
+use crate::ring::{Ring, slot_of};
 use crate::wire::message::namespace;
 use crate::wire::{Message, Terms};
 
 /// A publication on its way.
-pub(super) struct Placing(oneshot::Receiver<Vec<u8>>);
+pub(super) struct Placing(Waiting);
 
 /// Where a publication stands: `None` in a channel without a stream.
 pub(super) type Placed = Option<(u64, String)>;
@@ -73,7 +72,7 @@ impl Api {
         }
         let inside = Rules::inside(channel);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
-        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let (node, core, seat_epoch) = self.ring().channel_owner(slot);
         // One key in two channels is two keys.
         let key_of = |text: &str| match text {
             "" => Key::default(),
@@ -104,7 +103,7 @@ impl Api {
 
     /// Waits until it is published.
     pub(super) async fn placed(&self, channel: &str, placing: Placing) -> Result<Placed, Fault> {
-        let answer = placing.0.await.map_err(|_| Fault::Internal)?;
+        let answer = placing.0.answer().await.map_err(|_| Fault::Internal)?;
         match Message::decode(&answer) {
             Ok(Message::Published { accepted: true, epoch, offset, .. }) => {
                 let has_place = offset > 0 && self.options(channel)?.has_stream();
@@ -125,7 +124,7 @@ impl Api {
         }
         let inside = Rules::inside(channel);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
-        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let (node, core, seat_epoch) = self.ring().channel_owner(slot);
         let present = |ask| Message::Present { slot, seat_epoch, key, ask, is_listed };
         let answer = self.control.ask(Peer::new(node, Role::Channel, core), present).await;
         let answer = answer.map_err(|_| Fault::Internal)?;
@@ -138,13 +137,13 @@ impl Api {
         Ok((stats, Presence::of(infos.iter())))
     }
 
-    /// All gateway cores, node by node.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = Peer> {
-        let nodes: BTreeMap<NodeId, u8> =
-            self.ring.seats.iter().map(|row| (row.node, row.cores)).collect();
-        let cores =
-            |(node, cores)| (0..cores).map(move |core| Peer::new(node, Role::Gateway, core));
-        nodes.into_iter().flat_map(cores)
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.cell.ring.borrow())
+    }
+
+    /// All gateway cores that are there, node by node.
+    pub(super) fn gateways(&self) -> Vec<Peer> {
+        self.cell.gateways.borrow().clone()
     }
 
     /// Tells all gateway cores what is wanted of a user's connections, and waits until each has done it.
@@ -156,7 +155,7 @@ impl Api {
             waiting.push(self.control.begin(core, order).map_err(|_| Fault::Internal)?);
         }
         for core in waiting {
-            core.await.map_err(|_| Fault::Internal)?;
+            core.answer().await.map_err(|_| Fault::Internal)?;
         }
         Ok(())
     }
@@ -168,7 +167,7 @@ impl Api {
         }
         let inside = Rules::inside(channel);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
-        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let (node, core, seat_epoch) = self.ring().channel_owner(slot);
         let erase = |ask| Message::Erase { slot, seat_epoch, key, ask };
         let answer = self.control.ask(Peer::new(node, Role::Channel, core), erase).await;
         match Message::decode(&answer.map_err(|_| Fault::Internal)?) {
@@ -186,7 +185,7 @@ impl Api {
     ) -> Result<Stream, Fault> {
         let inside = Rules::inside(channel);
         let (key, slot) = (self.secret.key_of(&inside), slot_of(&inside));
-        let (node, core, seat_epoch) = self.ring.channel_owner(slot);
+        let (node, core, seat_epoch) = self.ring().channel_owner(slot);
         let read = |ask| Message::Read {
             slot,
             seat_epoch,

@@ -87,7 +87,7 @@ fn every_slot_of_every_process_has_an_epoch_of_its_own() {
     let mut epochs = std::collections::BTreeSet::new();
     for seed in 0..4 {
         let mut world = World::open();
-        world.owner = Owner::new(ME, 0, seed, &world.limits);
+        world.owner = Owner::new(ME, 0, SOURCE, seed, &world.limits);
         world.input(Input::Ring { ring: &Ring::new(&[(ME, CORES)]) });
         world.up(gateway(0));
         for n in 0..8 {

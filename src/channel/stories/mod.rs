@@ -82,7 +82,7 @@ impl World {
     fn new(limits: &Limits) -> Self {
         assert_eq!(limits.fault(), None);
         let mut world = Self {
-            owner: Owner::new(ME, 0, 5, limits),
+            owner: Owner::new(ME, 0, SOURCE, 5, limits),
             limits: limits.clone(),
             now: Now { mono: Mono(1_000_000_000), ..Now::default() },
             said: BTreeMap::new(),

@@ -71,6 +71,7 @@ impl Stage {
         assert_eq!(limits.fault(), None);
         let config = GatewayConfig {
             node: ME,
+            desk: DESK,
             core: 0,
             cores: 1,
             life: LIFE,

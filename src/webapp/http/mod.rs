@@ -33,6 +33,7 @@ use super::database::{Database, Refused, User};
 use super::page;
 use crate::control::Control;
 use crate::limits::Limits;
+use crate::ring::Secret;
 use crate::shard::Report;
 
 /// Bytes of one request's body: a message with blocks is far below.
@@ -58,6 +59,8 @@ pub struct Site {
     /// Where websockets are accepted, as `ws://host:port`.
     ws_url: Arc<str>,
     guests: Arc<GuestDoor>,
+    /// The cell's.
+    secret: Secret,
     is_draining: Arc<AtomicBool>,
     boots: Arc<Mutex<Pace>>,
     /// Calls of `rtm.connect` that came too often.
@@ -67,6 +70,7 @@ pub struct Site {
 impl Site {
     pub fn new(database: Database, control: Control, limits: &Limits, ws_url: &str) -> Self {
         Self {
+            secret: database.secret(),
             database,
             control,
             limits: limits.clone(),
@@ -76,6 +80,11 @@ impl Site {
             boots: Arc::new(Mutex::new(Pace::new(limits.boots_per_second, limits.boots_burst))),
             boots_shed: Arc::default(),
         }
+    }
+
+    /// A webapp of a cell of many nodes: they all have this secret.
+    pub fn of_cell(self, secret: Secret) -> Self {
+        Self { secret, ..self }
     }
 
     pub fn with_guests(self, guests: GuestDoor) -> Self {

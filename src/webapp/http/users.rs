@@ -44,7 +44,7 @@ impl Call<'_> {
         if self.site.database.user(&id).is_none() {
             return refuse("user_not_found");
         }
-        let (slot, key) = (slot_of(&id), self.site.database.secret().key_of(&id));
+        let (slot, key) = (slot_of(&id), self.site.secret.key_of(&id));
         let asked =
             self.site.control.ask(DESK, |ask| Message::PresenceQuery { ask, slot, user: key });
         let answer = match tokio::time::timeout(self.site.limits.ask_timeout, asked).await {
@@ -85,7 +85,7 @@ impl Call<'_> {
             _ => return refuse("invalid_presence"),
         };
         self.site.database.change(Change::Away { user: user.id.clone(), away }).await?;
-        let (slot, key) = (slot_of(&user.id), self.site.database.secret().key_of(&user.id));
+        let (slot, key) = (slot_of(&user.id), self.site.secret.key_of(&user.id));
         let told = self.site.control.tell(DESK, &Message::Manual { slot, user: key, away });
         told.map_err(|_| Failure::Limited { seconds: RETRY_AFTER_S })?;
         Ok(json!({}))

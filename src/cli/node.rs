@@ -1,0 +1,184 @@
+//! `campanile node`: its command line, and what of it is left when it is checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Cpus, cpus, limits, sections, shown};
+use crate::centrifuge::config::{self, Read};
+use crate::centrifuge::rules::Rules;
+use crate::ids::{NodeId, Role, Roles};
+use crate::limits::Limits;
+use crate::ring::Secret;
+use crate::wire::stream::CellKey;
+
+#[derive(clap::Args, Debug)]
+pub(super) struct NodeArguments {
+    /// What it does: gateway, channel, presence, webapp (with the publish API), several with commas
+    #[arg(long, env = "CAMPANILE_ROLES", value_delimiter = ',', required = true)]
+    roles: Vec<RoleName>,
+    /// What it is called in the ring
+    #[arg(long, env = "CAMPANILE_NAME")]
+    name: String,
+    /// The number of a node that owns nothing, such as one that is only a gateway: from 10000 on, and no other may have it
+    #[arg(long, env = "CAMPANILE_ID")]
+    id: Option<u16>,
+    /// Where the ring is kept: consul://HOST:PORT or etcd://HOST:PORT, several with commas
+    #[arg(long, env = "CAMPANILE_STORE", default_value = "consul://127.0.0.1:8500")]
+    store: String,
+    /// Which cell
+    #[arg(long, env = "CAMPANILE_CELL", default_value = "main")]
+    cell: String,
+    /// A file with the cell's key: 32 bytes or more that every node of the cell has and nobody else
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_KEY")]
+    key: PathBuf,
+    /// Where other nodes reach this one
+    #[arg(long, env = "CAMPANILE_LINK", default_value = "127.0.0.1:7400")]
+    link: SocketAddr,
+    /// What others dial for it, when that is another address [default: --link]
+    #[arg(long, value_name = "HOST:PORT", env = "CAMPANILE_ADVERTISE")]
+    advertise: Option<String>,
+    /// The node that is the webapp, unless this one is
+    #[arg(long, value_name = "ID=HOST:PORT", env = "CAMPANILE_WEBAPP", value_parser = webapp)]
+    webapp: Option<(NodeId, String)>,
+    /// Where the Web API is, and /metrics and /health of every node
+    #[arg(long, env = "CAMPANILE_HTTP", default_value = "127.0.0.1:8080")]
+    http: SocketAddr,
+    /// Where a gateway accepts websockets
+    #[arg(long, env = "CAMPANILE_WS", default_value = "127.0.0.1:8081")]
+    ws: SocketAddr,
+    /// What clients are told to dial: the address of the balancer before the gateways [default: --ws]
+    #[arg(long, value_name = "URL", env = "CAMPANILE_PUBLIC_WS")]
+    public_ws: Option<String>,
+    /// The data directory of a webapp; made when there is none
+    #[arg(long, env = "CAMPANILE_DATA", default_value = "./campanile-data")]
+    data: PathBuf,
+    /// A webapp that keeps everything in memory and writes nothing
+    #[arg(long, env = "CAMPANILE_EPHEMERAL")]
+    ephemeral: bool,
+    /// Cores of the data plane [default: as many as this process may use]
+    #[arg(long, env = "CAMPANILE_CORES", value_parser = clap::value_parser!(u8).range(1..=64))]
+    cores: Option<u8>,
+    /// CPUs for all threads, such as 0,2-3
+    #[arg(long, env = "CAMPANILE_CPUS", value_parser = cpus)]
+    cpus: Option<Cpus>,
+    /// Seconds from goodbye to Close at the end
+    #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
+    drain: u32,
+    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
+    config: Option<PathBuf>,
+    /// Another bound than the built-in one; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
+    limit: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Debug)]
+enum RoleName {
+    Gateway,
+    Channel,
+    Presence,
+    Webapp,
+}
+
+/// `campanile node`, checked.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub roles: Roles,
+    pub name: String,
+    pub id: Option<NodeId>,
+    pub store: String,
+    pub cell: String,
+    pub key: CellKey,
+    /// Of the names of channels and users; made from the key.
+    pub secret: Secret,
+    pub link: SocketAddr,
+    pub advertise: Option<String>,
+    pub webapp: Option<(NodeId, String)>,
+    pub http: SocketAddr,
+    pub ws: SocketAddr,
+    pub public_ws: Option<String>,
+    pub data: PathBuf,
+    pub ephemeral: bool,
+    pub cores: Option<u8>,
+    pub cpus: Option<Vec<usize>>,
+    pub drain: Duration,
+    pub limits: Limits,
+    pub rules: Rules,
+    /// What of the configuration does nothing.
+    pub warnings: Vec<String>,
+}
+
+/// A key that is shorter than this can be guessed.
+const KEY_BYTES_MIN: usize = 32;
+
+impl NodeArguments {
+    pub(super) fn checked(self) -> Result<Node, String> {
+        let roles = self.roles.iter().map(|role| match role {
+            RoleName::Gateway => Roles::of(&[Role::Gateway]),
+            RoleName::Channel => Roles::of(&[Role::Channel]),
+            RoleName::Presence => Roles::of(&[Role::Presence]),
+            RoleName::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
+        });
+        let roles = roles.fold(Roles::NONE, |all, role| Roles(all.0 | role.0));
+        match (roles.contains(Role::Webapp), &self.webapp) {
+            (true, Some(_)) => return Err("--webapp: this node is the webapp".into()),
+            (false, None) => return Err("--webapp ID=HOST:PORT: which node is the webapp?".into()),
+            _ => {}
+        }
+        let fault = |why: &dyn std::fmt::Display| format!("--key {}: {why}", self.key.display());
+        let key = std::fs::read(&self.key).map_err(|error| fault(&error))?;
+        let key = key.trim_ascii();
+        if key.len() < KEY_BYTES_MIN {
+            return Err(fault(&format!("fewer than {KEY_BYTES_MIN} bytes")));
+        }
+        let derived = |what: &str| -> [u8; 32] {
+            Sha256::new_with_prefix(what).chain_update([0]).chain_update(key).finalize().into()
+        };
+        let names: [u8; 16] = derived("names")[..16].try_into().expect("half of it");
+        // Without a file nobody may do anything without a token.
+        let asked = match &self.config {
+            Some(file) => sections(file)?,
+            None => serde_json::json!({}),
+        };
+        let Read { rules, warnings } = config::read(asked)
+            .map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))?;
+        Ok(Node {
+            roles,
+            name: self.name,
+            id: self.id.map(NodeId),
+            store: self.store,
+            cell: self.cell,
+            key: CellKey(derived("links")),
+            secret: Secret(names),
+            link: self.link,
+            advertise: self.advertise,
+            webapp: self.webapp,
+            http: self.http,
+            ws: self.ws,
+            public_ws: self.public_ws,
+            data: self.data,
+            ephemeral: self.ephemeral,
+            cores: self.cores,
+            cpus: self.cpus.map(|cpus| cpus.0),
+            drain: Duration::from_secs(u64::from(self.drain)),
+            limits: limits(&self.limit)?,
+            rules,
+            warnings,
+        })
+    }
+}
+
+/// `ID=HOST:PORT`.
+fn webapp(text: &str) -> Result<(NodeId, String), String> {
+    let shape = || "not ID=HOST:PORT".to_string();
+    let (id, address) = text.split_once('=').ok_or_else(shape)?;
+    let id = id.parse().map_err(|_| shape())?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(shape)?;
+    if host.is_empty() || port.parse::<u16>().is_err() {
+        return Err(shape());
+    }
+    Ok((NodeId(id), address.into()))
+}

@@ -1,0 +1,166 @@
+//! The command line of `campanile ctl`.
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+
+use crate::ids::{Seat, Slot};
+use crate::ring::assign::Kind;
+use crate::ring::document::NodeEntry;
+
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Where the ring is kept: consul://HOST:PORT or etcd://HOST:PORT, several with commas
+    #[arg(long, env = "CAMPANILE_STORE", global = true, default_value = "consul://127.0.0.1:8500")]
+    store: String,
+    /// Which cell
+    #[arg(long, env = "CAMPANILE_CELL", global = true, default_value = "main")]
+    cell: String,
+    /// Tell it as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    about: About,
+}
+
+#[derive(Subcommand, Debug)]
+enum About {
+    /// Who holds which part of the channels and users
+    #[command(subcommand)]
+    Ring(RingArguments),
+}
+
+#[derive(Subcommand, Debug)]
+enum RingArguments {
+    /// The ring as it is
+    Show,
+    /// What would move until every node has its share
+    Plan,
+    /// The first ring of a cell
+    Create {
+        /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]
+        #[arg(required = true, value_parser = node)]
+        nodes: Vec<NodeEntry>,
+    },
+    /// One more node; `carry-out` brings its slots
+    Add {
+        /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]
+        #[arg(value_parser = node)]
+        node: NodeEntry,
+    },
+    /// Empties a node; it leaves the ring when it has no slots any more
+    Remove { name: String },
+    /// What a node carries, against the weights of the others
+    Weigh { name: String, weight: u32 },
+    /// Gives all seats of a node to others at once, in one write: no slot moves
+    Replace {
+        name: String,
+        /// Who may take them [default: everybody else]
+        #[arg(long, value_delimiter = ',')]
+        by: Vec<String>,
+    },
+    /// One slot to one seat: a hot one goes where there is room
+    Move { table: Table, slot: u16, seat: u16 },
+    /// Moves slots until every node has its share, in writes of at most 256 slots
+    CarryOut {
+        /// Milliseconds between two writes
+        #[arg(long, default_value_t = 200)]
+        pause: u64,
+        /// Writes at most
+        #[arg(long, default_value_t = u32::MAX)]
+        writes: u32,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum Table {
+    Channels,
+    Users,
+}
+
+/// Checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(super) store: String,
+    pub(super) cell: String,
+    pub(super) json: bool,
+    pub(super) wish: Wish,
+}
+
+/// What is asked of a ring.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    Show,
+    Plan,
+    Create(Vec<NodeEntry>),
+    Add(NodeEntry),
+    Weigh(String, u32),
+    /// By nobody: by everybody else.
+    Replace(String, Vec<String>),
+    Move(Kind, Slot, Seat),
+    CarryOut {
+        pause: Duration,
+        writes: u32,
+    },
+}
+
+impl Arguments {
+    pub fn checked(self) -> Config {
+        let About::Ring(ring) = self.about;
+        let wish = match ring {
+            RingArguments::Show => Wish::Show,
+            RingArguments::Plan => Wish::Plan,
+            RingArguments::Create { nodes } => Wish::Create(nodes),
+            RingArguments::Add { node } => Wish::Add(node),
+            RingArguments::Remove { name } => Wish::Weigh(name, 0),
+            RingArguments::Weigh { name, weight } => Wish::Weigh(name, weight),
+            RingArguments::Replace { name, by } => Wish::Replace(name, by),
+            RingArguments::Move { table, slot, seat } => {
+                let kind = match table {
+                    Table::Channels => Kind::Channels,
+                    Table::Users => Kind::Users,
+                };
+                Wish::Move(kind, Slot(slot), Seat(seat))
+            }
+            RingArguments::CarryOut { pause, writes } => {
+                Wish::CarryOut { pause: Duration::from_millis(pause), writes }
+            }
+        };
+        Config { store: self.store, cell: self.cell, json: self.json, wish }
+    }
+}
+
+/// A node that has not been seen yet: its number is given when it comes into a ring.
+fn node(text: &str) -> Result<NodeEntry, String> {
+    let shape = || "not NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]".to_string();
+    let (name, rest) = text.split_once('=').ok_or_else(shape)?;
+    let mut rest = rest.split(',');
+    let address = rest.next().unwrap_or_default();
+    let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
+    if name.is_empty() || port.is_none_or(|port| port.parse::<u16>().is_err()) {
+        return Err(shape());
+    }
+    let mut node = NodeEntry {
+        id: 0,
+        name: name.into(),
+        incarnation: 0,
+        address: address.into(),
+        cores: 0,
+        weight: 100,
+        zone: String::new(),
+    };
+    for pair in rest {
+        let (key, value) = pair.split_once('=').ok_or_else(shape)?;
+        let fault = |_| format!("{pair}: no such number");
+        match key {
+            "cores" => node.cores = value.parse().map_err(fault)?,
+            "weight" => node.weight = value.parse().map_err(fault)?,
+            "zone" => node.zone = value.into(),
+            _ => return Err(format!("{key}: not cores, weight or zone")),
+        }
+    }
+    if node.cores == 0 || node.cores > 128 {
+        return Err("cores=1 to cores=128".into());
+    }
+    Ok(node)
+}

@@ -1,0 +1,116 @@
+//! One look at a ring, or one change of it by compare-and-set.
+
+use super::arguments::{Config, Wish};
+use super::show::{Done, Planned, Shown, told};
+use crate::limits::RING_IDS_MAX;
+use crate::ring::change::Cell;
+use crate::ring::document::{NodeEntry, Unusable};
+use crate::ring::store::{Failed, Store, Stored};
+
+/// Others may write at the same time; who loses so often has met something that never rests.
+const TRIES: u32 = 16;
+
+pub(super) async fn run(config: &Config) -> Result<String, String> {
+    let store = Store::new(&config.store, &config.cell)?;
+    match &config.wish {
+        Wish::Show => Ok(told(config.json, &Shown::of(&read(&store, config).await?.cell))),
+        Wish::Plan => {
+            let cell = read(&store, config).await?.cell;
+            Ok(told(config.json, &Planned::of(&cell, &cell.plan())))
+        }
+        Wish::Create(nodes) => {
+            let mut nodes = nodes.clone();
+            for (nth, node) in nodes.iter_mut().enumerate() {
+                node.id = nth as u16 + 1;
+            }
+            let cell = Cell::new(&config.cell, nodes).map_err(sentence)?;
+            if !store.create(&cell).await.map_err(|failed| failed.to_string())? {
+                return Err(format!("cell {} has a ring already", config.cell));
+            }
+            Ok(told(config.json, &Shown::of(&cell)))
+        }
+        Wish::Add(node) => {
+            change(&store, config, |cell| {
+                cell.add(NodeEntry { id: free_id(cell)?, ..node.clone() })
+            })
+            .await
+        }
+        Wish::Weigh(name, weight) => change(&store, config, |cell| cell.weigh(name, *weight)).await,
+        Wish::Replace(name, by) => {
+            change(&store, config, |cell| {
+                let everybody = cell.document.nodes.iter().map(|node| node.name.as_str());
+                let by: Vec<&str> = if by.is_empty() {
+                    everybody.collect()
+                } else {
+                    by.iter().map(String::as_str).collect()
+                };
+                cell.replace(name, &by, &[])
+            })
+            .await
+        }
+        Wish::Move(kind, slot, seat) => {
+            change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat)).await
+        }
+        Wish::CarryOut { pause, writes } => {
+            let mut done = Done::default();
+            let mut lost = 0;
+            while done.writes < *writes && lost < TRIES {
+                let stored = read(&store, config).await?;
+                let Some((next, plan)) = stored.cell.step() else { break };
+                if !swap(&store, config, &stored, &next).await? {
+                    lost += 1;
+                    continue;
+                }
+                done.add(next.document.ring_epoch, &plan);
+                tokio::time::sleep(*pause).await;
+            }
+            Ok(told(config.json, &done))
+        }
+    }
+}
+
+/// Reads, changes, writes; again when somebody else wrote in between.
+async fn change(
+    store: &Store,
+    config: &Config,
+    wanted: impl Fn(&Cell) -> Result<Cell, Unusable>,
+) -> Result<String, String> {
+    for _ in 0..TRIES {
+        let stored = read(store, config).await?;
+        let next = wanted(&stored.cell).map_err(sentence)?;
+        if swap(store, config, &stored, &next).await? {
+            return Ok(told(config.json, &Planned::of(&next, &next.plan())));
+        }
+    }
+    Err(format!("others wrote the ring {TRIES} times in between: nothing was done"))
+}
+
+async fn read(store: &Store, config: &Config) -> Result<Stored, String> {
+    let stored = store.read().await.map_err(|failed| failed.to_string())?;
+    stored
+        .ok_or_else(|| format!("cell {} has no ring yet: `campanile ctl ring create`", config.cell))
+}
+
+/// False: somebody else wrote. An outcome that nobody knows is looked up.
+async fn swap(store: &Store, config: &Config, was: &Stored, next: &Cell) -> Result<bool, String> {
+    match store.swap(was, next).await {
+        Ok(done) => Ok(done),
+        Err(Failed::Unknown(why)) => match read(store, config).await {
+            Ok(now) => Ok(now.cell == *next),
+            Err(_) => Err(Failed::Unknown(why).to_string()),
+        },
+        Err(failed) => Err(failed.to_string()),
+    }
+}
+
+/// The lowest number that no node of the ring has.
+fn free_id(cell: &Cell) -> Result<u16, Unusable> {
+    let nodes = &cell.document.nodes;
+    (1..RING_IDS_MAX)
+        .find(|id| nodes.iter().all(|node| node.id != *id))
+        .ok_or_else(|| Unusable("every number of a node is taken".into()))
+}
+
+fn sentence(why: Unusable) -> String {
+    why.0
+}

@@ -1,0 +1,211 @@
+//! The seats document: who is in a cell's ring, who holds which seat, and under which epochs. JSON, about 250 bytes a node.
+//!
+//! Epochs live in the value and only grow; a store's own index may go back after a restore and is never an epoch (`reliability.md` 2.2).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::assign::{Assign, Kind};
+use super::placement::HASH_NAME;
+use super::table::{Ring, SeatRow};
+use crate::ids::NodeId;
+use crate::limits::{RING_NODES_MAX, RING_SEATS_MAX};
+
+/// The only format so far. A node that finds a newer one keeps the ring that it has.
+pub const FORMAT: u16 = 1;
+
+/// One node of the data plane.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Never given to another node while a seat names it.
+    pub id: u16,
+    /// What operators call it.
+    pub name: String,
+    /// Drawn anew by each start of the process: who was replaced never owns again under this number.
+    #[serde(with = "hex")]
+    pub incarnation: u128,
+    /// Where its links are answered: `host:port`.
+    pub address: String,
+    /// Data cores: the core of a slot is `slot % cores`.
+    pub cores: u8,
+    /// Against the other nodes' weights. 0: it is being emptied.
+    pub weight: u32,
+    /// What fails together: a rack, a hall. May be empty.
+    #[serde(default)]
+    pub zone: String,
+}
+
+/// One seat. Its number is its place in the list, for ever.
+///
+/// In JSON `[node, seat_epoch]`: there are eight a node, and a write of Consul's takes 512 KB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(from = "(Option<u16>, u32)", into = "(Option<u16>, u32)")]
+pub struct SeatEntry {
+    /// Who holds it. `null`: it is retired, has no slots, and may be used again.
+    pub node: Option<u16>,
+    /// Grows by one whenever another process holds it.
+    pub seat_epoch: u32,
+}
+
+impl From<(Option<u16>, u32)> for SeatEntry {
+    fn from((node, seat_epoch): (Option<u16>, u32)) -> Self {
+        Self { node, seat_epoch }
+    }
+}
+
+impl From<SeatEntry> for (Option<u16>, u32) {
+    fn from(seat: SeatEntry) -> Self {
+        (seat.node, seat.seat_epoch)
+    }
+}
+
+/// All of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Document {
+    pub format: u16,
+    pub cell: String,
+    /// Grows by one with each write of this document.
+    pub ring_epoch: u64,
+    /// Which tables belong to it.
+    pub channels_version: u64,
+    pub users_version: u64,
+    /// The placement hash: who does not know it does not start (I9).
+    pub hash: String,
+    pub nodes: Vec<NodeEntry>,
+    pub seats: Vec<SeatEntry>,
+}
+
+/// Why a document cannot be used: a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unusable(pub String);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Document {
+    /// From the store's bytes, checked by itself.
+    ///
+    /// # Errors
+    /// It is no JSON of this shape, of another format or hash, or names nodes and seats that are not there.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Unusable> {
+        let document: Self = serde_json::from_slice(bytes)
+            .map_err(|error| Unusable(format!("the seats document is no ring: {error}")))?;
+        document.check()?;
+        Ok(document)
+    }
+
+    /// For the store.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// # Errors
+    /// See `decode`.
+    pub fn check(&self) -> Result<(), Unusable> {
+        let refuse = |why: String| Err(Unusable(why));
+        if self.format != FORMAT {
+            return refuse(format!("the ring has format {}, and we know {FORMAT}", self.format));
+        }
+        if self.hash != HASH_NAME {
+            return refuse(format!(
+                "the ring is hashed by {}, and we hash by {HASH_NAME}",
+                self.hash
+            ));
+        }
+        if self.nodes.len() > RING_NODES_MAX || self.seats.len() > RING_SEATS_MAX {
+            return refuse(format!(
+                "{} nodes and {} seats are more than {RING_NODES_MAX} and {RING_SEATS_MAX}",
+                self.nodes.len(),
+                self.seats.len()
+            ));
+        }
+        let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for node in &self.nodes {
+            if node.cores == 0 {
+                return refuse(format!("node {} has no cores", node.name));
+            }
+            if !ids.insert(node.id) || !names.insert(&node.name) {
+                return refuse(format!("node {} ({}) is in the ring twice", node.name, node.id));
+            }
+        }
+        let is_nobodys = |seat: &SeatEntry| seat.node.is_some_and(|id| !ids.contains(&id));
+        if let Some(at) = self.seats.iter().position(is_nobodys) {
+            return refuse(format!("seat {at} is held by a node that is not in the ring"));
+        }
+        Ok(())
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&NodeEntry> {
+        self.nodes.iter().find(|node| node.id == id.0)
+    }
+
+    pub fn named(&self, name: &str) -> Option<&NodeEntry> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// Seats that a node holds.
+    pub fn seats_of(&self, id: u16) -> impl Iterator<Item = usize> {
+        let seats = self.seats.iter().enumerate();
+        seats.filter(move |(_, seat)| seat.node == Some(id)).map(|(at, _)| at)
+    }
+
+    /// Which version of a table belongs to it.
+    pub fn version_of(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Channels => self.channels_version,
+            Kind::Users => self.users_version,
+        }
+    }
+
+    /// The ring as shards see it.
+    ///
+    /// # Errors
+    /// A table is of another version, or gives a slot to a seat that nobody holds.
+    pub fn ring(&self, channels: &Assign, users: &Assign) -> Result<Ring, Unusable> {
+        for (kind, assign) in [(Kind::Channels, channels), (Kind::Users, users)] {
+            let (wanted, what) = (self.version_of(kind), kind.as_str());
+            if assign.version != wanted {
+                return Err(Unusable(format!(
+                    "the ring wants version {wanted} of the table of {what}, and this is {}",
+                    assign.version
+                )));
+            }
+            let held = |seat: usize| self.seats.get(seat).is_some_and(|seat| seat.node.is_some());
+            if let Some(seat) = assign.seats.iter().find(|seat| !held(usize::from(seat.0))) {
+                return Err(Unusable(format!(
+                    "the table of {what} names seat {}, which nobody holds",
+                    seat.0
+                )));
+            }
+        }
+        let nodes: BTreeMap<u16, &NodeEntry> =
+            self.nodes.iter().map(|node| (node.id, node)).collect();
+        let rows = self.seats.iter().map(|seat| {
+            let node = seat.node.and_then(|id| nodes.get(&id));
+            SeatRow {
+                node: NodeId(node.map_or(u16::MAX, |node| node.id)),
+                cores: node.map_or(1, |node| node.cores),
+                seat_epoch: seat.seat_epoch,
+            }
+        });
+        Ok(Ring::of(self.ring_epoch, rows.collect(), &channels.seats, &users.seats))
+    }
+}
+
+/// 128 bits as 32 hexadecimal digits: JSON's numbers end at 53.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{value:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+    }
+}

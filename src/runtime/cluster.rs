@@ -1,0 +1,350 @@
+//! One node of a cell: `campanile node`. It takes its place in the ring, reaches the other nodes, and follows the ring for as long as it
+//! lives.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::sync::watch::channel as watch_channel;
+use tokio::task::JoinHandle;
+
+use super::clock::Clock;
+use super::cores::{self, Cores};
+use super::far::{self, Home};
+use super::handed::{self, Handed};
+use super::letters::{Letter, LetterBox};
+use super::node::{
+    BATCHES_TO_CONTROL, Host, MAILS_MAX, Signals, complete, drain, prepare, random, runtime,
+    serve_http,
+};
+use super::place::Whole;
+use super::stats::Stats;
+use super::{control, doors, watch};
+use crate::admin::api;
+use crate::cli::Node;
+use crate::control::Control;
+use crate::ids::{NodeId, Peer, Role};
+use crate::limits::RING_IDS_MAX;
+use crate::ring::Ring;
+use crate::ring::change::Cell;
+use crate::ring::store::{Failed, Store, follow};
+use crate::ring::view::{Offered, View};
+use crate::webapp::caller::Caller;
+use crate::webapp::database::Database;
+use crate::webapp::http::{self, GuestDoor, Site};
+use crate::wire::stream::Identity;
+
+/// News of connections that wait for the control plane's driver; rings that wait for it.
+const NEWS_MAX: usize = 256;
+const RINGS_MAX: usize = 4;
+/// Between two looks for a ring, or for our place in it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// A sentence for the operator: what stood in the way, and how to mend it.
+pub fn node(config: &Node) -> Result<(), String> {
+    let host = prepare(config.cores, config.cpus.as_deref(), &config.limits, &config.warnings)?;
+    runtime()?.block_on(serve(config, &host))
+}
+
+async fn serve(config: &Node, host: &Host) -> Result<(), String> {
+    let fault = |what: &str| {
+        let what = what.to_string();
+        move |error: std::io::Error| format!("{what}: {error}")
+    };
+    let Host { cores, cpus, limits } = host;
+    let mut signals = Signals::new().map_err(fault("cannot wait for signals"))?;
+    let is = |role| config.roles.contains(role);
+    let (life, seed) = (random()? | 1, random()?);
+
+    // What cannot be had is said before anybody counts on this node.
+    let link_listener =
+        TcpListener::bind(config.link).await.map_err(fault(&format!("--link {}", config.link)))?;
+    let link = link_listener.local_addr().map_err(fault("cannot listen"))?;
+    let http_listener = doors::http(config.http, "--http")?;
+    let http_address = http_listener.local_addr().map_err(fault("cannot listen"))?;
+    let (listeners, ws_address) = if is(Role::Gateway) {
+        doors::websocket(config.ws, *cores)?
+    } else {
+        (Vec::new(), config.ws)
+    };
+    let (control, mail) = Control::new(MAILS_MAX);
+    let database = if is(Role::Webapp) {
+        let directory = (!config.ephemeral).then_some(config.data.as_path());
+        let database = Database::open(directory, limits, control.clone(), None).await;
+        Some(database.map_err(|unopened| unopened.to_string())?)
+    } else {
+        None
+    };
+
+    let store = Store::new(&config.store, &config.cell)?;
+    let advertised = config.advertise.clone().unwrap_or_else(|| link.to_string());
+    let joining = join(config, &store, life, &advertised, *cores as u8);
+    let (cell, id) = tokio::select! {
+        joined = joining => joined?,
+        () = signals.next() => return Ok(()),
+    };
+    let ring = cell.ring().map_err(|why| why.to_string())?;
+    let whole = Whole { node: id, life, roles: config.roles, cores: *cores };
+    let desk_node = config.webapp.as_ref().map_or(id, |(node, _)| *node);
+
+    let rules = Arc::new(complete(&config.rules, config.secret));
+    let clock = Clock::new();
+    let (to_control, from_cores) = mpsc::channel(BATCHES_TO_CONTROL);
+    let (hand_over, handed_over) = mpsc::channel(handed::WAITING_MAX);
+    let ws_url = config.public_ws.clone().unwrap_or_else(|| format!("ws://{ws_address}"));
+    let is_known = config.public_ws.is_some() || !ws_address.ip().is_unspecified();
+    let Cores { boxes, stats, room } = cores::start(cores::Plan {
+        whole,
+        desk: Peer::control(desk_node, Role::Webapp),
+        secret: config.secret,
+        seed,
+        echo: false,
+        rules: &rules,
+        url: is_known.then_some(ws_url.as_str()),
+        limits,
+        ring: &ring,
+        clock,
+        cpus,
+        listeners,
+        control: to_control,
+        handed: hand_over,
+    })
+    .await?;
+
+    let caller = rules.rpc.as_ref().map(|rpc| Caller::new(&rpc.endpoint, rpc.timeout));
+    let caller = caller.transpose()?;
+    let control_stats = Stats::new();
+    let (reports, report_requests) = mpsc::channel(16);
+    let (ring_now, cell_ring) = watch_channel(Arc::new(ring.clone()));
+    let (gateways_now, gateways) = watch_channel(Vec::new());
+    let (tell_news, news) = mpsc::channel(NEWS_MAX);
+    let (tell_rings, rings) = mpsc::channel(RINGS_MAX);
+    tokio::spawn(control::run(control::Start {
+        limits: limits.clone(),
+        whole,
+        ring,
+        clock,
+        secret: config.secret,
+        seed,
+        database: database.clone(),
+        store: Some(store.clone()),
+        caller,
+        mail,
+        from_cores,
+        cores: boxes.clone(),
+        room,
+        stats: control_stats.clone(),
+        news,
+        rings,
+        ring_now,
+        gateways_now,
+        reports: report_requests,
+    }));
+
+    let us = Identity {
+        cell: config.cell.clone(),
+        node: id,
+        incarnation: life,
+        roles: config.roles,
+        core: Peer::CONTROL_CORE,
+        cores: *cores as u8,
+        ring_epoch: 0,
+    };
+    let home = Home {
+        us,
+        key: config.key.clone(),
+        clock,
+        cores: boxes.clone(),
+        control: tell_news,
+        ring_epoch: Arc::new(AtomicU64::new(cell.document.ring_epoch)),
+        lines: Arc::new(AtomicU64::new(1)),
+    };
+    tokio::spawn(far::answer(link_listener, home.clone()));
+    // The webapp dials the nodes of the ring; others dial it, and only its control plane has something for them.
+    let is_in_ring = cell.document.node(id).is_some();
+    if let Some((_, address)) = config.webapp.as_ref().filter(|_| !is_in_ring) {
+        drop(far::dial_all(&home, address, 0));
+    }
+    let keeping = tokio::spawn(keep_up(home, store, cell, boxes.clone(), tell_rings));
+
+    let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
+    let mut router = watch::router(watch);
+    let mut site = None;
+    if let Some(database) = &database {
+        let cell = api::CellNow { ring: cell_ring, gateways };
+        let api =
+            api::Api::new(control.clone(), cell, config.secret, Arc::clone(&rules), limits, life);
+        let guest_door = GuestDoor {
+            url: format!("{ws_url}/connection/websocket"),
+            token_secret: rules.client.keys.secret().unwrap_or_default().into(),
+            api_url: format!("http://{http_address}/api"),
+            api_key: rules.api.key.as_deref().unwrap_or_default().into(),
+        };
+        let made = Site::new(database.clone(), control, limits, &ws_url)
+            .of_cell(config.secret)
+            .with_guests(guest_door);
+        router = router.merge(http::router(made.clone())).merge(api::router(api));
+        site = Some(made);
+    }
+    serve_http(http_listener, router.clone()).map_err(fault("cannot listen"))?;
+    if is(Role::Gateway) {
+        let router = router.layer(axum::middleware::from_fn(handed::no_upgrade));
+        let handed = Handed::new(handed_over, ws_address);
+        tokio::spawn(async move { axum::serve(handed, router).await });
+    }
+
+    let mut stdout = std::io::stdout().lock();
+    // A closed stdout is nobody waiting for us.
+    let _ = writeln!(stdout, "ready http=http://{http_address} ws=ws://{ws_address} link={link}");
+    let _ = stdout.flush();
+    drop(stdout);
+    tokio::select! {
+        () = signals.next() => {}
+        Ok(why) = keeping => return Err(why),
+    }
+    drain(config.drain, site.as_ref(), &boxes, &mut signals).await;
+    if let Some(database) = &database {
+        tokio::select! {
+            () = database.close() => {}
+            () = signals.next() => {}
+        }
+    }
+    Ok(())
+}
+
+/// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and is not in the ring waits
+/// until it is.
+async fn join(
+    config: &Node,
+    store: &Store,
+    life: u64,
+    address: &str,
+    cores: u8,
+) -> Result<(Cell, NodeId), String> {
+    let Node { name, cell: of, .. } = config;
+    let owns = config.roles.contains(Role::Channel) || config.roles.contains(Role::Presence);
+    let mut told = String::new();
+    loop {
+        let wait = match store.read().await {
+            Ok(Some(stored)) => match place(config, &stored.cell, owns)? {
+                Some(id) if owns => {
+                    let back = stored.cell.come_back(name, u128::from(life), address, cores);
+                    let back = back.map_err(|why| why.to_string())?;
+                    match store.swap(&stored, &back).await {
+                        Ok(true) => return Ok((back, id)),
+                        // What is there now decides.
+                        Ok(false) => continue,
+                        Err(failed) => failed.to_string(),
+                    }
+                }
+                Some(id) => return Ok((stored.cell, id)),
+                None => format!(
+                    "node {name} is not in the ring of cell {of}: `campanile ctl ring add {name}={address},cores={cores}`"
+                ),
+            },
+            Ok(None) => format!("cell {of} has no ring yet: `campanile ctl ring create`"),
+            Err(Failed::Unusable(why)) => return Err(why),
+            Err(failed) => failed.to_string(),
+        };
+        if told != wait {
+            eprintln!("campanile: {wait}; waiting");
+            told = wait;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Our number. `None`: we would own something, and nobody has given it to us yet.
+fn place(config: &Node, cell: &Cell, owns: bool) -> Result<Option<NodeId>, String> {
+    let ours = cell.document.named(&config.name).map(|node| NodeId(node.id));
+    match (ours, config.id) {
+        (Some(ours), Some(id)) if ours != id => {
+            Err(format!("--id {}: {} has number {} in the ring", id.0, config.name, ours.0))
+        }
+        (Some(ours), _) => Ok(Some(ours)),
+        (None, _) if owns => Ok(None),
+        (None, Some(id)) if id.0 < RING_IDS_MAX => {
+            Err(format!("--id {}: numbers below {RING_IDS_MAX} are the ring's", id.0))
+        }
+        (None, Some(id)) => Ok(Some(id)),
+        (None, None) => Err(format!(
+            "--id N: {} is not in the ring of cell {}, so it needs a number of its own",
+            config.name, config.cell
+        )),
+    }
+}
+
+/// Follows the ring: tells every place of ours, and reaches the nodes that are in it. Returns when we must end, and why.
+async fn keep_up(
+    home: Home,
+    store: Store,
+    first: Cell,
+    cores: Vec<LetterBox>,
+    control: mpsc::Sender<Arc<Ring>>,
+) -> String {
+    let mut view = View::default();
+    let offered = view.offer(&first);
+    debug_assert_eq!(offered, Offered::Newer, "the first one");
+    let (tell, mut told) = mpsc::channel(RINGS_MAX);
+    tokio::spawn(follow(store, view, tell));
+    let mut dialing: BTreeMap<(u16, String, u8), Vec<JoinHandle<()>>> = BTreeMap::new();
+    let mut cell = first;
+    loop {
+        reach(&home, &cell, &mut dialing);
+        let Some(next) = told.recv().await else { return "nobody follows the ring".into() };
+        let us = next.document.node(home.us.node);
+        if let Some(us) = us.filter(|us| us.incarnation != u128::from(home.us.incarnation)) {
+            return format!("another process runs as {} now, and has its seats", us.name);
+        }
+        let ring = match next.ring() {
+            Ok(ring) => Arc::new(ring),
+            Err(why) => {
+                tracing::error!(%why, "the ring of the store cannot be used");
+                continue;
+            }
+        };
+        home.ring_epoch.store(ring.ring_epoch, Ordering::Relaxed);
+        for letter_box in &cores {
+            let mut letter = Letter::Ring(Arc::clone(&ring));
+            // A core that has no room has work; it may not miss this.
+            while let Err(back) = letter_box.post(letter) {
+                if letter_box.is_gone() {
+                    return "a core has ended".into();
+                }
+                letter = back;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        if control.send(ring).await.is_err() {
+            return "the control plane has ended".into();
+        }
+        cell = next;
+    }
+}
+
+/// Dials the nodes of a ring that are ours to dial. Of two nodes of the ring the one with the lower number dials; others dial them all.
+fn reach(home: &Home, cell: &Cell, dialing: &mut BTreeMap<(u16, String, u8), Vec<JoinHandle<()>>>) {
+    let document = &cell.document;
+    let us = home.us.node;
+    let is_ours = |id: u16| id != us.0 && (document.node(us).is_none() || us.0 < id);
+    let nodes = document.nodes.iter().filter(|node| is_ours(node.id));
+    let wanted: Vec<_> = nodes.map(|node| (node.id, node.address.clone(), node.cores)).collect();
+    dialing.retain(|node, tasks| {
+        let is_wanted = wanted.contains(node);
+        if !is_wanted {
+            tasks.iter().for_each(JoinHandle::abort);
+        }
+        is_wanted
+    });
+    for node in wanted {
+        let (_, address, cores) = node.clone();
+        dialing.entry(node).or_insert_with(|| far::dial_all(home, &address, cores));
+    }
+}

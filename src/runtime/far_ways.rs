@@ -1,0 +1,63 @@
+//! The ways from one place to those of other nodes: a queue to each connection, and one batch that it did not take.
+
+use tokio::sync::mpsc;
+
+use crate::wire::link::Batch;
+
+/// By the order in which the place met them.
+#[derive(Debug, Default)]
+pub(super) struct FarWays {
+    ways: Vec<Way>,
+}
+
+#[derive(Debug)]
+struct Way {
+    /// The number of the connection; none has zero.
+    line: u64,
+    queue: Option<mpsc::Sender<Batch>>,
+    waiting: Option<Batch>,
+}
+
+impl FarWays {
+    /// A connection is up. What an older one did not take is of an older life.
+    pub(super) fn met(&mut self, far: usize, line: u64, queue: mpsc::Sender<Batch>) {
+        let way = Way { line, queue: Some(queue), waiting: None };
+        if far == self.ways.len() { self.ways.push(way) } else { self.ways[far] = way }
+    }
+
+    /// Whose connection it is; `None`: of nobody any more.
+    pub(super) fn find(&self, line: u64) -> Option<usize> {
+        self.ways.iter().position(|way| way.line == line && way.queue.is_some())
+    }
+
+    /// A connection is gone.
+    pub(super) fn parted(&mut self, line: u64) -> Option<usize> {
+        let far = self.find(line)?;
+        self.ways[far] = Way { line, queue: None, waiting: None };
+        Some(far)
+    }
+
+    /// Whether the connection took all that it was given.
+    pub(super) fn has_room(&mut self, far: usize) -> bool {
+        let way = &mut self.ways[far];
+        if let Some(batch) = way.waiting.take() {
+            self.carry(far, batch);
+        }
+        let way = &self.ways[far];
+        way.queue.is_some() && way.waiting.is_none()
+    }
+
+    pub(super) fn carry(&mut self, far: usize, batch: Batch) {
+        let way = &mut self.ways[far];
+        if let Some(queue) = &way.queue
+            && let Err(refused) = queue.try_send(batch)
+        {
+            // One that is closed is told soon to be gone.
+            way.waiting = Some(refused.into_inner());
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.ways.iter().any(|way| way.waiting.is_some())
+    }
+}

@@ -1,0 +1,138 @@
+"""A cell of several processes: a ring in etcd, channel servers, a gateway, a webapp; each a `campanile node` on loopback."""
+
+import json
+import pathlib
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import urllib.request
+
+from harness import BINARY, Server, until
+
+WEBAPP, GATEWAY = 10_000, 10_001
+
+
+def port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+class Etcd:
+    def __init__(self):
+        self.data = tempfile.mkdtemp(prefix="campanile-etcd-")
+        client, peer = port(), port()
+        self.address = f"etcd://127.0.0.1:{client}"
+        peers = f"http://127.0.0.1:{peer}"
+        self.process = subprocess.Popen(
+            ["etcd", "--name", "e1", "--data-dir", self.data, "--log-level", "error", "--unsafe-no-fsync"]
+            + ["--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}"]
+            + ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"e1={peers}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def is_well():
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{client}/health", timeout=1) as answer:
+                    return json.load(answer)["health"] == "true"
+            except OSError:
+                return False
+
+        until(20, "etcd is well", is_well)
+
+    def down(self):
+        self.process.kill()
+        self.process.wait(10)
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+class Node(Server):
+    """One `campanile node`. A second `up` comes back under the same name, on the same ports and data."""
+
+    def __init__(self, cell, name, roles, *flags):
+        super().__init__(*flags)
+        self.cell, self.name, self.roles, self.key = cell, name, roles, cell.key
+        self.link = f"127.0.0.1:{port()}"
+
+    def spawn(self, http="127.0.0.1:0", ws="127.0.0.1:0"):
+        command = [BINARY, "node", "--roles", self.roles, "--name", self.name, "--store", self.cell.store, "--cell", "story"]
+        command += ["--key", str(self.key), "--link", self.link, "--http", http, "--ws", ws, "--data", str(self.data), "--cores", "1", *self.flags]
+        return self.launch(command)
+
+    def up(self, seconds=20):
+        self.spawn(self.http_at or "127.0.0.1:0", self.ws_at or "127.0.0.1:0")
+        return self.is_up(seconds)
+
+    def is_up(self, seconds=20):
+        line = self.ready_line(seconds)
+        assert line.startswith("ready "), f"no ready line but {line!r}: {self.words()}"
+        pairs = dict(pair.split("=", 1) for pair in line.split()[1:])
+        self.http, self.ws = pairs["http"].rstrip("/"), pairs["ws"].rstrip("/")
+        return self
+
+
+class Cell:
+    """Two channel servers, a gateway and a webapp."""
+
+    def __init__(self, *channel_servers, config=None):
+        self.etcd = Etcd()
+        self.store = self.etcd.address
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
+        self.key = self.directory / "key"
+        self.key.write_text(secrets.token_hex(32))
+        self.flags = []
+        if config is not None:
+            file = self.directory / "config.json"
+            file.write_text(json.dumps(config))
+            self.flags = ["--config", str(file)]
+        self.nodes = {}
+        webapp = self.node("web", "webapp", "--id", str(WEBAPP), "--ephemeral", "--public-ws", f"ws://127.0.0.1:{(ws := port())}")
+        self.webapp_at = f"{WEBAPP}={webapp.link}"
+        for name in channel_servers:
+            self.channel_server(name)
+        gateway = self.node("gw", "gateway", "--id", str(GATEWAY), "--webapp", self.webapp_at)
+        gateway.ws = f"ws://127.0.0.1:{ws}"
+        self.ctl("create", *(self.entry(name) for name in channel_servers))
+        for node in self.nodes.values():
+            node.up()
+        with urllib.request.urlopen(f"{webapp.http}/dev/workspace.json", timeout=5) as answer:
+            webapp.workspace = json.load(answer)
+        self.web, self.gateway = webapp, gateway
+        self.settle()
+
+    def node(self, name, roles, *flags):
+        self.nodes[name] = Node(self, name, roles, *self.flags, *flags)
+        return self.nodes[name]
+
+    def channel_server(self, name):
+        return self.node(name, "channel,presence", "--webapp", self.webapp_at)
+
+    def entry(self, name):
+        return f"{name}={self.nodes[name].link},cores=1"
+
+    def ctl(self, *words):
+        command = [BINARY, "ctl", "--store", self.store, "--cell", "story", "--json", "ring", *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return json.loads(done.stdout)
+
+    def settle(self, seconds=10):
+        """Until a message through the whole cell arrives at its owner."""
+        channel = self.web.channel("general")
+        self.web.say("alice", channel, "is everybody there?")
+        until(seconds, "the outbox is empty", lambda: self.web.metric("campanile_outbox_in_flight") == 0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.down()
+
+    def down(self):
+        for node in self.nodes.values():
+            node.down()
+        self.etcd.down()
+        shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""A cell of several processes: what one says at one node is heard at another, and a channel server may die."""
+
+import subprocess
+import threading
+
+import pytest
+
+from cluster import Cell, Node
+from harness import BINARY, until
+from rtm import Client
+
+
+@pytest.fixture(scope="module")
+def cell():
+    with Cell("cs1", "cs2") as cell:
+        yield cell
+
+
+def together(cell, *names):
+    return [Client(cell.web, name).connect() for name in names]
+
+
+def test_what_is_said_is_heard_by_everybody_once_and_in_order(cell):
+    channels = [cell.web.new_channel(f"across-{n}", "alice", "bob") for n in range(12)]
+    alice, bob = together(cell, "alice", "bob")
+    for n in range(60):
+        channel = channels[n % 12]
+        (cell.web.say if n % 2 else lambda *words: alice.post(*words[1:]))("alice", channel, f"{n}")
+    for n, channel in enumerate(channels):
+        wanted = [str(m) for m in range(60) if m % 12 == n]
+        until(10, f"{wanted} in {channel}", lambda: bob.pong() and bob.texts(channel)[-5:] == wanted)
+    # The slots of so many channels are at both of them.
+    for name in ("cs1", "cs2"):
+        assert cell.nodes[name].metric("campanile_channels") > 0
+
+
+def test_typing_and_presence_cross_the_cell(cell):
+    channel = cell.web.new_channel("chatter", "alice", "bob")
+    alice, bob = together(cell, "alice", "bob")
+    bob.send("presence_sub", ids=[cell.web.id("carol")])
+    alice.send("typing", channel=channel)
+    bob.wait("alice types", lambda value: value.get("type") == "user_typing" and value["channel"] == channel)
+    (carol,) = together(cell, "carol")
+    bob.wait("carol is there", lambda value: value.get("type") == "presence_change" and value.get("presence") == "active")
+    carol.drop()
+    bob.wait("carol is gone", lambda value: value.get("type") == "presence_change" and value.get("presence") == "away", 60)
+
+
+class Talk:
+    """Says things until it is ended, and knows what was stored."""
+
+    def __init__(self, cell, channels):
+        self.cell, self.channels, self.said, self.is_over = cell, channels, {channel: [] for channel in channels}, False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        n = 0
+        while not self.is_over:
+            channel = self.channels[n % len(self.channels)]
+            self.cell.web.say("alice", channel, f"word {n}")
+            self.said[channel].append(f"word {n}")
+            n += 1
+
+    def end(self):
+        self.is_over = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+
+def meanwhile(clients, work):
+    """Does something that takes a while, and goes on reading."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(work()))
+    thread.start()
+    while thread.is_alive():
+        for client in clients:
+            client.pong()
+    return done[0]
+
+
+def heard(client, talk, seconds=30):
+    for channel, said in talk.said.items():
+        until(seconds, f"{len(said)} words in {channel}, not {len(client.texts(channel))}", lambda: client.pong() and len(client.texts(channel)) >= len(said))
+        assert client.texts(channel) == said
+
+
+def test_a_channel_server_dies_and_nobody_misses_a_message():
+    with Cell("cs1", "cs2", "cs3") as cell:
+        channels = [cell.web.new_channel(f"mortal-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        until(10, "words are heard", lambda: bob.pong() and bob.texts(channels[0]))
+        cell.nodes["cs2"].kill()
+        until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[-1]]) > 20)
+        assert cell.ctl("replace", "cs2")["ring_epoch"] > 1
+        until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[-1]]) > 60)
+        talk.end()
+        for client in (alice, bob):
+            heard(client, talk)
+            assert not client.gaps
+        until(10, "the outbox is empty", lambda: cell.web.metric("campanile_outbox_in_flight") == 0)
+        # It is not of the ring any more, says so, and waits to be taken in again.
+        gone = cell.nodes["cs2"]
+        gone.spawn()
+        until(10, "it says so", lambda: "not in the ring" in gone.words())
+        cell.ctl("add", cell.entry("cs2"))
+        gone.is_up()
+
+
+def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go():
+    with Cell("cs1", "cs2") as cell:
+        channels = [cell.web.new_channel(f"steady-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        for name in ("cs1", "cs2"):
+            before = len(talk.said[channels[0]])
+            cell.nodes[name].kill()
+            meanwhile((alice, bob), cell.nodes[name].up)
+            until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[0]]) > before + 20)
+        cell.channel_server("cs3").spawn()
+        planned = cell.ctl("add", cell.entry("cs3"))
+        assert all(one["to"] == "cs3" for one in planned["between"])
+        cell.nodes["cs3"].is_up()
+        moved = meanwhile((alice, bob), lambda: cell.ctl("carry-out", "--pause", "20"))
+        assert moved["channel_slots"] == planned["channel_slots"]
+        cell.ctl("remove", "cs1")
+        meanwhile((alice, bob), lambda: cell.ctl("carry-out", "--pause", "20"))
+        assert [node["name"] for node in cell.ctl("show")["nodes"]] == ["cs2", "cs3"]
+        before = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[0]]) > before + 20)
+        talk.end()
+        for client in (alice, bob):
+            heard(client, talk)
+            assert not client.gaps
+
+
+def test_who_does_not_know_the_key_or_the_ring_is_nobody(cell):
+    words = [BINARY, "node", "--roles", "gateway", "--name", "x", "--store", cell.store, "--cell", "story", "--webapp", cell.webapp_at]
+    said = subprocess.run([*words, "--key", str(cell.key), "--link", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"], capture_output=True, text=True)
+    assert said.returncode == 1 and "not in the ring" in said.stderr
+    short = cell.directory / "short"
+    short.write_text("secret")
+    said = subprocess.run([*words, "--key", str(short)], capture_output=True, text=True)
+    assert said.returncode == 1 and "fewer than 32 bytes" in said.stderr
+    # Another key: it comes up, and nobody speaks to it.
+    gateway = Node(cell, "stranger", "gateway", "--id", "10002", "--webapp", cell.webapp_at)
+    gateway.key = cell.directory / "other"
+    gateway.key.write_text("another key, which is long enough to be one")
+    try:
+        gateway.up()
+        until(10, "it is refused", lambda: "does not know the cell's key" in gateway.words())
+    finally:
+        gateway.down()

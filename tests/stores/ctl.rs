@@ -1,0 +1,113 @@
+//! `campanile ctl ring`, as an operator runs it.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use super::double::Double;
+
+/// A store for a test, and the command that speaks to it.
+struct Operator {
+    _runtime: tokio::runtime::Runtime,
+    double: Double,
+}
+
+impl Operator {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let double = runtime.block_on(Double::start());
+        Self { _runtime: runtime, double }
+    }
+
+    fn run(&self, words: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
+        command.args(["ctl", "--store", &self.double.address, "--cell", "west", "ring"]);
+        command.args(words.split(' ')).output().expect("the binary runs")
+    }
+
+    fn json(&self, words: &str) -> Value {
+        let output = self.run(&format!("{words} --json"));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words}: {errors}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn refused(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words} is refused");
+        String::from_utf8(output.stderr).expect("text")
+    }
+}
+
+#[test]
+fn a_ring_is_made_grown_and_shrunk_and_says_before_what_moves() {
+    let operator = Operator::new();
+    assert!(operator.refused("show").contains("no ring yet"));
+    let made =
+        operator.json("create a=10.0.0.1:7400,cores=4,zone=x b=10.0.0.2:7400,cores=4,zone=y");
+    assert_eq!((&made["ring_epoch"], &made["seats"]), (&1.into(), &16.into()));
+    assert!(operator.refused("create c=10.0.0.3:7400,cores=4").contains("has a ring already"));
+    assert_eq!(operator.json("plan")["writes"], 0);
+
+    let planned = operator.json("add c=10.0.0.3:7400,cores=4");
+    assert_eq!(planned["ring_epoch"], 2);
+    let slots = planned["channel_slots"].as_u64().expect("a number");
+    assert!((21_836..=21_853).contains(&slots), "a third: {slots}");
+    assert!(planned["between"].as_array().expect("a list").iter().all(|one| one["to"] == "c"));
+    assert_eq!(operator.json("plan"), planned, "planning changes nothing");
+
+    assert_eq!(operator.json("carry-out --pause 0 --writes 3")["channel_slots"], 768);
+    let rest = operator.json("carry-out --pause 0");
+    assert_eq!(rest["channel_slots"].as_u64(), Some(slots - 768));
+    assert_eq!(operator.json("plan")["writes"], 0);
+
+    let replaced = operator.json("replace a --by c");
+    assert_eq!(replaced["ring_epoch"].as_u64(), rest["ring_epoch"].as_u64().map(|epoch| epoch + 1));
+    let shown = operator.json("show");
+    let names: Vec<&Value> =
+        shown["nodes"].as_array().expect("a list").iter().map(|node| &node["name"]).collect();
+    assert_eq!(names, ["b", "c"]);
+    assert_eq!(shown["nodes"][1]["seats"], 16);
+
+    operator.json("remove c");
+    operator.json("carry-out --pause 0");
+    let shown = operator.json("show");
+    assert_eq!(shown["nodes"][0]["channel_slots"], 65_536);
+    assert_eq!(shown["retired_seats"], 16);
+    let text = operator.run("show");
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("cell west, ring epoch") && text.contains("10.0.0.2:7400"), "{text}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
+    let operator = Operator::new();
+    operator.json("create a=10.0.0.1:7400,cores=4 b=10.0.0.2:7400,cores=2,weight=50");
+    let before = operator.json("show");
+    for (words, why) in [
+        ("add a=10.0.0.9:7400,cores=4", "node a is in the ring"),
+        ("add c=10.0.0.9,cores=4", "not NAME=HOST:PORT"),
+        ("add c=10.0.0.9:7400", "cores=1"),
+        ("add c=10.0.0.9:7400,cores=4,rack=1", "not cores, weight or zone"),
+        ("remove z", "no node z"),
+        ("replace z", "no node z"),
+        ("replace a --by a", "nobody is left"),
+        ("move channels 5 99", "nobody holds seat 99"),
+        ("move channels 65536 1", "65536"),
+    ] {
+        let said = operator.refused(words);
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    operator.json("weigh a 0");
+    assert!(operator.refused("weigh b 0").contains("nobody carries anything"));
+    assert_eq!(operator.json("show")["nodes"][1], before["nodes"][1]);
+    let gone = Command::new(env!("CARGO_BIN_EXE_campanile"))
+        .args(["ctl", "--store", "consul://127.0.0.1:9", "ring", "show"])
+        .output()
+        .expect("the binary runs");
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("the ring store is not there"));
+}

@@ -93,11 +93,23 @@ pub enum Role {
     Webapp = 4,
     /// The HTTP handlers of a node: not a shard, but somebody to whom shards answer.
     Http = 5,
+    /// A ring manager.
+    Ring = 6,
+    /// What a node tells ring managers of itself and of others.
+    Health = 7,
 }
 
 impl Role {
-    pub const ALL: [Self; 6] =
-        [Self::Gateway, Self::Channel, Self::Presence, Self::Admin, Self::Webapp, Self::Http];
+    pub const ALL: [Self; 8] = [
+        Self::Gateway,
+        Self::Channel,
+        Self::Presence,
+        Self::Admin,
+        Self::Webapp,
+        Self::Http,
+        Self::Ring,
+        Self::Health,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -107,6 +119,8 @@ impl Role {
             Self::Admin => "admin",
             Self::Webapp => "webapp",
             Self::Http => "http",
+            Self::Ring => "ring",
+            Self::Health => "health",
         }
     }
 }

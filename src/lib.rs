@@ -33,6 +33,7 @@
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
 //! | [`gateway`] | sessions, hubs, interests, outboxes | and the dialects |
 //! | [`presence`] | who is online | |
+//! | [`charm`] | ring managers: who is dead, who takes the seats; health, the other end of their beats | |
 //! | [`control`] | how HTTP handlers and the writer speak to shards | `ids wire`, tokio |
 //! | [`admin`] | the publish API; outbox → owners, and out of the outbox again | |
 //! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
@@ -101,6 +102,7 @@ pub mod channel;
 pub mod gateway;
 pub mod presence;
 
+pub mod charm;
 pub mod control;
 
 pub mod admin;

@@ -16,6 +16,16 @@ pub const RING_SEATS_MAX: usize = 8 * RING_NODES_MAX;
 /// Slots that one write of a plan moves: their owners pause for it.
 pub const RING_STEP_SLOTS_MAX: usize = 256;
 
+/// Between two beats of a ring manager and a node (`reliability.md` 2.3).
+pub const BEAT: Duration = Duration::from_millis(100);
+/// Nothing both ways for so long: no seats are given to it.
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(400);
+/// And for so long: it is dead, if others think so too.
+pub const DEAD_AFTER: Duration = Duration::from_millis(700);
+/// The same, where the connection broke as well: time enough for a few attempts to come back.
+pub const LOST_AFTER: Duration = Duration::from_millis(300);
+/// What another manager or an observer said counts for so long.
+pub const WORD_AGE_MAX: Duration = Duration::from_millis(500);
 /// Bytes of one frame of a link between nodes: a whole mailbox goes into one batch.
 pub const LINK_FRAME_BYTES_MAX: u32 = 64 << 20;
 /// Between two beats of a quiet link (`reliability.md` 3.3).

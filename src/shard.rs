@@ -317,6 +317,10 @@ counters! {
     MailDropped = "mail_dropped",
     /// Messages that no shard understood.
     WireBroken = "wire_broken",
+    /// Nodes whose seats this manager gave to others.
+    NodesReplaced = "nodes_replaced",
+    /// Times that a manager held back a replacement that was due.
+    ReplacementsBraked = "replacements_braked",
     /// Outbox rows sent to owners, sent again, finalised.
     OutboxDispatched = "outbox_dispatched",
     OutboxRedispatched = "outbox_redispatched",

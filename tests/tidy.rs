@@ -38,6 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["ids", "limits", "time", "wire", "shard", "ring", "tables", "centrifuge", "control"],
     ),
     ("webapp", &["ids", "limits", "time", "wire", "shard", "ring", "tables", "control"]),
+    ("charm", &["ids", "limits", "time", "wire", "shard", "ring"]),
     ("ops", &["ids", "limits", "time", "wire", "shard", "ring"]),
     (
         "runtime",
@@ -52,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "channel",
             "presence",
             "admin",
+            "charm",
             "webapp",
             "ops",
             "cli",

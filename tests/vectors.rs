@@ -27,6 +27,9 @@ const LEFT: Member<'_> =
 const TEXT: &str = "caf\u{e9} \u{1f514}";
 const PAYLOAD: &[u8] = b"{\"type\":\"message\"}";
 
+/// Nodes 1 and 3.
+const NODES: Packed<'static> = Packed(b"\x01\x00\x03\x00");
+
 /// At least one value of each message, every variant of a field among them. A name may stand more than once.
 fn samples() -> Vec<Message<'static>> {
     let pairs: &'static mut Vec<u8> = Box::leak(Box::default());
@@ -215,6 +218,10 @@ fn samples() -> Vec<Message<'static>> {
         Message::Removed { ask: ASK, ok: true },
         Message::RingRead { ask: ASK },
         Message::RingIs { ask: ASK, ring_epoch: 12, seats },
+        Message::Replace { ask: ASK, node: 3, incarnation: 0x0102_0304, live: NODES },
+        Message::Replaced { ask: ASK, what: 1 },
+        Message::Beat { number: 9, echo: 8, lost: NODES },
+        Message::Suspects { dead: Packed(b"\x03\x00\x04\x03\x02\x01\0\0\0\0") },
     ]
 }
 

@@ -16,7 +16,7 @@ use crate::wire::stream::CellKey;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct NodeArguments {
-    /// What it does: gateway, channel, presence, webapp (with the publish API), several with commas
+    /// What it does: gateway, channel, presence, webapp (with the publish API), ring (a ring manager), several with commas
     #[arg(long, env = "CAMPANILE_ROLES", value_delimiter = ',', required = true)]
     roles: Vec<RoleName>,
     /// What it is called in the ring
@@ -43,6 +43,12 @@ pub(super) struct NodeArguments {
     /// The node that is the webapp, unless this one is
     #[arg(long, value_name = "ID=HOST:PORT", env = "CAMPANILE_WEBAPP", value_parser = webapp)]
     webapp: Option<(NodeId, String)>,
+    /// The ring managers, all of them, for managers, gateways and webapps; nodes of the ring are found by them
+    #[arg(long, value_name = "ID=HOST:PORT", env = "CAMPANILE_MANAGERS", value_delimiter = ',', value_parser = webapp)]
+    managers: Vec<(NodeId, String)>,
+    /// Seconds in which at most one node, or 10 % of all, is replaced
+    #[arg(long, value_name = "SECONDS", env = "CAMPANILE_REPLACE_WINDOW", default_value_t = 60)]
+    replace_window: u32,
     /// Where the Web API is, and /metrics and /health of every node
     #[arg(long, env = "CAMPANILE_HTTP", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
@@ -81,6 +87,7 @@ enum RoleName {
     Channel,
     Presence,
     Webapp,
+    Ring,
 }
 
 /// `campanile node`, checked.
@@ -97,6 +104,8 @@ pub struct Node {
     pub link: SocketAddr,
     pub advertise: Option<String>,
     pub webapp: Option<(NodeId, String)>,
+    pub managers: Vec<(NodeId, String)>,
+    pub replace_window: Duration,
     pub http: SocketAddr,
     pub ws: SocketAddr,
     pub public_ws: Option<String>,
@@ -111,6 +120,8 @@ pub struct Node {
     pub warnings: Vec<String>,
 }
 
+/// Roles that ask the webapp for something.
+const DATA: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
 /// A key that is shorter than this can be guessed.
 const KEY_BYTES_MIN: usize = 32;
 
@@ -121,11 +132,15 @@ impl NodeArguments {
             RoleName::Channel => Roles::of(&[Role::Channel]),
             RoleName::Presence => Roles::of(&[Role::Presence]),
             RoleName::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
+            RoleName::Ring => Roles::of(&[Role::Ring]),
         });
-        let roles = roles.fold(Roles::NONE, |all, role| Roles(all.0 | role.0));
+        let everybody = Roles::of(&[Role::Health]);
+        let roles = roles.fold(everybody, |all, role| Roles(all.0 | role.0));
         match (roles.contains(Role::Webapp), &self.webapp) {
             (true, Some(_)) => return Err("--webapp: this node is the webapp".into()),
-            (false, None) => return Err("--webapp ID=HOST:PORT: which node is the webapp?".into()),
+            (false, None) if roles.both(DATA).0 != 0 => {
+                return Err("--webapp ID=HOST:PORT: which node is the webapp?".into());
+            }
             _ => {}
         }
         let fault = |why: &dyn std::fmt::Display| format!("--key {}: {why}", self.key.display());
@@ -156,6 +171,8 @@ impl NodeArguments {
             link: self.link,
             advertise: self.advertise,
             webapp: self.webapp,
+            managers: self.managers,
+            replace_window: Duration::from_secs(u64::from(self.replace_window)),
             http: self.http,
             ws: self.ws,
             public_ws: self.public_ws,

@@ -206,7 +206,7 @@ impl Gateway {
             Role::Channel => self.owner_up(peer),
             Role::Presence => self.keeper_up(peer, life),
             Role::Webapp => self.desk_up(turn),
-            Role::Admin | Role::Http => {}
+            Role::Admin | Role::Http | Role::Ring | Role::Health => {}
         }
     }
 
@@ -215,7 +215,7 @@ impl Gateway {
             Role::Gateway => self.neighbour_room(turn, peer),
             Role::Channel => self.owner_room(turn, peer),
             Role::Presence => self.keeper_room(turn, peer),
-            Role::Webapp | Role::Admin | Role::Http => {}
+            Role::Webapp | Role::Admin | Role::Http | Role::Ring | Role::Health => {}
         }
     }
 
@@ -225,7 +225,7 @@ impl Gateway {
             Role::Channel => self.owner_lost(turn, peer),
             Role::Presence => self.keeper_lost(peer),
             Role::Webapp => self.desk_is_up = false,
-            Role::Admin | Role::Http => {}
+            Role::Admin | Role::Http | Role::Ring | Role::Health => {}
         }
         for pending in self.asks.lost(peer) {
             self.unanswered(turn, pending);

@@ -25,6 +25,7 @@ use super::place::Whole;
 use super::stats::Stats;
 use super::{control, doors, watch};
 use crate::admin::api;
+use crate::charm::manager::ManagerConfig;
 use crate::cli::Node;
 use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role};
@@ -136,6 +137,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         database: database.clone(),
         store: Some(store.clone()),
         caller,
+        manager: manager(config, id),
         mail,
         from_cores,
         cores: boxes.clone(),
@@ -167,9 +169,11 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         lines: Arc::new(AtomicU64::new(1)),
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
-    // The webapp dials the nodes of the ring; others dial it, and only its control plane has something for them.
+    // The webapp and the managers dial the nodes of the ring; others dial them, and of these only the control planes have something for them.
     let is_in_ring = cell.document.node(id).is_some();
-    if let Some((_, address)) = config.webapp.as_ref().filter(|_| !is_in_ring) {
+    let known = config.webapp.iter().chain(&config.managers);
+    for (_, address) in known.filter(|(node, _)| !is_in_ring && is_ours_to_dial(config, id, *node))
+    {
         drop(far::dial_all(&home, address, 0));
     }
     let keeping = tokio::spawn(keep_up(home, store, cell, boxes.clone(), tell_rings));
@@ -217,6 +221,21 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Of two managers the one with the lower number dials; everybody else dials them.
+fn is_ours_to_dial(config: &Node, us: NodeId, other: NodeId) -> bool {
+    let is_manager = |node: NodeId| config.managers.iter().any(|(manager, _)| *manager == node);
+    other != us && !(is_manager(us) && (other < us || !is_manager(other)))
+}
+
+/// What a ring manager goes by. `--managers` names all of them.
+fn manager(config: &Node, us: NodeId) -> ManagerConfig {
+    let mut all: Vec<NodeId> = config.managers.iter().map(|(node, _)| *node).chain([us]).collect();
+    all.sort_unstable();
+    all.dedup();
+    let rank = all.iter().position(|node| *node == us).unwrap_or(0) as u32;
+    ManagerConfig { managers: all.len(), rank, window: config.replace_window }
 }
 
 /// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and is not in the ring waits

@@ -14,10 +14,12 @@ use super::letters::{Letter, LetterBox};
 use super::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use super::stats::{Gauges, Stats};
 use crate::admin::shard::Admin;
+use crate::charm::health::Health;
+use crate::charm::manager::{Manager, ManagerConfig};
 use crate::control::Mail;
-use crate::ids::{Ask, Peer, Role};
+use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
-use crate::ring::store::Store;
+use crate::ring::store::{Failed, Store};
 use crate::ring::{Ring, Secret};
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
@@ -25,11 +27,14 @@ use crate::webapp::caller::Caller;
 use crate::webapp::database::Database;
 use crate::webapp::desk::Desk;
 use crate::wire::link::{Batch, Class};
+use crate::wire::message::outcome;
 use crate::wire::{Message, Packed};
 
 struct ControlShards {
     admin: Admin,
     desk: Desk,
+    health: Health,
+    manager: Manager,
 }
 
 impl Shards for ControlShards {
@@ -37,6 +42,8 @@ impl Shards for ControlShards {
         Some(match role {
             Role::Admin => &mut self.admin,
             Role::Webapp => &mut self.desk,
+            Role::Health => &mut self.health,
+            Role::Ring => &mut self.manager,
             _ => return None,
         })
     }
@@ -95,6 +102,10 @@ impl ControlHands {
         if matches!(Message::decode(question), Ok(Message::RingRead { .. })) {
             return self.read_ring(role, ask);
         }
+        if let Ok(Message::Replace { node, incarnation, live, .. }) = Message::decode(question) {
+            let live = live.iter::<u16>().collect();
+            return self.replace(role, ask, (NodeId(node), incarnation), live);
+        }
         let database = self.database.clone().expect("only a webapp's shards ask");
         let answers = self.answers.clone();
         if matches!(Message::decode(question), Ok(Message::Call { .. })) {
@@ -116,6 +127,17 @@ impl ControlHands {
         }
         tokio::spawn(async move {
             let _ = answers.send((role, ask, answer.await));
+        });
+    }
+
+    fn replace(&self, role: Role, ask: Ask, dead: (NodeId, u64), live: Vec<u16>) {
+        let answers = self.answers.clone();
+        let store = self.store.clone().expect("managers are of a cell");
+        tokio::spawn(async move {
+            let what = replace(&store, dead, &live).await;
+            let mut bytes = Vec::new();
+            Message::Replaced { ask, what }.encode(&mut bytes);
+            let _ = answers.send((role, ask, vec![bytes]));
         });
     }
 
@@ -141,6 +163,37 @@ impl ControlHands {
     }
 }
 
+/// One compare-and-set, if the node is still there as the process that was judged.
+async fn replace(store: &Store, (node, incarnation): (NodeId, u64), live: &[u16]) -> u8 {
+    let stored = match store.read().await {
+        Ok(Some(stored)) => stored,
+        Ok(None) => return outcome::LATE,
+        Err(_) => return outcome::FAILED,
+    };
+    let document = &stored.cell.document;
+    let Some(dead) = document.node(node).filter(|node| node.incarnation == u128::from(incarnation))
+    else {
+        return outcome::LATE;
+    };
+    let live = document.nodes.iter().filter(|node| live.contains(&node.id));
+    let live: Vec<&str> = live.map(|node| node.name.as_str()).collect();
+    let next = match stored.cell.replace(&dead.name, &live, &[]) {
+        Ok(next) => next,
+        Err(why) => {
+            tracing::error!(%why, "a dead node keeps its seats");
+            return outcome::FAILED;
+        }
+    };
+    match store.swap(&stored, &next).await {
+        Ok(true) => {
+            tracing::warn!(node = %dead.name, ring_epoch = next.document.ring_epoch, "replaced");
+            outcome::DONE
+        }
+        Ok(false) => outcome::LATE,
+        Err(Failed::Unknown(_) | Failed::Unreachable(_) | Failed::Unusable(_)) => outcome::FAILED,
+    }
+}
+
 fn ring_is(ask: Ask, ring: &Ring) -> Vec<u8> {
     let (mut list, mut bytes) = (Vec::new(), Vec::new());
     let rows = ring.seats.iter().enumerate();
@@ -161,6 +214,7 @@ pub(super) struct Start {
     pub(super) database: Option<Database>,
     pub(super) store: Option<Store>,
     pub(super) caller: Option<Caller>,
+    pub(super) manager: ManagerConfig,
     pub(super) mail: mpsc::Receiver<Mail>,
     pub(super) from_cores: mpsc::Receiver<(usize, Batch)>,
     pub(super) cores: Vec<LetterBox>,
@@ -191,6 +245,8 @@ pub(super) async fn run(start: Start) {
     let shards = ControlShards {
         admin: Admin::new(whole.node, start.secret, seed, &limits),
         desk: Desk::new(whole.node, &limits),
+        health: Health::new(),
+        manager: Manager::new(start.manager),
     };
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut hands = ControlHands {

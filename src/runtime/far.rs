@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::letters::{Letter, LetterBox};
+use super::place::DATA_ROLES;
 use crate::ids::Peer;
 use crate::wire::link::Batch;
 use crate::wire::stream::{CellKey, Got, Identity, Stream};
@@ -219,10 +220,9 @@ fn nonce() -> Result<[u8; 32], String> {
 
 /// Every place of ours to every place of another node.
 pub(super) fn dial_all(home: &Home, address: &str, cores: u8) -> Vec<JoinHandle<()>> {
-    let ours = (0..home.us.cores).chain([Peer::CONTROL_CORE]);
+    let has_data = !home.us.roles.both(DATA_ROLES).is_empty();
+    let ours = (0..home.us.cores).filter(|_| has_data).chain([Peer::CONTROL_CORE]);
     let pairs =
         ours.flat_map(|from| (0..cores).chain([Peer::CONTROL_CORE]).map(move |to| (from, to)));
-    // Two control planes have nothing to say to each other.
-    let pairs = pairs.filter(|(from, to)| (*from, *to) != (Peer::CONTROL_CORE, Peer::CONTROL_CORE));
     pairs.map(|(from, to)| dial(home.clone(), from, address.to_string(), to)).collect()
 }

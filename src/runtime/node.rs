@@ -20,6 +20,7 @@ use super::stats::Stats;
 use super::{control, doors, host, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
+use crate::charm::manager::ManagerConfig;
 use crate::cli::{Crowd, Dev};
 use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role, Roles};
@@ -178,6 +179,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         database: Some(database.clone()),
         store: None,
         caller,
+        manager: ManagerConfig { managers: 1, rank: 0, window: ManagerConfig::WINDOW },
         mail,
         from_cores,
         cores: boxes.clone(),

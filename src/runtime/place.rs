@@ -22,7 +22,8 @@ pub(super) trait Shards {
 }
 
 pub(super) const DATA_ROLES: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
-pub(super) const CONTROL_ROLES: Roles = Roles::of(&[Role::Admin, Role::Webapp]);
+pub(super) const CONTROL_ROLES: Roles =
+    Roles::of(&[Role::Admin, Role::Webapp, Role::Ring, Role::Health]);
 
 /// Which process this is.
 #[derive(Clone, Copy, Debug)]

@@ -283,6 +283,14 @@ messages! {
     /// `next`: where to go on; 0: that was all. `channels`: a list of (name: &str, clients: u32).
     73 CensusIs { ask: Ask, next: u32, clients: u32, users: u32, subscriptions: u64, channels: Packed<'a> }
 
+    // ---- ring managers
+
+    /// Between a manager and a node's health, every 100 ms each way. `echo`: the number of the last beat heard from the other; `lost`: a list
+    /// of `u16`, nodes of the ring that the sender had links to and has none any more. Lost: the next one says it.
+    80 Beat { number: u32, echo: u32, lost: Packed<'a> }
+    /// Between managers, as often: whom the sender takes for dead, a list of (node: u16, incarnation: u64).
+    81 Suspects { dead: Packed<'a> }
+
     // ---- control-plane shards <-> their driver's hands (database)
 
     /// After a commit: a row of the outbox, for the dispatcher. `id` is the row's: ids grow and are never given again.
@@ -298,12 +306,26 @@ messages! {
     65 RingRead { ask: Ask }
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
+    /// Question: give all seats of a node to those in `live`, a list of `u16`, by one compare-and-set, unless another process of that node has
+    /// them by now. Answered by `Replaced`.
+    67 Replace { ask: Ask, node: u16, incarnation: u64, live: Packed<'a> }
+    68 Replaced { ask: Ask, what: u8 }
 }
 
 /// The answer to a call when nobody gives one: an internal error that may be tried again.
 pub fn not_called(ask: Ask) -> Message<'static> {
     let text = "internal server error";
     Message::Called { ask, code: 100, temporary: true, text, data: b"" }
+}
+
+/// What became of a replacement.
+pub mod outcome {
+    /// The ring says so now.
+    pub const DONE: u8 = 1;
+    /// Somebody else wrote, or the node is back or gone.
+    pub const LATE: u8 = 2;
+    /// Nobody knows, or the store is not there.
+    pub const FAILED: u8 = 3;
 }
 
 /// What is ordered for a user.

@@ -11,7 +11,7 @@ import urllib.request
 
 from harness import BINARY, Server, until
 
-WEBAPP, GATEWAY = 10_000, 10_001
+WEBAPP, GATEWAY, MANAGERS = 10_000, 10_001, 10_010
 
 
 def port():
@@ -75,9 +75,9 @@ class Node(Server):
 
 
 class Cell:
-    """Two channel servers, a gateway and a webapp."""
+    """Channel servers, a gateway, a webapp, and ring managers if there are any."""
 
-    def __init__(self, *channel_servers, config=None):
+    def __init__(self, *channel_servers, managers=0, config=None):
         self.etcd = Etcd()
         self.store = self.etcd.address
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -89,11 +89,16 @@ class Cell:
             file.write_text(json.dumps(config))
             self.flags = ["--config", str(file)]
         self.nodes = {}
-        webapp = self.node("web", "webapp", "--id", str(WEBAPP), "--ephemeral", "--public-ws", f"ws://127.0.0.1:{(ws := port())}")
+        ports = [port() for _ in range(managers)]
+        self.managers = ["--managers", ",".join(f"{MANAGERS + rank}=127.0.0.1:{at}" for rank, at in enumerate(ports))] if ports else []
+        for rank, at in enumerate(ports):
+            manager = self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), *self.managers)
+            manager.link = f"127.0.0.1:{at}"
+        webapp = self.node("web", "webapp", "--id", str(WEBAPP), "--ephemeral", "--public-ws", f"ws://127.0.0.1:{(ws := port())}", *self.managers)
         self.webapp_at = f"{WEBAPP}={webapp.link}"
         for name in channel_servers:
             self.channel_server(name)
-        gateway = self.node("gw", "gateway", "--id", str(GATEWAY), "--webapp", self.webapp_at)
+        gateway = self.node("gw", "gateway", "--id", str(GATEWAY), "--webapp", self.webapp_at, *self.managers)
         gateway.ws = f"ws://127.0.0.1:{ws}"
         self.ctl("create", *(self.entry(name) for name in channel_servers))
         for node in self.nodes.values():

@@ -1,7 +1,9 @@
 """A cell of several processes: what one says at one node is heard at another, and a channel server may die."""
 
+import signal
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -152,3 +154,55 @@ def test_who_does_not_know_the_key_or_the_ring_is_nobody(cell):
         until(10, "it is refused", lambda: "does not know the cell's key" in gateway.words())
     finally:
         gateway.down()
+
+
+def test_ring_managers_replace_whoever_dies_and_nobody_else():
+    with Cell("cs1", "cs2", "cs3", managers=3) as cell:
+        channels = [cell.web.new_channel(f"watched-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        before = cell.ctl("show")["ring_epoch"]
+        meanwhile((alice, bob), lambda: time.sleep(3))
+        assert cell.ctl("show")["ring_epoch"] == before, "nobody was dead"
+        # One manager goes with it: two of three agree.
+        cell.nodes["rm3"].kill()
+        cell.nodes["cs2"].kill()
+        died = time.monotonic()
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2))
+        print(f"replaced {time.monotonic() - died:.2f} s after its death")
+        shown = cell.ctl("show")
+        assert shown["ring_epoch"] == before + 1, "by one write"
+        assert [(node["name"], node["seats"]) for node in shown["nodes"]] == [("cs1", 12), ("cs3", 12)]
+        words = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[0]]) > words + 20)
+        # The next one within the minute is an operator's matter.
+        cell.nodes["cs1"].kill()
+        meanwhile((alice, bob), lambda: time.sleep(4))
+        assert cell.ctl("show")["ring_epoch"] == before + 1
+        meanwhile((alice, bob), cell.nodes["cs1"].up)
+        until(10, "words go on", lambda: bob.pong() and len(talk.said[channels[0]]) > words + 60)
+        talk.end()
+        for client in (alice, bob):
+            heard(client, talk)
+            assert not client.gaps
+
+
+def test_a_channel_server_that_stands_still_is_replaced_and_owns_nothing_when_it_wakes():
+    with Cell("cs1", "cs2", "cs3", managers=1) as cell:
+        channels = [cell.web.new_channel(f"frozen-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        zombie = cell.nodes["cs3"]
+        zombie.process.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2))
+        print(f"replaced {time.monotonic() - stopped:.2f} s after it stood still")
+        meanwhile((alice, bob), lambda: time.sleep(1))
+        zombie.process.send_signal(signal.SIGCONT)
+        meanwhile((alice, bob), lambda: time.sleep(2))
+        assert len(cell.ctl("show")["nodes"]) == 2
+        until(10, "it has no channels", lambda: zombie.metric("campanile_channels", role="channel") == 0)
+        talk.end()
+        for client in (alice, bob):
+            heard(client, talk)
+            assert not client.gaps

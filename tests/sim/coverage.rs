@@ -99,10 +99,13 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::VersionsEvicted,
     Counter::CallsShed,
     Counter::HandedOver,
+    Counter::NodesReplaced,
+    Counter::ReplacementsBraked,
 ];
 
 /// Messages that never travel between shards here: questions to the driver's hands, the refusal of a full table, what only handlers of
-/// the API ask, and calls to the operator's back end, of which no world has one.
+/// the API ask, calls to the operator's back end, of which no world has one, and what ring managers say: a world is one node, and managers
+/// have stories of their own.
 const QUESTIONS: &[&str] = &[
     "OutboxRead",
     "OutboxRemove",
@@ -116,6 +119,10 @@ const QUESTIONS: &[&str] = &[
     "CensusIs",
     "Call",
     "Called",
+    "Beat",
+    "Suspects",
+    "Replace",
+    "Replaced",
 ];
 
 /// What each long run must have done and seen.

@@ -1,0 +1,267 @@
+//! One ring manager. It hears every node, asks its fellows and the others' links, and gives a dead node's seats away by one
+//! compare-and-set. There is no leader: who is first wins, the others see that it is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::brakes::{Brake, Brakes};
+use super::pulse::{Beats, Pulse, Verdict};
+use crate::ids::{Ask, NodeId, Peer, Role};
+use crate::limits::{BEAT, WORD_AGE_MAX};
+use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
+use crate::time::{Mono, Now};
+use crate::wire::message::outcome;
+use crate::wire::{Message, Packed};
+
+/// What a manager is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct ManagerConfig {
+    /// Managers of the cell, with this one: a majority of them has to agree.
+    pub managers: usize,
+    /// Its place among them, from 0: who comes later waits longer.
+    pub rank: u32,
+    /// In which time at most one node, or 10 % of all, is replaced.
+    pub window: Duration,
+}
+
+impl ManagerConfig {
+    /// As an operator would leave it.
+    pub const WINDOW: Duration = Brakes::WINDOW;
+}
+
+/// What a fellow or an observer said, and when.
+#[derive(Debug)]
+struct Word {
+    at: Mono,
+    /// Nodes, with their incarnations where a manager speaks.
+    dead: BTreeSet<(NodeId, u64)>,
+}
+
+/// One machine of the control plane.
+#[derive(Debug)]
+pub struct Manager {
+    config: ManagerConfig,
+    beats: Beats,
+    /// Every node with a link, by its number.
+    pulses: BTreeMap<NodeId, (Peer, Pulse)>,
+    /// Other managers, and what they said last.
+    fellows: BTreeMap<Peer, Option<Word>>,
+    /// What nodes said last of the nodes that they lost.
+    observers: BTreeMap<NodeId, Word>,
+    /// Nodes of the ring.
+    nodes: BTreeSet<NodeId>,
+    brakes: Brakes,
+    /// Since when all agree that a node is dead.
+    agreed: BTreeMap<NodeId, Mono>,
+    /// A write of the ring that is under way.
+    writing: Option<Ask>,
+    /// Nothing is written before: an answer, or the ring that it brings, is on its way.
+    not_before: Mono,
+    asks: u32,
+    brake: Option<Brake>,
+}
+
+/// Managers do not all write at once.
+const RANK_PAUSE: Duration = Duration::from_millis(150);
+/// A write that nobody answered in this time is begun anew.
+const WRITE_MAX: Duration = Duration::from_secs(4);
+/// From an answer until something is written again: the ring that it brought has been told by then.
+const AFTER_WRITE: Duration = Duration::from_millis(500);
+/// Observers that have to have lost a node too; fewer where there are fewer.
+const EVIDENCE: usize = 2;
+
+impl Manager {
+    pub fn new(config: ManagerConfig) -> Self {
+        Self {
+            config,
+            beats: Beats::default(),
+            pulses: BTreeMap::new(),
+            fellows: BTreeMap::new(),
+            observers: BTreeMap::new(),
+            nodes: BTreeSet::new(),
+            brakes: Brakes::default(),
+            agreed: BTreeMap::new(),
+            writing: None,
+            not_before: Mono::default(),
+            asks: 0,
+            brake: None,
+        }
+    }
+
+    fn verdict(&self, now: Mono, node: NodeId) -> Option<(Verdict, u64)> {
+        // Who was never heard is not dead: it may be us who cannot reach it.
+        self.pulses.get(&node).map(|(_, pulse)| (pulse.verdict(now), pulse.incarnation))
+    }
+
+    fn dead(&self, now: Mono) -> impl Iterator<Item = (NodeId, u64)> {
+        self.nodes.iter().filter_map(move |node| match self.verdict(now, *node)? {
+            (Verdict::Dead, incarnation) => Some((*node, incarnation)),
+            _ => None,
+        })
+    }
+
+    fn beat(&mut self, now: Mono, out: &mut Effects) {
+        let Some(number) = self.beats.next(now) else { return };
+        let (mut nobody, mut list) = (Vec::new(), Vec::new());
+        let lost = Packed::pack(std::iter::empty::<u16>(), &mut nobody);
+        for (peer, pulse) in self.pulses.values() {
+            out.send_transient(*peer, &Message::Beat { number, echo: pulse.heard, lost });
+        }
+        let dead = self.dead(now).map(|(node, incarnation)| (node.0, incarnation));
+        let dead = Packed::pack(dead, &mut list);
+        for &fellow in self.fellows.keys() {
+            out.send_transient(fellow, &Message::Suspects { dead });
+        }
+    }
+
+    /// A majority of managers thinks so, with the same incarnation.
+    fn is_agreed(&self, now: Mono, node: NodeId, incarnation: u64) -> bool {
+        let fellows = self.fellows.values().flatten();
+        let agreeing =
+            fellows.filter(|word| is_fresh(word, now) && word.dead.contains(&(node, incarnation)));
+        1 + agreeing.count() > self.config.managers / 2
+    }
+
+    /// The data plane has lost it too.
+    fn is_evident(&self, now: Mono, node: NodeId) -> bool {
+        let others = self.observers.iter().filter(|(observer, _)| **observer != node);
+        let fresh: Vec<_> = others.filter(|(_, word)| is_fresh(word, now)).collect();
+        let lost = fresh.iter().filter(|(_, word)| word.dead.contains(&(node, 0))).count();
+        lost >= EVIDENCE.min(fresh.len()).max(1)
+    }
+
+    fn judge(&mut self, now: Mono, out: &mut Effects) {
+        if now < self.not_before {
+            return;
+        }
+        let dead: Vec<(NodeId, u64)> = self.dead(now).collect();
+        let wait = RANK_PAUSE * self.config.rank;
+        let ripe = dead.iter().find(|&&(node, incarnation)| {
+            self.is_agreed(now, node, incarnation) && self.is_evident(now, node)
+        });
+        let ripe = ripe.copied();
+        self.agreed.retain(|node, _| ripe.is_some_and(|(ripe, _)| ripe == *node));
+        let Some((node, incarnation)) = ripe else {
+            self.brake = None;
+            return;
+        };
+        if now.since(*self.agreed.entry(node).or_insert(now)) < wait {
+            return;
+        }
+        let allowed = self.brakes.allow(now, self.nodes.len(), dead.len(), self.config.window);
+        if let Err(brake) = allowed {
+            if self.brake != Some(brake) {
+                out.count(Counter::ReplacementsBraked);
+            }
+            self.brake = Some(brake);
+            return;
+        }
+        self.brake = None;
+        self.asks = self.asks.wrapping_add(1);
+        let ask = Ask(self.asks);
+        let alive = |node: &&NodeId| {
+            self.verdict(now, **node).is_some_and(|(verdict, _)| verdict == Verdict::Alive)
+        };
+        let mut list = Vec::new();
+        let live = Packed::pack(self.nodes.iter().filter(alive).map(|node| node.0), &mut list);
+        out.ask(ask, &Message::Replace { ask, node: node.0, incarnation, live });
+        (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
+    }
+
+    fn replaced(&mut self, now: Mono, ask: Ask, what: u8, out: &mut Effects) {
+        if self.writing != Some(ask) {
+            return;
+        }
+        self.writing = None;
+        // The ring tells the rest, also who was faster.
+        self.not_before = now + AFTER_WRITE;
+        if what == outcome::DONE {
+            out.count(Counter::NodesReplaced);
+        }
+    }
+
+    /// Whoever is not in the ring any more and was dead to us was replaced, by whichever manager.
+    fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>) {
+        for node in self.nodes.difference(&nodes) {
+            if self.verdict(now, *node).is_some_and(|(verdict, _)| verdict == Verdict::Dead) {
+                self.brakes.replaced(now);
+            }
+        }
+        self.nodes = nodes;
+        self.observers.retain(|_, word| is_fresh(word, now));
+    }
+}
+
+fn is_fresh(word: &Word, now: Mono) -> bool {
+    now.since(word.at) < WORD_AGE_MAX
+}
+
+impl Shard for Manager {
+    fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
+        let mono = now.mono;
+        match input {
+            Input::PeerUp { peer, hello, .. } if peer.role == Role::Health => {
+                let new = (peer, Pulse::new(hello.incarnation, mono));
+                let (at, pulse) = self.pulses.entry(peer.node).or_insert(new);
+                *at = peer;
+                pulse.connected(hello.incarnation, mono);
+            }
+            Input::PeerLost { peer } if peer.role == Role::Health => {
+                if let Some((_, pulse)) = self.pulses.get_mut(&peer.node) {
+                    pulse.lost();
+                }
+            }
+            Input::PeerUp { peer, .. } if peer.role == Role::Ring => {
+                self.fellows.insert(peer, None);
+            }
+            Input::PeerLost { peer } if peer.role == Role::Ring => {
+                self.fellows.remove(&peer);
+            }
+            Input::Ring { ring } => {
+                let held = ring.seats.iter().map(|seat| seat.node);
+                self.ring(mono, held.filter(|node| node.0 != u16::MAX).collect());
+            }
+            Input::Wire { peer, message: Message::Beat { number, echo, lost } } => {
+                if let Some((_, pulse)) = self.pulses.get_mut(&peer.node) {
+                    pulse.hear(mono, &self.beats, number, echo);
+                    let dead = lost.iter::<u16>().map(|node| (NodeId(node), 0)).collect();
+                    self.observers.insert(peer.node, Word { at: mono, dead });
+                }
+            }
+            Input::Wire { peer, message: Message::Suspects { dead } } => {
+                if let Some(word) = self.fellows.get_mut(&peer) {
+                    let dead = dead
+                        .iter::<(u16, u64)>()
+                        .map(|(node, life)| (NodeId(node), life))
+                        .collect();
+                    *word = Some(Word { at: mono, dead });
+                }
+            }
+            Input::Answer { message: Message::Replaced { ask, what }, .. } => {
+                self.replaced(mono, ask, what, out);
+            }
+            _ => {}
+        }
+        self.beat(mono, out);
+        self.judge(mono, out);
+    }
+
+    fn advance(&mut self, _now: Now, _budget: Budget, _out: &mut Effects) -> bool {
+        false
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        // Every beat is also a look at who is silent.
+        Some(self.beats.deadline())
+    }
+
+    fn report(&self, into: &mut Report) {
+        into.gauge("ring_nodes", self.nodes.len() as f64);
+        into.gauge("ring_managers", 1.0 + self.fellows.len() as f64);
+        into.gauge("ring_nodes_heard", self.pulses.len() as f64);
+        into.gauge("ring_brake", f64::from(u8::from(self.brake.is_some())));
+    }
+}
+
+const _: () =
+    assert!(BEAT.as_millis() * 3 < WORD_AGE_MAX.as_millis(), "a lost word is said again in time");

@@ -1,0 +1,16 @@
+//! The ring manager: who is dead, and who takes the seats. Pure: links bring the beats, the driver writes the ring.
+//!
+//! - `pulse`: beats that echo each other, and how long somebody has been silent
+//! - `brakes`: what keeps a manager from doing more harm than good
+//! - `manager`: one ring manager; all of them are active, and a compare-and-set decides who was first
+//! - `health`: the other end of the beats, on every node; what it sees of others is the evidence
+//!
+//! `reliability.md` 2.3. Nobody's health in Consul, etcd or an agent is ever looked at.
+
+mod brakes;
+pub mod health;
+pub mod manager;
+mod pulse;
+
+#[cfg(test)]
+mod stories;

@@ -1,0 +1,353 @@
+//! Managers, nodes and a store in one small world with a clock of its own: who is replaced, when, and who is not.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::health::Health;
+use super::manager::{Manager, ManagerConfig};
+use crate::ids::{NodeId, Peer, Role};
+use crate::ring::change::Cell;
+use crate::ring::document::NodeEntry;
+use crate::shard::{Effect, Effects, Input, Shard};
+use crate::time::{Mono, Now};
+use crate::wire::message::outcome;
+use crate::wire::{Hello, Message};
+
+/// Managers have numbers from here on.
+const MANAGERS: u16 = 100;
+const STEP: Duration = Duration::from_millis(10);
+
+enum Machine {
+    Node(Health),
+    Manager(Manager),
+}
+
+impl Machine {
+    fn shard(&mut self) -> &mut dyn Shard {
+        match self {
+            Self::Node(health) => health,
+            Self::Manager(manager) => manager,
+        }
+    }
+}
+
+struct World {
+    now: Mono,
+    machines: BTreeMap<u16, Machine>,
+    /// On their way: when they arrive, from whom, to whom.
+    mail: VecDeque<(Mono, u16, u16, Vec<u8>)>,
+    /// Nothing goes from the first to the second.
+    cut: BTreeSet<(u16, u16)>,
+    stopped: BTreeSet<u16>,
+    cell: Cell,
+    is_store_down: bool,
+    /// (when, who was replaced).
+    replaced: Vec<(Mono, u16)>,
+    /// Per node: a later process has another.
+    lives: BTreeMap<u16, u64>,
+}
+
+impl World {
+    fn new(nodes: u16, managers: u16, window: Duration) -> Self {
+        let entry = |id: u16| NodeEntry {
+            id,
+            name: format!("cs{id}"),
+            incarnation: 1,
+            address: format!("10.0.0.{id}:7400"),
+            cores: 2,
+            weight: 100,
+            zone: String::new(),
+        };
+        let cell = Cell::new("one", (1..=nodes).map(entry).collect()).expect("a ring");
+        let mut machines = BTreeMap::new();
+        for id in 1..=nodes {
+            machines.insert(id, Machine::Node(Health::new()));
+        }
+        for rank in 0..managers {
+            let config =
+                ManagerConfig { managers: usize::from(managers), rank: u32::from(rank), window };
+            machines.insert(MANAGERS + rank, Machine::Manager(Manager::new(config)));
+        }
+        let mut world = Self {
+            now: Mono::default() + Duration::from_secs(1),
+            lives: machines.keys().map(|id| (*id, 1)).collect(),
+            machines,
+            mail: VecDeque::new(),
+            cut: BTreeSet::new(),
+            stopped: BTreeSet::new(),
+            cell,
+            is_store_down: false,
+            replaced: Vec::new(),
+        };
+        world.tell_ring();
+        let all: Vec<u16> = world.machines.keys().copied().collect();
+        for &a in &all {
+            for &b in all.iter().filter(|b| **b != a) {
+                world.link(a, b, true);
+            }
+        }
+        world
+    }
+
+    fn role(id: u16) -> Role {
+        if id < MANAGERS { Role::Health } else { Role::Ring }
+    }
+
+    /// The link between two is up or lost, as `a` sees it.
+    fn link(&mut self, a: u16, b: u16, is_up: bool) {
+        let mut peers = vec![Peer::control(NodeId(b), Self::role(b))];
+        if b < MANAGERS && a < MANAGERS {
+            peers = (0..2).map(|core| Peer::new(NodeId(b), Role::Channel, core)).collect();
+        }
+        let hello = Hello { incarnation: self.lives[&b], node: NodeId(b), ..Hello::default() };
+        for peer in peers {
+            let input = if is_up {
+                Input::PeerUp { peer, life: 1, hello }
+            } else {
+                Input::PeerLost { peer }
+            };
+            self.give(a, input);
+        }
+    }
+
+    fn tell_ring(&mut self) {
+        let ring = self.cell.ring().expect("usable");
+        let all: Vec<u16> = self.machines.keys().copied().collect();
+        for id in all {
+            self.give(id, Input::Ring { ring: &ring });
+        }
+    }
+
+    fn give(&mut self, id: u16, input: Input<'_>) {
+        if self.stopped.contains(&id) {
+            return;
+        }
+        let now = Now { mono: self.now, ..Now::default() };
+        let mut out = Effects::default();
+        self.machines.get_mut(&id).expect("there").shard().handle(now, input, &mut out);
+        for effect in out.list() {
+            match *effect {
+                Effect::Send { peer, message, .. } => {
+                    let at = self.now + Duration::from_millis(1);
+                    self.mail.push_back((at, id, peer.node.0, out.bytes(message).to_vec()));
+                }
+                Effect::Ask { ask, question } => {
+                    let question = out.bytes(question).to_vec();
+                    self.replace(id, ask, &question);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What the driver does for a manager.
+    fn replace(&mut self, id: u16, ask: crate::ids::Ask, question: &[u8]) {
+        if self.is_store_down {
+            return;
+        }
+        let Ok(Message::Replace { node, incarnation, live, .. }) = Message::decode(question) else {
+            panic!("managers ask nothing else");
+        };
+        let entry = self.cell.document.node(NodeId(node)).cloned();
+        let is_it =
+            entry.as_ref().is_some_and(|entry| entry.incarnation == u128::from(incarnation));
+        let mut what = outcome::LATE;
+        if let Some(entry) = entry.filter(|_| is_it) {
+            let live: Vec<u16> = live.iter::<u16>().collect();
+            let names = self.cell.document.nodes.iter().filter(|node| live.contains(&node.id));
+            let names: Vec<String> = names.map(|node| node.name.clone()).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            if let Ok(next) = self.cell.replace(&entry.name, &names, &[]) {
+                self.cell = next;
+                self.replaced.push((self.now, node));
+                what = outcome::DONE;
+            }
+        }
+        self.give(id, Input::Answer { ask, message: Message::Replaced { ask, what } });
+        if what == outcome::DONE {
+            self.tell_ring();
+        }
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now += STEP;
+            while self.mail.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let (_, from, to, bytes) = self.mail.pop_front().expect("just seen");
+                if self.cut.contains(&(from, to)) || self.stopped.contains(&from) {
+                    continue;
+                }
+                let message = Message::decode(&bytes).expect("encoded by us");
+                let peer = Peer::control(NodeId(from), Self::role(from));
+                self.give(to, Input::Wire { peer, message });
+            }
+            let all: Vec<u16> = self.machines.keys().copied().collect();
+            for id in all {
+                let due = self.machines.get_mut(&id).expect("there").shard().deadline();
+                if due.is_some_and(|due| due <= self.now) {
+                    self.give(id, Input::Tick);
+                }
+            }
+        }
+    }
+
+    /// Everybody's links to it break at once, as after a kill.
+    fn kill(&mut self, id: u16) {
+        self.stopped.insert(id);
+        self.lose(id);
+    }
+
+    fn lose(&mut self, id: u16) {
+        let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.link(other, id, false);
+        }
+    }
+
+    fn since(&self, began: Mono) -> Vec<(u64, u16)> {
+        let age = |(at, node): &(Mono, u16)| (at.since(began).as_millis() as u64, *node);
+        self.replaced.iter().map(age).collect()
+    }
+}
+
+fn calm(nodes: u16, managers: u16) -> World {
+    let mut world = World::new(nodes, managers, ManagerConfig::WINDOW);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.replaced, [], "nobody is dead");
+    world
+}
+
+#[test]
+fn whoever_is_killed_is_replaced_once_within_half_a_second() {
+    for managers in [1, 3, 5] {
+        let mut world = calm(5, managers);
+        let began = world.now;
+        world.kill(3);
+        world.run(Duration::from_secs(5));
+        let [(after, 3)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+        assert!(after <= 500, "{after} ms with {managers} managers");
+        assert!(world.cell.document.named("cs3").is_none());
+        assert_eq!(world.cell.document.ring_epoch, 2, "one write");
+    }
+}
+
+#[test]
+fn whoever_falls_silent_is_replaced_within_a_second() {
+    // Links stay: nothing is told by the kernel. The data plane's own beats break them after a second.
+    let mut world = calm(5, 3);
+    let began = world.now;
+    world.stopped.insert(2);
+    world.run(Duration::from_millis(600));
+    assert_eq!(world.replaced, [], "it may only be slow");
+    world.lose(2);
+    world.run(Duration::from_secs(3));
+    let [(after, 2)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+    assert!(after <= 1_000, "{after} ms");
+}
+
+#[test]
+fn one_way_is_no_way() {
+    // It hears everybody, and nobody hears it; and the other way round.
+    for is_deaf in [false, true] {
+        let mut world = calm(5, 3);
+        let began = world.now;
+        for other in [1, 2, 3, 5, MANAGERS, MANAGERS + 1, MANAGERS + 2] {
+            world.cut.insert(if is_deaf { (other, 4) } else { (4, other) });
+        }
+        for other in [1, 2, 3, 5] {
+            world.link(other, 4, false);
+        }
+        world.run(Duration::from_secs(3));
+        let [(after, 4)] = world.since(began)[..] else {
+            panic!("deaf {is_deaf}: {:?}", world.since(began))
+        };
+        assert!(after <= 1_200, "{after} ms");
+    }
+}
+
+#[test]
+fn a_manager_that_is_cut_off_replaces_nobody() {
+    let mut world = calm(5, 3);
+    for other in (1..=5).chain([MANAGERS + 1, MANAGERS + 2]) {
+        world.cut.insert((other, MANAGERS));
+        world.cut.insert((MANAGERS, other));
+        world.link(MANAGERS, other, false);
+        world.link(other, MANAGERS, false);
+    }
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.replaced, []);
+    // The others do without it.
+    let began = world.now;
+    world.kill(5);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.since(began).len(), 1);
+}
+
+#[test]
+fn what_only_managers_miss_is_not_dead() {
+    // Its clients and its peers reach it: between it and the managers something is broken.
+    let mut world = calm(5, 3);
+    for manager in MANAGERS..MANAGERS + 3 {
+        world.cut.insert((1, manager));
+        world.cut.insert((manager, 1));
+        world.link(manager, 1, false);
+    }
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.replaced, []);
+}
+
+#[test]
+fn two_at_once_are_one_too_many() {
+    let mut world = World::new(8, 3, Duration::from_secs(60));
+    world.run(Duration::from_secs(3));
+    world.kill(1);
+    world.run(Duration::from_secs(2));
+    world.kill(2);
+    world.run(Duration::from_secs(50));
+    assert_eq!(world.replaced.len(), 1, "at most one in a minute");
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.replaced.len(), 2, "and then the next");
+    // Three of six at once: it is rather us.
+    let mut world = World::new(6, 3, Duration::from_secs(60));
+    world.run(Duration::from_secs(3));
+    for id in [1, 2, 3] {
+        world.kill(id);
+    }
+    world.run(Duration::from_secs(200));
+    assert_eq!(world.replaced, []);
+}
+
+#[test]
+fn without_a_store_nobody_is_replaced_and_then_the_dead_one_is() {
+    let mut world = calm(4, 3);
+    world.is_store_down = true;
+    world.kill(1);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.replaced, []);
+    world.is_store_down = false;
+    world.run(Duration::from_secs(6));
+    assert_eq!(world.replaced.len(), 1);
+}
+
+#[test]
+fn who_came_back_under_a_new_incarnation_is_not_replaced_for_the_old_one() {
+    let mut world = calm(4, 3);
+    world.is_store_down = true;
+    world.kill(1);
+    world.run(Duration::from_secs(2));
+    // It takes its seats back itself, and everybody meets it again.
+    world.lives.insert(1, 2);
+    world.machines.insert(1, Machine::Node(Health::new()));
+    world.stopped.remove(&1);
+    world.cell = world.cell.come_back("cs1", 2, "10.0.0.1:7400", 2).expect("back");
+    world.tell_ring();
+    let others: Vec<u16> = world.machines.keys().copied().filter(|other| *other != 1).collect();
+    for other in others {
+        world.link(other, 1, true);
+        world.link(1, other, true);
+    }
+    world.is_store_down = false;
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.replaced, []);
+}

@@ -77,7 +77,7 @@ class Node(Server):
 class Cell:
     """Channel servers, a gateway, a webapp, and ring managers if there are any."""
 
-    def __init__(self, *channel_servers, managers=0, config=None):
+    def __init__(self, *channel_servers, managers=0, window=60, config=None):
         self.etcd = Etcd()
         self.store = self.etcd.address
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -92,7 +92,7 @@ class Cell:
         ports = [port() for _ in range(managers)]
         self.managers = ["--managers", ",".join(f"{MANAGERS + rank}=127.0.0.1:{at}" for rank, at in enumerate(ports))] if ports else []
         for rank, at in enumerate(ports):
-            manager = self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), *self.managers)
+            manager = self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), "--replace-window", str(window), *self.managers)
             manager.link = f"127.0.0.1:{at}"
         webapp = self.node("web", "webapp", "--id", str(WEBAPP), "--ephemeral", "--public-ws", f"ws://127.0.0.1:{(ws := port())}", *self.managers)
         self.webapp_at = f"{WEBAPP}={webapp.link}"

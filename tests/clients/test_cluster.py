@@ -40,6 +40,9 @@ def test_typing_and_presence_cross_the_cell(cell):
     channel = cell.web.new_channel("chatter", "alice", "bob")
     alice, bob = together(cell, "alice", "bob")
     bob.send("presence_sub", ids=[cell.web.id("carol")])
+    # Nobody waits for what is only typed: it is heard by those who follow the channel already.
+    cell.web.say("alice", channel, "here?")
+    bob.wait_text("here?")
     alice.send("typing", channel=channel)
     bob.wait("alice types", lambda value: value.get("type") == "user_typing" and value["channel"] == channel)
     (carol,) = together(cell, "carol")

@@ -10,6 +10,8 @@ import pytest
 from cluster import Cell, Node
 from harness import BINARY, until
 from rtm import Client
+from test_centrifuge import api
+from test_centrifuge_wire import CONFIG, Guest
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,36 @@ def test_a_channel_server_that_stands_still_is_replaced_and_owns_nothing_when_it
         for client in (alice, bob):
             heard(client, talk)
             assert not client.gaps
+
+
+def test_a_memory_channel_that_lost_its_owner_begins_anew_and_its_subscribers_are_told():
+    with Cell("cs1", "cs2", "cs3", managers=1, config=CONFIG) as cell:
+        channels = [f"all:{n}" for n in range(60)]
+        guest = Guest(cell.gateway)
+        places = {channel: guest.ask("subscribe", channel=channel)["subscribe"] for channel in channels}
+        for channel in channels:
+            api(cell.web, "publish", channel=channel, data={"n": 1})
+        heard = {guest.wait(lambda reply: "pub" in reply.get("push", {}))["push"]["channel"] for _ in channels}
+        assert heard == set(channels)
+        cell.nodes["cs2"].kill()
+        until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2)
+        told = set()
+
+        def is_heard(channel):
+            answer = api(cell.web, "publish", channel=channel, data={"n": 2})
+            return "result" in answer and answer["result"]
+
+        for channel in channels:
+            result = until(10, f"{channel} is published again", lambda: is_heard(channel))
+            is_news = lambda reply: reply.get("push", {}).get("channel") == channel and {"pub", "unsubscribe"} & set(reply["push"])
+            push = guest.wait(is_news)["push"]
+            if result["epoch"] == places[channel]["epoch"]:
+                assert push["pub"]["offset"] == 2 and push["pub"]["data"] == {"n": 2}
+            else:
+                assert push["unsubscribe"]["code"] == 2500, push
+                again = guest.ask("subscribe", channel=channel, recover=True, epoch=places[channel]["epoch"], offset=1)["subscribe"]
+                assert not again.get("recovered") and again["epoch"] == result["epoch"]
+                told.add(channel)
+        # About a third of the slots were there.
+        assert 5 < len(told) < 40
+        assert len(api(cell.web, "presence", channel="all:1")["result"]["presence"]) == 1

@@ -1,6 +1,6 @@
 //! On every node: answers the beats of ring managers, and tells them which nodes of the data plane it has lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::pulse::Beats;
 use crate::ids::{NodeId, Peer, Role};
@@ -16,6 +16,8 @@ pub struct Health {
     managers: BTreeMap<Peer, u32>,
     /// Nodes that own something and that we had a link to: how many shards of theirs are up.
     seen: BTreeMap<NodeId, u32>,
+    /// Nodes of the ring: who left it is missed by nobody.
+    nodes: BTreeSet<NodeId>,
 }
 
 impl Health {
@@ -23,14 +25,19 @@ impl Health {
         Self::default()
     }
 
+    /// Nodes of the ring of which no shard can be reached any more.
+    fn lost(&self) -> impl Iterator<Item = NodeId> {
+        let gone = self.seen.iter().filter(|(_, up)| **up == 0).map(|(node, _)| *node);
+        gone.filter(|node| self.nodes.contains(node))
+    }
+
     fn beat(&mut self, now: Mono, out: &mut Effects) {
         if self.managers.is_empty() {
             return;
         }
         let Some(number) = self.beats.next(now) else { return };
-        let lost = self.seen.iter().filter(|(_, up)| **up == 0).map(|(node, _)| node.0);
         let mut list = Vec::new();
-        let lost = Packed::pack(lost, &mut list);
+        let lost = Packed::pack(self.lost().map(|node| node.0), &mut list);
         for (&manager, &echo) in &self.managers {
             out.send_transient(manager, &Message::Beat { number, echo, lost });
         }
@@ -55,8 +62,7 @@ impl Shard for Health {
                 }
             }
             Input::Ring { ring } => {
-                // Who left the ring is missed by nobody.
-                self.seen.retain(|node, _| ring.seats.iter().any(|seat| seat.node == *node));
+                self.nodes = ring.seats.iter().map(|seat| seat.node).collect();
             }
             Input::Wire { peer, message: Message::Beat { number, .. } } => {
                 if let Some(heard) = self.managers.get_mut(&peer) {
@@ -77,7 +83,7 @@ impl Shard for Health {
     }
 
     fn report(&self, into: &mut Report) {
-        into.gauge("health_nodes_lost", self.seen.values().filter(|up| **up == 0).count() as f64);
+        into.gauge("health_nodes_lost", self.lost().count() as f64);
         into.gauge("health_managers", self.managers.len() as f64);
     }
 }

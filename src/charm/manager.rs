@@ -16,6 +16,8 @@ use crate::wire::{Message, Packed};
 /// What a manager is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct ManagerConfig {
+    /// The node that it is on.
+    pub me: NodeId,
     /// Managers of the cell, with this one: a majority of them has to agree.
     pub managers: usize,
     /// Its place among them, from 0: who comes later waits longer.
@@ -180,6 +182,11 @@ impl Manager {
         }
     }
 
+    /// What a manager's own links say is no evidence: that it is cut off is what is in question.
+    fn is_manager(&self, node: NodeId) -> bool {
+        node == self.config.me || self.fellows.keys().any(|fellow| fellow.node == node)
+    }
+
     /// Whoever is not in the ring any more and was dead to us was replaced, by whichever manager.
     fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>) {
         for node in self.nodes.difference(&nodes) {
@@ -211,7 +218,10 @@ impl Shard for Manager {
                     pulse.lost();
                 }
             }
-            Input::PeerUp { peer, .. } if peer.role == Role::Ring => {
+            // We are our own neighbour, and no second voice.
+            Input::PeerUp { peer, .. }
+                if peer.role == Role::Ring && peer.node != self.config.me =>
+            {
                 self.fellows.insert(peer, None);
             }
             Input::PeerLost { peer } if peer.role == Role::Ring => {
@@ -225,7 +235,9 @@ impl Shard for Manager {
                 if let Some((_, pulse)) = self.pulses.get_mut(&peer.node) {
                     pulse.hear(mono, &self.beats, number, echo);
                     let dead = lost.iter::<u16>().map(|node| (NodeId(node), 0)).collect();
-                    self.observers.insert(peer.node, Word { at: mono, dead });
+                    if !self.is_manager(peer.node) {
+                        self.observers.insert(peer.node, Word { at: mono, dead });
+                    }
                 }
             }
             Input::Wire { peer, message: Message::Suspects { dead } } => {

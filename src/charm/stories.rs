@@ -64,8 +64,12 @@ impl World {
             machines.insert(id, Machine::Node(Health::new()));
         }
         for rank in 0..managers {
-            let config =
-                ManagerConfig { managers: usize::from(managers), rank: u32::from(rank), window };
+            let config = ManagerConfig {
+                me: NodeId(MANAGERS + rank),
+                managers: usize::from(managers),
+                rank: u32::from(rank),
+                window,
+            };
             machines.insert(MANAGERS + rank, Machine::Manager(Manager::new(config)));
         }
         let mut world = Self {
@@ -82,7 +86,7 @@ impl World {
         world.tell_ring();
         let all: Vec<u16> = world.machines.keys().copied().collect();
         for &a in &all {
-            for &b in all.iter().filter(|b| **b != a) {
+            for &b in &all {
                 world.link(a, b, true);
             }
         }
@@ -282,6 +286,17 @@ fn a_manager_that_is_cut_off_replaces_nobody() {
     world.kill(5);
     world.run(Duration::from_secs(3));
     assert_eq!(world.since(began).len(), 1);
+}
+
+#[test]
+fn a_minority_of_managers_replaces_nobody() {
+    let mut world = calm(5, 3);
+    for manager in [MANAGERS, MANAGERS + 2] {
+        world.kill(manager);
+    }
+    world.kill(3);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.replaced, []);
 }
 
 #[test]

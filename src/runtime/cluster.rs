@@ -235,7 +235,7 @@ fn manager(config: &Node, us: NodeId) -> ManagerConfig {
     all.sort_unstable();
     all.dedup();
     let rank = all.iter().position(|node| *node == us).unwrap_or(0) as u32;
-    ManagerConfig { managers: all.len(), rank, window: config.replace_window }
+    ManagerConfig { me: us, managers: all.len(), rank, window: config.replace_window }
 }
 
 /// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and is not in the ring waits

@@ -297,7 +297,7 @@ pub(super) async fn run(start: Start) {
             }
             Some(one) = news.recv() => {
                 let is_change = !matches!(one, News::Batch(..));
-                hear(&mut place, &mut hands, &mut outgoing, clock.now(), one);
+                outgoing.far.hear(clock.now(), one, &mut place, &mut hands);
                 if is_change {
                     start.gateways_now.send_replace(place.gateways());
                 }
@@ -371,33 +371,6 @@ fn gauges(place: &mut Place<ControlShards>) -> Gauges {
         gauges.extend(report.gauges.into_iter().map(|(name, value)| (role, name, value)));
     }
     Gauges(gauges)
-}
-
-/// News of a connection to another node.
-fn hear(
-    place: &mut Place<ControlShards>,
-    hands: &mut ControlHands,
-    outgoing: &mut Outgoing,
-    now: Now,
-    news: News,
-) {
-    let (far, first) = (&mut outgoing.far, outgoing.cores.len() + 1);
-    match news {
-        News::Met(line, other, way) => {
-            let at = place.meet(now, &other, hands);
-            far.met(at - first, line, way);
-        }
-        News::Batch(line, batch) => {
-            if let Some(at) = far.find(line) {
-                place.receive(now, first + at, &batch, hands);
-            }
-        }
-        News::Parted(line) => {
-            if let Some(at) = far.parted(line) {
-                place.part(now, first + at, hands);
-            }
-        }
-    }
 }
 
 /// The way to the cores and to other nodes: what a queue does not take waits here, one batch a core, and behind it in the link.

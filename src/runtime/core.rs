@@ -12,7 +12,6 @@ use tokio::sync::{Notify, mpsc};
 
 use super::bell::Bell;
 use super::clock::Clock;
-use super::far::News;
 use super::far_ways::FarWays;
 use super::handed::HandedOver;
 use super::letters::Letter;
@@ -356,7 +355,9 @@ impl Core {
                     self.room.notify_one();
                     self.place.receive(now, control, &batch, &mut self.hands);
                 }
-                Ok(Letter::Far(news)) => self.news(now, news),
+                Ok(Letter::Far(news)) => {
+                    self.peers.far.hear(now, news, &mut self.place, &mut self.hands);
+                }
                 Ok(Letter::Ring(ring)) => self.place.change(now, &ring, &mut self.hands),
                 Ok(Letter::Report(answer)) => {
                     // Who asked may have gone.
@@ -373,26 +374,6 @@ impl Core {
                     break;
                 }
                 Err(TryRecvError::Empty) => break,
-            }
-        }
-    }
-
-    fn news(&mut self, now: crate::time::Now, news: News) {
-        let first = self.peers.mesh.cores() + 1;
-        match news {
-            News::Met(line, other, way) => {
-                let place = self.place.meet(now, &other, &mut self.hands);
-                self.peers.far.met(place - first, line, way);
-            }
-            News::Batch(line, batch) => {
-                if let Some(far) = self.peers.far.find(line) {
-                    self.place.receive(now, first + far, &batch, &mut self.hands);
-                }
-            }
-            News::Parted(line) => {
-                if let Some(far) = self.peers.far.parted(line) {
-                    self.place.part(now, first + far, &mut self.hands);
-                }
             }
         }
     }

@@ -2,6 +2,9 @@
 
 use tokio::sync::mpsc;
 
+use super::far::News;
+use super::place::{Hands, Place, Shards};
+use crate::time::Now;
 use crate::wire::link::Batch;
 
 /// By the order in which the place met them.
@@ -19,19 +22,46 @@ struct Way {
 }
 
 impl FarWays {
+    /// News of a connection: the place is told what they mean to it.
+    pub(super) fn hear<S: Shards>(
+        &mut self,
+        now: Now,
+        news: News,
+        place: &mut Place<S>,
+        hands: &mut impl Hands,
+    ) {
+        let first = place.far_from();
+        match news {
+            News::Met(line, other, way) => {
+                let at = place.meet(now, &other, hands);
+                self.met(at - first, line, way);
+            }
+            News::Batch(line, batch) => {
+                if let Some(far) = self.find(line) {
+                    place.receive(now, first + far, &batch, hands);
+                }
+            }
+            News::Parted(line) => {
+                if let Some(far) = self.parted(line) {
+                    place.part(now, first + far, hands);
+                }
+            }
+        }
+    }
+
     /// A connection is up. What an older one did not take is of an older life.
-    pub(super) fn met(&mut self, far: usize, line: u64, queue: mpsc::Sender<Batch>) {
+    fn met(&mut self, far: usize, line: u64, queue: mpsc::Sender<Batch>) {
         let way = Way { line, queue: Some(queue), waiting: None };
         if far == self.ways.len() { self.ways.push(way) } else { self.ways[far] = way }
     }
 
     /// Whose connection it is; `None`: of nobody any more.
-    pub(super) fn find(&self, line: u64) -> Option<usize> {
+    fn find(&self, line: u64) -> Option<usize> {
         self.ways.iter().position(|way| way.line == line && way.queue.is_some())
     }
 
     /// A connection is gone.
-    pub(super) fn parted(&mut self, line: u64) -> Option<usize> {
+    fn parted(&mut self, line: u64) -> Option<usize> {
         let far = self.find(line)?;
         self.ways[far] = Way { line, queue: None, waiting: None };
         Some(far)

@@ -455,7 +455,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// The number of the first place of another node.
-    fn far_from(&self) -> usize {
+    pub(super) fn far_from(&self) -> usize {
         self.whole.cores + 1
     }
 

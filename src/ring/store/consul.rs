@@ -2,19 +2,21 @@
 //!
 //! Its indexes are not epochs: they go back after a restore. Its agents' health is nothing that we look at.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write, body, failed};
+use super::hosts::{Hosts, Kind};
+use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write};
 
 /// Agents to ask, in order: any of them knows the whole.
 #[derive(Clone, Debug)]
 pub(super) struct Consul {
-    client: Client,
-    hosts: Vec<String>,
+    hosts: Hosts,
     prefix: String,
 }
 
@@ -27,8 +29,8 @@ struct Pair {
 }
 
 impl Consul {
-    pub(super) fn new(client: Client, hosts: Vec<String>, cell: &str) -> Self {
-        Self { client, hosts, prefix: format!("rt/{cell}/ring/") }
+    pub(super) fn new(client: Client, list: Vec<String>, cell: &str) -> Self {
+        Self { hosts: Hosts { client, list }, prefix: format!("rt/{cell}/ring/") }
     }
 
     pub(super) async fn parts(&self) -> Result<[Option<Value>; 3], Failed> {
@@ -68,31 +70,12 @@ impl Consul {
                 }
             })
             .collect();
-        let mut last = None;
-        for host in &self.hosts {
-            let asked = self
-                .client
-                .put(format!("{host}/v1/txn"))
-                .timeout(PATIENCE)
-                .json(&verbs)
-                .send()
-                .await;
-            match asked {
-                // Nobody was there to do anything: the next one is asked.
-                Err(error) if error.is_connect() => last = Some(failed(&error)),
-                Err(error) => return Err(failed(&error)),
-                Ok(answer) => {
-                    let status = answer.status();
-                    let bytes = body(answer).await?;
-                    return match status {
-                        StatusCode::OK => Ok(true),
-                        StatusCode::CONFLICT => Ok(false),
-                        _ => Err(Failed::Unknown(said(status, &bytes))),
-                    };
-                }
-            }
-        }
-        Err(last.unwrap_or_else(|| Failed::Unreachable("no address".into())))
+        let put = |client: &Client, host: &str| {
+            client.put(format!("{host}/v1/txn")).timeout(PATIENCE).json(&verbs)
+        };
+        let is_told = |status| [StatusCode::OK, StatusCode::CONFLICT].contains(&status);
+        let (status, _) = self.hosts.ask(Kind::Write, put, is_told).await?;
+        Ok(status == StatusCode::OK)
     }
 
     /// A blocking query is told of more than changes, and sometimes of less: it says "look", not "changed".
@@ -108,37 +91,11 @@ impl Consul {
         self.get(&path, WATCH + WATCH / 16 + PATIENCE).await.map(|_| ())
     }
 
-    /// The first agent that answers.
-    async fn get(
-        &self,
-        path: &str,
-        patience: std::time::Duration,
-    ) -> Result<(StatusCode, Vec<u8>), Failed> {
-        let mut last = Failed::Unreachable("no address".into());
-        for host in &self.hosts {
-            let asked = self.client.get(format!("{host}{path}")).timeout(patience).send().await;
-            let answer = match asked {
-                Ok(answer) => answer,
-                Err(error) => {
-                    last = Failed::Unreachable(error.to_string());
-                    continue;
-                }
-            };
-            let status = answer.status();
-            match body(answer).await {
-                Ok(bytes) if status.is_success() || status == StatusCode::NOT_FOUND => {
-                    return Ok((status, bytes));
-                }
-                Ok(bytes) => last = Failed::Unreachable(said(status, &bytes)),
-                Err(Failed::Unknown(why)) => last = Failed::Unreachable(why),
-                Err(failed) => last = failed,
-            }
-        }
-        Err(last)
+    /// A key that is not there is an answer too.
+    async fn get(&self, path: &str, patience: Duration) -> Result<(StatusCode, Vec<u8>), Failed> {
+        let get =
+            |client: &Client, host: &str| client.get(format!("{host}{path}")).timeout(patience);
+        let is_there = |status: StatusCode| status.is_success() || status == StatusCode::NOT_FOUND;
+        self.hosts.ask(Kind::Read, get, is_there).await
     }
-}
-
-fn said(status: StatusCode, bytes: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(bytes).trim().chars().take(200).collect();
-    format!("it says {status}: {text}")
 }

@@ -6,13 +6,13 @@ use reqwest::Client;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write, body, failed};
+use super::hosts::{Hosts, Kind};
+use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write};
 
 /// Members to ask, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Etcd {
-    client: Client,
-    hosts: Vec<String>,
+    hosts: Hosts,
     prefix: String,
 }
 
@@ -38,8 +38,8 @@ struct Done {
 }
 
 impl Etcd {
-    pub(super) fn new(client: Client, hosts: Vec<String>, cell: &str) -> Self {
-        Self { client, hosts, prefix: format!("rt/{cell}/ring/") }
+    pub(super) fn new(client: Client, list: Vec<String>, cell: &str) -> Self {
+        Self { hosts: Hosts { client, list }, prefix: format!("rt/{cell}/ring/") }
     }
 
     fn key(&self, part: &str) -> String {
@@ -50,7 +50,7 @@ impl Etcd {
         // Linearizable unless one asks otherwise. The end of a prefix is the prefix with its last byte grown by one: `/` becomes `0`.
         let end = format!("{}0", self.prefix.trim_end_matches('/'));
         let ask = json!({"key": self.key(""), "range_end": STANDARD.encode(end)});
-        let bytes = self.ask("/v3/kv/range", &ask, false).await?;
+        let bytes = self.ask("/v3/kv/range", &ask, Kind::Read).await?;
         let broken =
             |what: &str| Failed::Unusable(format!("etcd's answer is no list of keys: {what}"));
         let range: Range =
@@ -80,8 +80,9 @@ impl Etcd {
             .filter_map(|write| write.bytes.as_ref().map(|bytes| (write.part, bytes)))
             .map(|(part, bytes)| json!({"request_put": {"key": self.key(part), "value": STANDARD.encode(bytes)}}))
             .collect();
-        let bytes =
-            self.ask("/v3/kv/txn", &json!({"compare": compare, "success": success}), true).await?;
+        let bytes = self
+            .ask("/v3/kv/txn", &json!({"compare": compare, "success": success}), Kind::Write)
+            .await?;
         let done: Done = serde_json::from_slice(&bytes).map_err(|error| {
             Failed::Unknown(format!("etcd's answer is none of a transaction: {error}"))
         })?;
@@ -93,8 +94,9 @@ impl Etcd {
         let from = (known.0 + 1).to_string();
         let create = json!({"create_request": {"key": self.key(SEATS), "start_revision": from}});
         let mut last = Failed::Unreachable("no address".into());
-        for host in &self.hosts {
+        for host in &self.hosts.list {
             let asked = self
+                .hosts
                 .client
                 .post(format!("{host}/v3/watch"))
                 .timeout(WATCH)
@@ -131,43 +133,11 @@ impl Etcd {
         Err(last)
     }
 
-    /// The first member that answers. `is_write`: one that was reached may have done it, and no other is asked.
-    async fn ask(&self, path: &str, ask: &Json, is_write: bool) -> Result<Vec<u8>, Failed> {
-        let mut last = Failed::Unreachable("no address".into());
-        for host in &self.hosts {
-            let asked =
-                self.client.post(format!("{host}{path}")).timeout(PATIENCE).json(ask).send().await;
-            let answer = match asked {
-                Ok(answer) => answer,
-                Err(error) if is_write && !error.is_connect() => return Err(failed(&error)),
-                Err(error) => {
-                    last = Failed::Unreachable(error.to_string());
-                    continue;
-                }
-            };
-            let status = answer.status();
-            let bytes = match body(answer).await {
-                Ok(bytes) => bytes,
-                Err(failed) if is_write => return Err(failed),
-                Err(Failed::Unknown(why)) => {
-                    last = Failed::Unreachable(why);
-                    continue;
-                }
-                Err(failed) => {
-                    last = failed;
-                    continue;
-                }
-            };
-            if status.is_success() {
-                return Ok(bytes);
-            }
-            let text: String = String::from_utf8_lossy(&bytes).trim().chars().take(200).collect();
-            let why = format!("it says {status}: {text}");
-            if is_write {
-                return Err(Failed::Unknown(why));
-            }
-            last = Failed::Unreachable(why);
-        }
-        Err(last)
+    async fn ask(&self, path: &str, ask: &Json, kind: Kind) -> Result<Vec<u8>, Failed> {
+        let post = |client: &Client, host: &str| {
+            client.post(format!("{host}{path}")).timeout(PATIENCE).json(ask)
+        };
+        let (_, bytes) = self.hosts.ask(kind, post, |status| status.is_success()).await?;
+        Ok(bytes)
     }
 }

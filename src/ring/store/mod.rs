@@ -7,6 +7,7 @@
 mod consul;
 mod etcd;
 mod follow;
+mod hosts;
 mod memory;
 
 pub use follow::follow;
@@ -253,29 +254,4 @@ impl Store {
             Back::Etcd(etcd) => etcd.write(writes).await,
         }
     }
-}
-
-/// A body that ends, or is refused.
-async fn body(mut answer: reqwest::Response) -> Result<Vec<u8>, Failed> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| failed(&error))? {
-        if bytes.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Failed::Unusable(format!(
-                "its answer is longer than {ANSWER_BYTES_MAX} bytes"
-            )));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-/// What failed before anything was sent did nothing; the rest nobody knows.
-fn failed(error: &reqwest::Error) -> Failed {
-    let mut why = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        why = format!("{why}: {inner}");
-        source = inner.source();
-    }
-    if error.is_connect() { Failed::Unreachable(why) } else { Failed::Unknown(why) }
 }

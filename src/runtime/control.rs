@@ -146,15 +146,16 @@ impl ControlHands {
         let answers = self.answers.clone();
         let Some(store) = self.store.clone() else {
             // The driver has ended when nobody takes the answer.
-            let _ = answers.send((role, ask, vec![ring_is(ask, &self.ring)]));
+            let epochs = self.ring.seats.iter().map(|seat| seat.seat_epoch);
+            let _ = answers.send((role, ask, vec![ring_is(ask, self.ring.ring_epoch, epochs)]));
             return;
         };
         tokio::spawn(async move {
-            match store.read().await {
-                Ok(Some(stored)) => {
-                    if let Ok(ring) = stored.cell.ring() {
-                        let _ = answers.send((role, ask, vec![ring_is(ask, &ring)]));
-                    }
+            match store.seats().await {
+                Ok(Some(document)) => {
+                    let epochs = document.seats.iter().map(|seat| seat.seat_epoch);
+                    let answer = ring_is(ask, document.ring_epoch, epochs);
+                    let _ = answers.send((role, ask, vec![answer]));
                 }
                 Ok(None) => {}
                 Err(failed) => tracing::warn!(%failed, "nothing can leave the outbox"),
@@ -194,12 +195,12 @@ async fn replace(store: &Store, (node, incarnation): (NodeId, u64), live: &[u16]
     }
 }
 
-fn ring_is(ask: Ask, ring: &Ring) -> Vec<u8> {
+/// `epochs`: by seat.
+fn ring_is(ask: Ask, ring_epoch: u64, epochs: impl Iterator<Item = u32>) -> Vec<u8> {
     let (mut list, mut bytes) = (Vec::new(), Vec::new());
-    let rows = ring.seats.iter().enumerate();
-    let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
+    let rows = epochs.enumerate().map(|(seat, epoch)| (seat as u16, epoch));
     let seats = Packed::pack(rows, &mut list);
-    Message::RingIs { ask, ring_epoch: ring.ring_epoch, seats }.encode(&mut bytes);
+    Message::RingIs { ask, ring_epoch, seats }.encode(&mut bytes);
     bytes
 }
 

@@ -56,10 +56,12 @@ fn an_empty_store_has_no_ring_and_the_first_one_stays() {
     run(async {
         for (store, name) in stores("first").await {
             assert_eq!(store.read().await, Ok(None), "{store:?}");
+            assert_eq!(store.seats().await, Ok(None), "{store:?}");
             assert_eq!(store.create(&cell(&name, 3)).await, Ok(true), "{store:?}");
             assert_eq!(store.create(&cell(&name, 2)).await, Ok(false), "{store:?}");
             let stored = store.read().await.expect("an answer").expect("a ring");
             assert_eq!(stored.cell, cell(&name, 3), "{store:?}");
+            assert_eq!(store.seats().await, Ok(Some(stored.cell.document)), "{store:?}");
         }
     });
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::hosts::{Hosts, Kind};
-use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write};
+use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Scope, Value, WATCH, Write};
 
 /// Agents to ask, in order: any of them knows the whole.
 #[derive(Clone, Debug)]
@@ -33,9 +33,12 @@ impl Consul {
         Self { hosts: Hosts { client, list }, prefix: format!("rt/{cell}/ring/") }
     }
 
-    pub(super) async fn parts(&self) -> Result<[Option<Value>; 3], Failed> {
-        let (status, bytes) =
-            self.get(&format!("/v1/kv/{}?recurse&consistent", self.prefix), PATIENCE).await?;
+    pub(super) async fn parts(&self, scope: Scope) -> Result<[Option<Value>; 3], Failed> {
+        let key = match scope {
+            Scope::Seats => format!("{}{SEATS}?consistent", self.prefix),
+            Scope::Ring => format!("{}?recurse&consistent", self.prefix),
+        };
+        let (status, bytes) = self.get(&format!("/v1/kv/{key}"), PATIENCE).await?;
         if status == StatusCode::NOT_FOUND {
             return Ok([None, None, None]);
         }

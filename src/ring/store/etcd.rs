@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::hosts::{Hosts, Kind};
-use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Value, WATCH, Write};
+use super::{Failed, Mark, PARTS, PATIENCE, SEATS, Scope, Value, WATCH, Write};
 
 /// Members to ask, in order.
 #[derive(Clone, Debug)]
@@ -46,10 +46,13 @@ impl Etcd {
         STANDARD.encode(format!("{}{part}", self.prefix))
     }
 
-    pub(super) async fn parts(&self) -> Result<[Option<Value>; 3], Failed> {
+    pub(super) async fn parts(&self, scope: Scope) -> Result<[Option<Value>; 3], Failed> {
         // Linearizable unless one asks otherwise. The end of a prefix is the prefix with its last byte grown by one: `/` becomes `0`.
         let end = format!("{}0", self.prefix.trim_end_matches('/'));
-        let ask = json!({"key": self.key(""), "range_end": STANDARD.encode(end)});
+        let ask = match scope {
+            Scope::Seats => json!({"key": self.key(SEATS)}),
+            Scope::Ring => json!({"key": self.key(""), "range_end": STANDARD.encode(end)}),
+        };
         let bytes = self.ask("/v3/kv/range", &ask, Kind::Read).await?;
         let broken =
             |what: &str| Failed::Unusable(format!("etcd's answer is no list of keys: {what}"));

@@ -85,6 +85,13 @@ enum Back {
 const SEATS: &str = "seats";
 const PARTS: [&str; 3] = [SEATS, "channels", "users"];
 
+/// What is read of a ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scope {
+    Seats,
+    Ring,
+}
+
 /// One of the three values, with its mark.
 type Value = (Mark, Vec<u8>);
 
@@ -138,7 +145,7 @@ impl Store {
     /// # Errors
     /// See [`Failed`]; a ring of which a part is missing is unusable.
     pub async fn read(&self) -> Result<Option<Stored>, Failed> {
-        let mut parts = self.parts().await?;
+        let mut parts = self.parts(Scope::Ring).await?;
         let missing: Vec<&str> = PARTS
             .iter()
             .zip(&parts)
@@ -160,18 +167,32 @@ impl Store {
         let ((seats, document), (channels, of_channels), (users, of_users)) =
             (take(0)?, take(1)?, take(2)?);
         let cell = Cell {
-            document: Document::decode(&document)?,
+            document: self.document_of(&document)?,
             channels: Assign::decode(&of_channels, Kind::Channels)?,
             users: Assign::decode(&of_users, Kind::Users)?,
         };
-        if cell.document.cell != self.cell {
-            return Err(Failed::Unusable(format!(
-                "this is the ring of cell {}, and we are of {}",
-                cell.document.cell, self.cell
-            )));
-        }
         cell.ring()?;
         Ok(Some(Stored { cell, seats, channels, users }))
+    }
+
+    /// Only who holds which seat, under which epochs: linearizable too, and without the tables, which are most of a ring.
+    ///
+    /// # Errors
+    /// See [`Failed`].
+    pub async fn seats(&self) -> Result<Option<Document>, Failed> {
+        let [seats, ..] = self.parts(Scope::Seats).await?;
+        seats.map(|(_, bytes)| self.document_of(&bytes)).transpose()
+    }
+
+    fn document_of(&self, bytes: &[u8]) -> Result<Document, Failed> {
+        let document = Document::decode(bytes)?;
+        if document.cell != self.cell {
+            return Err(Failed::Unusable(format!(
+                "this is the ring of cell {}, and we are of {}",
+                document.cell, self.cell
+            )));
+        }
+        Ok(document)
     }
 
     /// The first ring of a cell. False: there is one already.
@@ -183,7 +204,7 @@ impl Store {
         // the seats are written only where our tables stand.
         let tables =
             [(1, cell.channels.encode(Kind::Channels)), (2, cell.users.encode(Kind::Users))];
-        let there = self.parts().await?;
+        let there = self.parts(Scope::Ring).await?;
         if there[0].is_some() {
             return Ok(false);
         }
@@ -196,7 +217,7 @@ impl Store {
                 return Ok(false);
             }
         }
-        let there = self.parts().await?;
+        let there = self.parts(Scope::Ring).await?;
         let seats = Write { part: SEATS, was: None, bytes: Some(cell.document.encode()) };
         let mut writes = vec![seats];
         for (at, bytes) in &tables {
@@ -239,11 +260,11 @@ impl Store {
         }
     }
 
-    async fn parts(&self) -> Result<[Option<Value>; 3], Failed> {
+    async fn parts(&self, scope: Scope) -> Result<[Option<Value>; 3], Failed> {
         match &self.back {
             Back::Memory(memory) => Ok(memory.parts()),
-            Back::Consul(consul) => consul.parts().await,
-            Back::Etcd(etcd) => etcd.parts().await,
+            Back::Consul(consul) => consul.parts(scope).await,
+            Back::Etcd(etcd) => etcd.parts(scope).await,
         }
     }
 

@@ -54,18 +54,8 @@ struct DevArguments {
     /// Keep everything in memory and write nothing
     #[arg(long, env = "CAMPANILE_EPHEMERAL")]
     ephemeral: bool,
-    /// Cores of the data plane [default: as many as this process may use]
-    #[arg(long, env = "CAMPANILE_CORES", value_parser = clap::value_parser!(u8).range(1..=64))]
-    cores: Option<u8>,
-    /// CPUs for all threads, such as 0,2-3
-    #[arg(long, env = "CAMPANILE_CPUS", value_parser = cpus)]
-    cpus: Option<Cpus>,
-    /// Seconds from goodbye to Close at the end
-    #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
-    drain: u32,
-    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
-    #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    process: ProcessArguments,
     /// So many users in a new workspace besides the usual four, for a load
     #[arg(long, value_name = "N", requires = "tokens", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     users: Option<u32>,
@@ -78,6 +68,23 @@ struct DevArguments {
     /// Where their tokens and channels are written
     #[arg(long, value_name = "FILE", requires = "users")]
     tokens: Option<PathBuf>,
+}
+
+/// What every server is told alike.
+#[derive(clap::Args, Debug)]
+struct ProcessArguments {
+    /// Cores of the data plane [default: as many as this process may use]
+    #[arg(long, env = "CAMPANILE_CORES", value_parser = clap::value_parser!(u8).range(1..=64))]
+    cores: Option<u8>,
+    /// CPUs for all threads, such as 0,2-3
+    #[arg(long, env = "CAMPANILE_CPUS", value_parser = cpus)]
+    cpus: Option<Cpus>,
+    /// Seconds from goodbye to Close at the end
+    #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
+    drain: u32,
+    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
+    config: Option<PathBuf>,
     /// Another bound than the built-in one; may be repeated
     #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
     limit: Vec<String>,
@@ -134,18 +141,13 @@ pub fn parse() -> Result<Config, String> {
 
 impl DevArguments {
     fn checked(self) -> Result<Dev, String> {
-        let limits = limits(&self.limit)?;
+        let limits = self.process.limits()?;
         if let Some(api) = self.api.filter(|api| api.port() != 0)
             && (api == self.http || api == self.ws)
         {
             return Err(format!("--api {api}: a listener of its own"));
         }
-        let sections = match &self.config {
-            Some(file) => sections(file)?,
-            None => config::dev(),
-        };
-        let Read { rules, warnings } = config::read(sections)
-            .map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))?;
+        let Read { rules, warnings } = self.process.rules(config::dev)?;
         let crowd = self.users.zip(self.tokens).map(|(users, tokens)| Crowd {
             users,
             channels: self.channels,
@@ -159,9 +161,9 @@ impl DevArguments {
             api: self.api,
             data: self.data,
             ephemeral: self.ephemeral,
-            cores: self.cores,
-            cpus: self.cpus.map(|cpus| cpus.0),
-            drain: Duration::from_secs(u64::from(self.drain)),
+            cores: self.process.cores,
+            drain: self.process.drain(),
+            cpus: self.process.cpus.map(|cpus| cpus.0),
             limits,
             rules,
             warnings,
@@ -173,15 +175,27 @@ fn shown(file: Option<&Path>) -> String {
     file.map_or_else(|| "the built-in configuration".into(), |file| file.display().to_string())
 }
 
-/// The built-in bounds, and what was said otherwise.
-fn limits(pairs: &[String]) -> Result<Limits, String> {
-    let mut limits = Limits::DEFAULT;
-    for pair in pairs {
-        let (name, value) =
-            pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
-        limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
+impl ProcessArguments {
+    /// The built-in bounds, and what was said otherwise.
+    fn limits(&self) -> Result<Limits, String> {
+        let mut limits = Limits::DEFAULT;
+        for pair in &self.limit {
+            let (name, value) =
+                pair.split_once('=').ok_or_else(|| format!("--limit {pair}: not NAME=VALUE"))?;
+            limits.set(name, value).map_err(|why| format!("--limit {why}"))?;
+        }
+        Ok(limits)
     }
-    Ok(limits)
+
+    /// Of the configuration file, or without one of what is `built_in`.
+    fn rules(&self, built_in: impl Fn() -> serde_json::Value) -> Result<Read, String> {
+        let sections = self.config.as_deref().map_or_else(|| Ok(built_in()), sections)?;
+        config::read(sections).map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))
+    }
+
+    fn drain(&self) -> Duration {
+        Duration::from_secs(u64::from(self.drain))
+    }
 }
 
 /// A configuration file as a value: JSON when it begins like JSON, else TOML.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Cpus, cpus, limits, sections, shown};
-use crate::centrifuge::config::{self, Read};
+use super::ProcessArguments;
+use crate::centrifuge::config::Read;
 use crate::centrifuge::rules::Rules;
 use crate::ids::{NodeId, Role, Roles};
 use crate::limits::Limits;
@@ -64,21 +64,8 @@ pub(super) struct NodeArguments {
     /// A webapp that keeps everything in memory and writes nothing
     #[arg(long, env = "CAMPANILE_EPHEMERAL")]
     ephemeral: bool,
-    /// Cores of the data plane [default: as many as this process may use]
-    #[arg(long, env = "CAMPANILE_CORES", value_parser = clap::value_parser!(u8).range(1..=64))]
-    cores: Option<u8>,
-    /// CPUs for all threads, such as 0,2-3
-    #[arg(long, env = "CAMPANILE_CPUS", value_parser = cpus)]
-    cpus: Option<Cpus>,
-    /// Seconds from goodbye to Close at the end
-    #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
-    drain: u32,
-    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
-    #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
-    config: Option<PathBuf>,
-    /// Another bound than the built-in one; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", env = "CAMPANILE_LIMIT", value_delimiter = ',')]
-    limit: Vec<String>,
+    #[command(flatten)]
+    process: ProcessArguments,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Debug)]
@@ -154,12 +141,8 @@ impl NodeArguments {
         };
         let names: [u8; 16] = derived("names")[..16].try_into().expect("half of it");
         // Without a file nobody may do anything without a token.
-        let asked = match &self.config {
-            Some(file) => sections(file)?,
-            None => serde_json::json!({}),
-        };
-        let Read { rules, warnings } = config::read(asked)
-            .map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))?;
+        let Read { rules, warnings } = self.process.rules(|| serde_json::json!({}))?;
+        let limits = self.process.limits()?;
         Ok(Node {
             roles,
             name: self.name,
@@ -178,10 +161,10 @@ impl NodeArguments {
             public_ws: self.public_ws,
             data: self.data,
             ephemeral: self.ephemeral,
-            cores: self.cores,
-            cpus: self.cpus.map(|cpus| cpus.0),
-            drain: Duration::from_secs(u64::from(self.drain)),
-            limits: limits(&self.limit)?,
+            cores: self.process.cores,
+            drain: self.process.drain(),
+            cpus: self.process.cpus.map(|cpus| cpus.0),
+            limits,
             rules,
             warnings,
         })

@@ -1,25 +1,35 @@
 //! What keeps a manager from doing more harm than good (invariant I10).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::ids::NodeId;
 use crate::time::Mono;
 
 /// Replacements that this manager saw or made, of late.
 #[derive(Debug, Default)]
 pub(super) struct Brakes {
     replaced: VecDeque<Mono>,
+    /// Who was replaced: how often in a row, and when last.
+    suspects: BTreeMap<NodeId, (u32, Mono)>,
+    pub(super) is_frozen: bool,
 }
 
 /// At most one node, or this share of all, in this time.
 const WINDOW: Duration = Duration::from_secs(60);
 const SHARE_PERCENT: usize = 10;
+/// A node that was replaced is trusted with seats again when it has lived for a while, at most this; each replacement that comes within
+/// `FORGIVEN_AFTER` of the one before doubles it.
+const PROBATION_MAX: Duration = Duration::from_secs(600);
+const FORGIVEN_AFTER: Duration = Duration::from_secs(3_600);
 /// Who sees more than this share silent, and more than one, suspects itself.
 const SILENT_PERCENT: usize = 30;
 
 /// Why nobody is replaced now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Brake {
+    /// An operator froze the ring.
+    Frozen,
     /// So many were replaced of late that another one is an operator's matter.
     Pace,
     /// So many are silent that it is rather us who are cut off.
@@ -27,8 +37,25 @@ pub(super) enum Brake {
 }
 
 impl Brakes {
-    pub(super) fn replaced(&mut self, now: Mono) {
+    pub(super) fn replaced(&mut self, now: Mono, node: NodeId) {
         self.replaced.push_back(now);
+        let (times, at) = self.suspects.entry(node).or_insert((0, now));
+        *times = if now.since(*at) > FORGIVEN_AFTER { 1 } else { *times + 1 };
+        *at = now;
+    }
+
+    /// Whether a node that was met at some time may be given seats: `probation` is for the first time.
+    pub(super) fn trusts(
+        &self,
+        now: Mono,
+        node: NodeId,
+        met_at: Mono,
+        probation: Duration,
+    ) -> bool {
+        self.suspects.get(&node).is_none_or(|&(times, at)| {
+            let doubled = probation * (1 << (times - 1).min(16));
+            now.since(met_at.max(at)) >= doubled.min(PROBATION_MAX)
+        })
     }
 
     /// Whether one more of `nodes` may be replaced, of which `silent` say nothing.
@@ -39,6 +66,9 @@ impl Brakes {
         silent: usize,
         window: Duration,
     ) -> Result<(), Brake> {
+        if self.is_frozen {
+            return Err(Brake::Frozen);
+        }
         while self.replaced.front().is_some_and(|at| now.since(*at) >= window) {
             self.replaced.pop_front();
         }
@@ -52,4 +82,5 @@ impl Brakes {
     }
 
     pub(super) const WINDOW: Duration = WINDOW;
+    pub(super) const PROBATION: Duration = Duration::from_secs(30);
 }

@@ -24,11 +24,19 @@ pub struct ManagerConfig {
     pub rank: u32,
     /// In which time at most one node, or 10 % of all, is replaced.
     pub window: Duration,
+    /// How long a node that was replaced lives before it is trusted with seats again; doubles each time.
+    pub probation: Duration,
 }
 
 impl ManagerConfig {
     /// As an operator would leave it.
     pub const WINDOW: Duration = Brakes::WINDOW;
+    pub const PROBATION: Duration = Brakes::PROBATION;
+
+    /// The only manager of its cell.
+    pub fn alone(me: NodeId) -> Self {
+        Self { me, managers: 1, rank: 0, window: Self::WINDOW, probation: Self::PROBATION }
+    }
 }
 
 /// What a fellow or an observer said, and when.
@@ -161,11 +169,13 @@ impl Manager {
         self.brake = None;
         self.asks = self.asks.wrapping_add(1);
         let ask = Ask(self.asks);
-        let alive = |node: &&NodeId| {
-            self.verdict(now, **node).is_some_and(|(verdict, _)| verdict == Verdict::Alive)
-        };
+        // Also who only stands by: of the ring are those that the write finds there.
+        let live = self.pulses.iter().filter(|(node, (_, pulse))| {
+            pulse.verdict(now) == Verdict::Alive
+                && self.brakes.trusts(now, **node, pulse.met_at, self.config.probation)
+        });
         let mut list = Vec::new();
-        let live = Packed::pack(self.nodes.iter().filter(alive).map(|node| node.0), &mut list);
+        let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);
         out.ask(ask, &Message::Replace { ask, node: node.0, incarnation, live });
         (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
     }
@@ -191,7 +201,7 @@ impl Manager {
     fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>) {
         for node in self.nodes.difference(&nodes) {
             if self.verdict(now, *node).is_some_and(|(verdict, _)| verdict == Verdict::Dead) {
-                self.brakes.replaced(now);
+                self.brakes.replaced(now, *node);
             }
         }
         self.nodes = nodes;
@@ -229,6 +239,7 @@ impl Shard for Manager {
             }
             Input::Ring { ring } => {
                 let held = ring.seats.iter().map(|seat| seat.node);
+                self.brakes.is_frozen = ring.frozen;
                 self.ring(mono, held.filter(|node| node.0 != u16::MAX).collect());
             }
             Input::Wire { peer, message: Message::Beat { number, echo, lost } } => {

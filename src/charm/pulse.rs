@@ -51,6 +51,8 @@ pub(super) struct Pulse {
     /// The number of its last beat: our next one echoes it.
     pub(super) heard: u32,
     heard_at: Mono,
+    /// When this process was met first.
+    pub(super) met_at: Mono,
     /// When the newest beat was sent that it echoed.
     echoed_at: Mono,
     is_connected: bool,
@@ -67,7 +69,14 @@ pub(super) enum Verdict {
 impl Pulse {
     /// A link to it is up. Whoever was not heard yet has from now on as long as everybody.
     pub(super) fn new(incarnation: u64, now: Mono) -> Self {
-        Self { incarnation, heard: 0, heard_at: now, echoed_at: now, is_connected: true }
+        Self {
+            incarnation,
+            heard: 0,
+            heard_at: now,
+            met_at: now,
+            echoed_at: now,
+            is_connected: true,
+        }
     }
 
     /// The link is up again; an older silence is not forgotten before it speaks.

@@ -57,6 +57,7 @@ impl World {
             cores: 2,
             weight: 100,
             zone: String::new(),
+            replaced: false,
         };
         let cell = Cell::new("one", (1..=nodes).map(entry).collect()).expect("a ring");
         let mut machines = BTreeMap::new();
@@ -69,6 +70,7 @@ impl World {
                 managers: usize::from(managers),
                 rank: u32::from(rank),
                 window,
+                probation: ManagerConfig::PROBATION,
             };
             machines.insert(MANAGERS + rank, Machine::Manager(Manager::new(config)));
         }
@@ -161,7 +163,7 @@ impl World {
             let names = self.cell.document.nodes.iter().filter(|node| live.contains(&node.id));
             let names: Vec<String> = names.map(|node| node.name.clone()).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            if let Ok(next) = self.cell.replace(&entry.name, &names, &[]) {
+            if let Ok(next) = self.cell.replace(&entry.name, &names) {
                 self.cell = next;
                 self.replaced.push((self.now, node));
                 what = outcome::DONE;
@@ -202,6 +204,19 @@ impl World {
         self.lose(id);
     }
 
+    /// Another process of a node is there, and in the ring.
+    fn revive(&mut self, id: u16, life: u64) {
+        self.lives.insert(id, life);
+        self.machines.insert(id, Machine::Node(Health::new()));
+        self.stopped.remove(&id);
+        self.tell_ring();
+        let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.link(other, id, true);
+            self.link(id, other, true);
+        }
+    }
+
     fn lose(&mut self, id: u16) {
         let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();
         for other in others {
@@ -231,7 +246,7 @@ fn whoever_is_killed_is_replaced_once_within_half_a_second() {
         world.run(Duration::from_secs(5));
         let [(after, 3)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
         assert!(after <= 500, "{after} ms with {managers} managers");
-        assert!(world.cell.document.named("cs3").is_none());
+        assert!(world.cell.document.seats_of(3).next().is_none());
         assert_eq!(world.cell.document.ring_epoch, 2, "one write");
     }
 }
@@ -352,17 +367,44 @@ fn who_came_back_under_a_new_incarnation_is_not_replaced_for_the_old_one() {
     world.kill(1);
     world.run(Duration::from_secs(2));
     // It takes its seats back itself, and everybody meets it again.
-    world.lives.insert(1, 2);
-    world.machines.insert(1, Machine::Node(Health::new()));
-    world.stopped.remove(&1);
     world.cell = world.cell.come_back("cs1", 2, "10.0.0.1:7400", 2).expect("back");
-    world.tell_ring();
-    let others: Vec<u16> = world.machines.keys().copied().filter(|other| *other != 1).collect();
-    for other in others {
-        world.link(other, 1, true);
-        world.link(1, other, true);
-    }
+    world.revive(1, 2);
     world.is_store_down = false;
     world.run(Duration::from_secs(20));
     assert_eq!(world.replaced, []);
+}
+
+#[test]
+fn a_frozen_ring_replaces_nobody_until_it_thaws() {
+    let mut world = calm(4, 3);
+    world.cell = world.cell.freeze(true).expect("frozen");
+    world.tell_ring();
+    world.kill(2);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.replaced, []);
+    world.cell = world.cell.freeze(false).expect("thawed");
+    world.tell_ring();
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.replaced.len(), 1);
+}
+
+#[test]
+fn who_was_replaced_is_trusted_again_when_it_has_lived_for_a_while() {
+    for (waits, is_trusted) in [(10, false), (31, true)] {
+        let mut world = World::new(5, 3, Duration::from_secs(1));
+        world.run(Duration::from_secs(3));
+        world.kill(2);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.replaced.len(), 1);
+        // Started anew, it stands by.
+        let entry = world.cell.document.node(NodeId(2)).expect("known").clone();
+        world.cell = world.cell.stand_by(NodeEntry { incarnation: 2, ..entry }).expect("stands by");
+        world.revive(2, 2);
+        world.run(Duration::from_secs(waits));
+        world.kill(3);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.replaced.len(), 2);
+        let took = world.cell.document.seats_of(2).count();
+        assert_eq!(took > 0, is_trusted, "{took} seats after {waits} s");
+    }
 }

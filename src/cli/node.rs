@@ -49,6 +49,9 @@ pub(super) struct NodeArguments {
     /// Seconds in which at most one node, or 10 % of all, is replaced
     #[arg(long, value_name = "SECONDS", env = "CAMPANILE_REPLACE_WINDOW", default_value_t = 60)]
     replace_window: u32,
+    /// Seconds that a replaced node has to live before it is given seats again; doubles each time, up to ten minutes
+    #[arg(long, value_name = "SECONDS", env = "CAMPANILE_PROBATION", default_value_t = 30)]
+    probation: u32,
     /// Where the Web API is, and /metrics and /health of every node
     #[arg(long, env = "CAMPANILE_HTTP", default_value = "127.0.0.1:8080")]
     http: SocketAddr,
@@ -93,6 +96,7 @@ pub struct Node {
     pub webapp: Option<(NodeId, String)>,
     pub managers: Vec<(NodeId, String)>,
     pub replace_window: Duration,
+    pub probation: Duration,
     pub http: SocketAddr,
     pub ws: SocketAddr,
     pub public_ws: Option<String>,
@@ -156,6 +160,7 @@ impl NodeArguments {
             webapp: self.webapp,
             managers: self.managers,
             replace_window: Duration::from_secs(u64::from(self.replace_window)),
+            probation: Duration::from_secs(u64::from(self.probation)),
             http: self.http,
             ws: self.ws,
             public_ws: self.public_ws,

@@ -39,17 +39,28 @@ enum RingArguments {
     /// The first ring of a cell
     Create {
         /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]
-        #[arg(required = true, value_parser = node)]
+        #[arg(required = true, value_parser = new_node)]
         nodes: Vec<NodeEntry>,
     },
-    /// One more node; `carry-out` brings its slots
+    /// One more node that carries something; `carry-out` brings its slots
     Add {
-        /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]
+        /// NAME[,weight=100][,zone=NAME] of a node that stands by, NAME=HOST:PORT,cores=N[,..] of one that is still to come
         #[arg(value_parser = node)]
         node: NodeEntry,
     },
-    /// Empties a node; it leaves the ring when it has no slots any more
+    /// Means to empty a node: `carry-out` moves its slots, and then it leaves the ring
     Remove { name: String },
+    /// Empties a node now, which then leaves the ring: `remove` and `carry-out`
+    Drain {
+        name: String,
+        /// Milliseconds between two writes
+        #[arg(long, default_value_t = 200)]
+        pause: u64,
+    },
+    /// Nobody is replaced from now on. Nodes that come back take their own seats all the same
+    Freeze,
+    /// Ring managers replace who dies, again
+    Unfreeze,
     /// What a node carries, against the weights of the others
     Weigh { name: String, weight: u32 },
     /// Gives all seats of a node to others at once, in one write: no slot moves
@@ -102,6 +113,11 @@ pub(super) enum Wish {
         pause: Duration,
         writes: u32,
     },
+    Drain {
+        name: String,
+        pause: Duration,
+    },
+    Freeze(bool),
 }
 
 impl Arguments {
@@ -113,6 +129,11 @@ impl Arguments {
             RingArguments::Create { nodes } => Wish::Create(nodes),
             RingArguments::Add { node } => Wish::Add(node),
             RingArguments::Remove { name } => Wish::Weigh(name, 0),
+            RingArguments::Drain { name, pause } => {
+                Wish::Drain { name, pause: Duration::from_millis(pause) }
+            }
+            RingArguments::Freeze => Wish::Freeze(true),
+            RingArguments::Unfreeze => Wish::Freeze(false),
             RingArguments::Weigh { name, weight } => Wish::Weigh(name, weight),
             RingArguments::Replace { name, by } => Wish::Replace(name, by),
             RingArguments::Move { table, slot, seat } => {
@@ -131,13 +152,26 @@ impl Arguments {
 }
 
 /// A node that has not been seen yet: its number is given when it comes into a ring.
+fn new_node(text: &str) -> Result<NodeEntry, String> {
+    let node = node(text)?;
+    if node.cores == 0 {
+        return Err(SHAPE.into());
+    }
+    Ok(node)
+}
+
+const SHAPE: &str = "not NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]";
+
+/// The same, or one that stands by: without an address, and with 0 cores.
 fn node(text: &str) -> Result<NodeEntry, String> {
-    let shape = || "not NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]".to_string();
-    let (name, rest) = text.split_once('=').ok_or_else(shape)?;
-    let mut rest = rest.split(',');
-    let address = rest.next().unwrap_or_default();
+    let shape = || SHAPE.to_string();
+    let mut parts = text.split(',');
+    let first = parts.next().unwrap_or_default();
+    let (name, address) = first.split_once('=').unwrap_or((first, ""));
     let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
-    if name.is_empty() || port.is_none_or(|port| port.parse::<u16>().is_err()) {
+    let is_address = port.is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_known = !first.contains('=');
+    if name.is_empty() || !(is_address || is_known) {
         return Err(shape());
     }
     let mut node = NodeEntry {
@@ -148,18 +182,19 @@ fn node(text: &str) -> Result<NodeEntry, String> {
         cores: 0,
         weight: 100,
         zone: String::new(),
+        replaced: false,
     };
-    for pair in rest {
+    for pair in parts {
         let (key, value) = pair.split_once('=').ok_or_else(shape)?;
         let fault = |_| format!("{pair}: no such number");
         match key {
-            "cores" => node.cores = value.parse().map_err(fault)?,
+            "cores" if !is_known => node.cores = value.parse().map_err(fault)?,
             "weight" => node.weight = value.parse().map_err(fault)?,
             "zone" => node.zone = value.into(),
             _ => return Err(format!("{key}: not cores, weight or zone")),
         }
     }
-    if node.cores == 0 || node.cores > 128 {
+    if !is_known && (node.cores == 0 || node.cores > 128) {
         return Err("cores=1 to cores=128".into());
     }
     Ok(node)

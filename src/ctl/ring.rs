@@ -1,10 +1,11 @@
 //! One look at a ring, or one change of it by compare-and-set.
 
+use std::time::Duration;
+
 use super::arguments::{Config, Wish};
 use super::show::{Done, Planned, Shown, told};
-use crate::limits::RING_IDS_MAX;
 use crate::ring::change::Cell;
-use crate::ring::document::{NodeEntry, Unusable};
+use crate::ring::document::Unusable;
 use crate::ring::store::{Failed, Store, Stored};
 
 /// Others may write at the same time; who loses so often has met something that never rests.
@@ -29,11 +30,10 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
             }
             Ok(told(config.json, &Shown::of(&cell)))
         }
-        Wish::Add(node) => {
-            change(&store, config, |cell| {
-                cell.add(NodeEntry { id: free_id(cell)?, ..node.clone() })
-            })
-            .await
+        Wish::Add(node) => change(&store, config, |cell| cell.add(node.clone())).await,
+        Wish::Freeze(frozen) => {
+            change(&store, config, |cell| cell.freeze(*frozen)).await?;
+            Ok(told(config.json, &Shown::of(&read(&store, config).await?.cell)))
         }
         Wish::Weigh(name, weight) => change(&store, config, |cell| cell.weigh(name, *weight)).await,
         Wish::Replace(name, by) => {
@@ -44,29 +44,41 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
                 } else {
                     by.iter().map(String::as_str).collect()
                 };
-                cell.replace(name, &by, &[])
+                cell.replace(name, &by)
             })
             .await
         }
         Wish::Move(kind, slot, seat) => {
             change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat)).await
         }
-        Wish::CarryOut { pause, writes } => {
-            let mut done = Done::default();
-            let mut lost = 0;
-            while done.writes < *writes && lost < TRIES {
-                let stored = read(&store, config).await?;
-                let Some((next, plan)) = stored.cell.step() else { break };
-                if !swap(&store, config, &stored, &next).await? {
-                    lost += 1;
-                    continue;
-                }
-                done.add(next.document.ring_epoch, &plan);
-                tokio::time::sleep(*pause).await;
-            }
-            Ok(told(config.json, &done))
+        Wish::CarryOut { pause, writes } => carry_out(&store, config, *pause, *writes).await,
+        Wish::Drain { name, pause } => {
+            change(&store, config, |cell| cell.weigh(name, 0)).await?;
+            carry_out(&store, config, *pause, u32::MAX).await
         }
     }
+}
+
+/// Writes the steps of the plan until none is left, or so many.
+async fn carry_out(
+    store: &Store,
+    config: &Config,
+    pause: Duration,
+    writes: u32,
+) -> Result<String, String> {
+    let mut done = Done::default();
+    let mut lost = 0;
+    while done.writes < writes && lost < TRIES {
+        let stored = read(store, config).await?;
+        let Some((next, plan)) = stored.cell.step() else { break };
+        if !swap(store, config, &stored, &next).await? {
+            lost += 1;
+            continue;
+        }
+        done.add(next.document.ring_epoch, &plan);
+        tokio::time::sleep(pause).await;
+    }
+    Ok(told(config.json, &done))
 }
 
 /// Reads, changes, writes; again when somebody else wrote in between.
@@ -101,14 +113,6 @@ async fn swap(store: &Store, config: &Config, was: &Stored, next: &Cell) -> Resu
         },
         Err(failed) => Err(failed.to_string()),
     }
-}
-
-/// The lowest number that no node of the ring has.
-fn free_id(cell: &Cell) -> Result<u16, Unusable> {
-    let nodes = &cell.document.nodes;
-    (1..RING_IDS_MAX)
-        .find(|id| nodes.iter().all(|node| node.id != *id))
-        .ok_or_else(|| Unusable("every number of a node is taken".into()))
 }
 
 fn sentence(why: Unusable) -> String {

@@ -25,6 +25,8 @@ struct Node {
     zone: String,
     cores: u8,
     weight: u32,
+    /// Its seats were given to others, and it is not back.
+    replaced: bool,
     seats: usize,
     channel_slots: usize,
     user_slots: usize,
@@ -35,6 +37,7 @@ struct Node {
 pub(super) struct Shown {
     cell: String,
     ring_epoch: u64,
+    frozen: bool,
     seats: usize,
     retired_seats: usize,
     nodes: Vec<Node>,
@@ -55,6 +58,7 @@ impl Shown {
             zone: node.zone.clone(),
             cores: node.cores,
             weight: node.weight,
+            replaced: node.replaced,
             seats: document.seats_of(node.id).count(),
             channel_slots: slots(&cell.channels.seats, node.id),
             user_slots: slots(&cell.users.seats, node.id),
@@ -62,6 +66,7 @@ impl Shown {
         Self {
             cell: document.cell.clone(),
             ring_epoch: document.ring_epoch,
+            frozen: document.frozen,
             seats: document.seats.len(),
             retired_seats: document.seats.iter().filter(|seat| seat.node.is_none()).count(),
             nodes: nodes.collect(),
@@ -71,10 +76,11 @@ impl Shown {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cell, ring_epoch, seats, retired_seats, nodes } = self;
+        let Self { cell, ring_epoch, frozen, seats, retired_seats, nodes } = self;
+        let brake = if *frozen { ", FROZEN: nobody is replaced" } else { "" };
         writeln!(
             f,
-            "cell {cell}, ring epoch {ring_epoch}, {seats} seats, {retired_seats} of them retired"
+            "cell {cell}, ring epoch {ring_epoch}, {seats} seats, {retired_seats} of them retired{brake}"
         )?;
         let row = |f: &mut fmt::Formatter<'_>, cells: [&str; 8]| {
             let [name, address, zone, cores, weight, seats, channels, users] = cells;
@@ -94,6 +100,12 @@ impl fmt::Display for Shown {
             ]
             .map(|number| number.to_string());
             let [cores, weight, seats, channels, users] = numbers.each_ref().map(String::as_str);
+            // Who has no seats is told why.
+            let seats = match (node.seats, node.replaced) {
+                (0, true) => "out",
+                (0, false) => "spare",
+                _ => seats,
+            };
             row(f, [&node.name, &node.address, &node.zone, cores, weight, seats, channels, users])?;
         }
         Ok(())

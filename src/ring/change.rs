@@ -1,4 +1,4 @@
-//! What may happen to a ring, each as one compare-and-set: a node comes, goes, is replaced; slots move in batches; emptied seats retire.
+//! What may happen to a ring, each as one compare-and-set: slots move in batches, emptied seats retire; `members` has who comes and goes.
 //!
 //! Pure: a change takes the cell as it was read and gives what is to be written. Every change has the next ring epoch. Only `step` and
 //! `move_slot` touch a table, one in one write; only what says so touches seats (I8).
@@ -11,7 +11,7 @@ use super::placement::HASH_NAME;
 use super::plan::{Move, Share, rebalance};
 use super::table::{Ring, SEATS_PER_NODE};
 use crate::ids::{Seat, Slot};
-use crate::limits::{RING_NODES_MAX, RING_SEATS_MAX, RING_STEP_SLOTS_MAX};
+use crate::limits::RING_STEP_SLOTS_MAX;
 
 /// A ring as a store keeps it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,9 +37,9 @@ impl Plan {
     }
 }
 
-type Changed = Result<Cell, Unusable>;
+pub(super) type Changed = Result<Cell, Unusable>;
 
-fn refuse<T>(why: impl Into<String>) -> Result<T, Unusable> {
+pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, Unusable> {
     Err(Unusable(why.into()))
 }
 
@@ -61,6 +61,7 @@ impl Cell {
             channels_version: 1,
             users_version: 1,
             hash: HASH_NAME.into(),
+            frozen: false,
             seats: seats.collect(),
             nodes,
         };
@@ -80,114 +81,6 @@ impl Cell {
     /// Document and tables do not belong together.
     pub fn ring(&self) -> Result<Ring, Unusable> {
         self.document.ring(&self.channels, &self.users)
-    }
-
-    /// A node with seats that have no slots yet: `step` brings them.
-    ///
-    /// # Errors
-    /// It is there already, or the ring is full.
-    pub fn add(&self, node: NodeEntry) -> Changed {
-        if self.document.named(&node.name).is_some() {
-            return refuse(format!("node {} is in the ring", node.name));
-        }
-        let mut next = self.next();
-        let document = &mut next.document;
-        if document.nodes.len() >= RING_NODES_MAX {
-            return refuse(format!("a ring has at most {RING_NODES_MAX} nodes"));
-        }
-        for _ in 0..SEATS_PER_NODE {
-            match document.seats.iter().position(|seat| seat.node.is_none()) {
-                Some(at) => {
-                    let seat_epoch = document.seats[at].seat_epoch + 1;
-                    document.seats[at] = SeatEntry { node: Some(node.id), seat_epoch };
-                }
-                None if document.seats.len() < RING_SEATS_MAX => {
-                    document.seats.push(SeatEntry { node: Some(node.id), seat_epoch: 1 });
-                }
-                None => return refuse(format!("a ring has at most {RING_SEATS_MAX} seats")),
-            }
-        }
-        document.nodes.push(node);
-        document.check()?;
-        Ok(next)
-    }
-
-    /// Another weight: what it should carry, against the others. 0 empties it.
-    ///
-    /// # Errors
-    /// It is not there, or nobody would carry anything.
-    pub fn weigh(&self, name: &str, weight: u32) -> Changed {
-        let mut next = self.next();
-        let Some(node) = next.document.nodes.iter_mut().find(|node| node.name == name) else {
-            return refuse(format!("there is no node {name} in the ring"));
-        };
-        node.weight = weight;
-        if next.shares().iter().all(|share| share.weight == 0) {
-            return refuse(format!("without {name} nobody carries anything"));
-        }
-        Ok(next)
-    }
-
-    /// A node's seats go to others in one write, and no slot moves: to nodes without seats first, then to whoever holds the fewest for its
-    /// weight. `live`: who of the ring may take them, by name; `spares`: nodes that are ready and not in the ring yet.
-    ///
-    /// # Errors
-    /// It is not there, holds nothing, or nobody is left to take it.
-    pub fn replace(&self, dead: &str, live: &[&str], spares: &[NodeEntry]) -> Changed {
-        let mut next = self.next();
-        let document = &mut next.document;
-        document.nodes.extend_from_slice(spares);
-        let Some(id) = document.named(dead).map(|node| node.id) else {
-            return refuse(format!("there is no node {dead} in the ring"));
-        };
-        let takers: Vec<(u16, u64)> = document
-            .nodes
-            .iter()
-            .filter(|node| node.id != id && node.weight > 0)
-            .filter(|node| live.contains(&node.name.as_str()) || spares.contains(node))
-            .map(|node| (node.id, u64::from(node.weight)))
-            .collect();
-        let seats: Vec<usize> = document.seats_of(id).collect();
-        if seats.is_empty() {
-            return refuse(format!("node {dead} holds no seat"));
-        }
-        let mut held: Vec<u64> =
-            takers.iter().map(|(id, _)| document.seats_of(*id).count() as u64).collect();
-        for seat in seats {
-            // Fewest seats for its weight after it took this one; the first of equals.
-            let by_load = |&a: &usize, &b: &usize| {
-                ((held[a] + 1) * takers[b].1).cmp(&((held[b] + 1) * takers[a].1)).then(a.cmp(&b))
-            };
-            let spare = (0..takers.len()).filter(|&at| held[at] == 0).min_by(by_load);
-            let Some(at) = spare.or_else(|| (0..takers.len()).min_by(by_load)) else {
-                return refuse(format!("nobody is left to take the seats of {dead}"));
-            };
-            held[at] += 1;
-            let seat = &mut document.seats[seat];
-            *seat = SeatEntry { node: Some(takers[at].0), seat_epoch: seat.seat_epoch + 1 };
-        }
-        document.nodes.retain(|node| node.id != id);
-        document.check()?;
-        Ok(next)
-    }
-
-    /// A restarted process takes its own seats back under new epochs.
-    ///
-    /// # Errors
-    /// It is not in the ring.
-    pub fn come_back(&self, name: &str, incarnation: u128, address: &str, cores: u8) -> Changed {
-        let mut next = self.next();
-        let document = &mut next.document;
-        let Some(node) = document.nodes.iter_mut().find(|node| node.name == name) else {
-            return refuse(format!("node {name} holds no seat any more"));
-        };
-        (node.incarnation, node.address, node.cores) = (incarnation, address.into(), cores);
-        let id = node.id;
-        for seat in document.seats.iter_mut().filter(|seat| seat.node == Some(id)) {
-            seat.seat_epoch += 1;
-        }
-        document.check()?;
-        Ok(next)
     }
 
     /// What would move until every seat has its share.
@@ -239,7 +132,7 @@ impl Cell {
         }
     }
 
-    fn next(&self) -> Self {
+    pub(super) fn next(&self) -> Self {
         let mut next = self.clone();
         next.document.ring_epoch += 1;
         next
@@ -259,7 +152,7 @@ impl Cell {
     }
 
     /// By seat: a node's weight is shared by the seats that it holds.
-    fn shares(&self) -> Vec<Share> {
+    pub(super) fn shares(&self) -> Vec<Share> {
         let document = &self.document;
         let mut held: BTreeMap<u16, u64> = BTreeMap::new();
         for id in document.seats.iter().filter_map(|seat| seat.node) {
@@ -302,10 +195,10 @@ impl Cell {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn node(id: u16, cores: u8) -> NodeEntry {
+    pub(in crate::ring) fn node(id: u16, cores: u8) -> NodeEntry {
         NodeEntry {
             id,
             name: format!("cs{id}"),
@@ -314,15 +207,16 @@ mod tests {
             cores,
             weight: 100,
             zone: String::new(),
+            replaced: false,
         }
     }
 
-    fn cell(nodes: u16) -> Cell {
+    pub(in crate::ring) fn cell(nodes: u16) -> Cell {
         Cell::new("one", (1..=nodes).map(|id| node(id, 4)).collect()).expect("a ring")
     }
 
     /// Slots of channels by node.
-    fn held(cell: &Cell) -> Vec<(u16, usize)> {
+    pub(in crate::ring) fn held(cell: &Cell) -> Vec<(u16, usize)> {
         let ring = cell.ring().expect("usable");
         let mut held: Vec<(u16, usize)> =
             cell.document.nodes.iter().map(|node| (node.id, 0)).collect();
@@ -333,7 +227,7 @@ mod tests {
         held
     }
 
-    fn settle(mut cell: Cell) -> (Cell, usize) {
+    pub(in crate::ring) fn settle(mut cell: Cell) -> (Cell, usize) {
         let mut moved = 0;
         for _ in 0..1_000 {
             let Some((next, plan)) = cell.step() else { return (cell, moved) };
@@ -346,85 +240,6 @@ mod tests {
             cell = next;
         }
         panic!("it comes to an end");
-    }
-
-    #[test]
-    fn a_dead_nodes_seats_spread_over_the_survivors_in_one_write_and_no_slot_moves() {
-        let before = cell(5);
-        let after = before.replace("cs3", &["cs1", "cs2", "cs4", "cs5"], &[]).expect("replaced");
-        assert_eq!((&after.channels, &after.users), (&before.channels, &before.users));
-        assert_eq!(after.document.ring_epoch, 2);
-        let mut taken = Vec::new();
-        for (was, is) in before.document.seats.iter().zip(&after.document.seats) {
-            if was.node == Some(3) {
-                assert_eq!(is.seat_epoch, was.seat_epoch + 1);
-                taken.push(is.node);
-            } else {
-                assert_eq!(was, is);
-            }
-        }
-        taken.sort_unstable();
-        let twice = |id| [Some(id), Some(id)];
-        assert_eq!(taken, [twice(1), twice(2), twice(4), twice(5)].concat());
-        // Then slots even out, and not one more moves than must: a fifth of them was spread evenly already.
-        let (after, moved) = settle(after);
-        assert_eq!(moved, 0);
-        assert!(held(&after).iter().all(|(_, slots)| slots.abs_diff(16_384) <= 10));
-    }
-
-    #[test]
-    fn spares_are_taken_first() {
-        let after = cell(3).replace("cs2", &["cs1", "cs3"], &[node(9, 4)]).expect("replaced");
-        let of = |id| after.document.seats_of(id).count();
-        assert_eq!((of(1), of(3), of(9)), (8, 8, 8));
-    }
-
-    #[test]
-    fn nobody_takes_what_nobody_may_take() {
-        let one = cell(2);
-        for (dead, to) in [("cs1", &[][..]), ("cs1", &["cs1"]), ("cs7", &["cs1"])] {
-            assert!(one.replace(dead, to, &[]).is_err(), "{dead} by {to:?}");
-        }
-    }
-
-    #[test]
-    fn a_node_comes_and_goes_with_its_share() {
-        let before = cell(3);
-        let (four, moved) = settle(before.add(node(4, 4)).expect("added"));
-        assert!((16_384 - 8..=16_384 + 8).contains(&moved), "{moved}");
-        assert!(
-            held(&four).iter().all(|(_, slots)| slots.abs_diff(16_384) <= 8),
-            "{:?}",
-            held(&four)
-        );
-        let (three, back) = settle(four.weigh("cs4", 0).expect("drained"));
-        assert_eq!(back, moved);
-        assert!(three.document.named("cs4").is_none(), "an empty node retires");
-        assert_eq!(three.document.seats.iter().filter(|seat| seat.node.is_none()).count(), 8);
-        // Its seats are used again, under higher epochs.
-        let again = three.add(node(5, 4)).expect("added");
-        assert_eq!(again.document.seats.len(), four.document.seats.len());
-        assert!(again.document.seats_of(5).all(|seat| again.document.seats[seat].seat_epoch == 2));
-    }
-
-    #[test]
-    fn weights_are_obeyed() {
-        let (after, _) = settle(cell(3).weigh("cs2", 200).expect("weighed"));
-        let of = |id| held(&after).iter().find(|(node, _)| *node == id).expect("there").1;
-        assert!(of(2).abs_diff(2 * of(1)) <= 24, "{} {}", of(1), of(2));
-        assert!(cell(1).weigh("cs1", 0).is_err());
-    }
-
-    #[test]
-    fn a_restarted_node_takes_its_own_seats_back() {
-        let before = cell(2);
-        let after = before.come_back("cs1", 99, "10.0.0.1:7401", 8).expect("back");
-        assert_eq!(after.channels, before.channels);
-        for (was, is) in before.document.seats.iter().zip(&after.document.seats) {
-            assert_eq!(is.seat_epoch, was.seat_epoch + u32::from(was.node == Some(1)));
-        }
-        let gone = before.replace("cs1", &["cs2"], &[]).expect("replaced");
-        assert!(gone.come_back("cs1", 100, "10.0.0.1:7401", 8).is_err());
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub struct NodeEntry {
     /// What fails together: a rack, a hall. May be empty.
     #[serde(default)]
     pub zone: String,
+    /// Its seats were given to others: as this incarnation it owns nothing again until it stands by.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub replaced: bool,
 }
 
 /// One seat. Its number is its place in the list, for ever.
@@ -72,6 +75,9 @@ pub struct Document {
     pub users_version: u64,
     /// The placement hash: who does not know it does not start (I9).
     pub hash: String,
+    /// An operator's brake: nobody is replaced. Who comes back takes its own seats all the same.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frozen: bool,
     pub nodes: Vec<NodeEntry>,
     pub seats: Vec<SeatEntry>,
 }
@@ -192,8 +198,14 @@ impl Document {
                 seat_epoch: seat.seat_epoch,
             }
         });
-        Ok(Ring::of(self.ring_epoch, rows.collect(), &channels.seats, &users.seats))
+        let brake = self.frozen;
+        Ok(Ring::of(self.ring_epoch, brake, rows.collect(), (&channels.seats, &users.seats)))
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's shape
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// 128 bits as 32 hexadecimal digits: JSON's numbers end at 53.

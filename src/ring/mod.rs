@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod change;
 pub mod document;
+mod members;
 pub mod placement;
 pub mod plan;
 pub mod store;

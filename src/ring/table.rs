@@ -16,6 +16,8 @@ pub struct SeatRow {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Ring {
     pub ring_epoch: u64,
+    /// Nobody is to be replaced: an operator said so.
+    pub frozen: bool,
     pub seats: Vec<SeatRow>,
     channels: Box<[Seat]>,
     users: Box<[Seat]>,
@@ -42,17 +44,17 @@ impl Ring {
         let count = seats.len();
         let deal: Box<[Seat]> =
             (0..SLOTS).map(|slot| Seat((slot * count / SLOTS) as u16)).collect();
-        Self { ring_epoch: 1, seats, channels: deal.clone(), users: deal }
+        Self { ring_epoch: 1, frozen: false, seats, channels: deal.clone(), users: deal }
     }
 
     /// A ring as a store has it. Every slot's seat is in `seats`.
     pub(super) fn of(
         ring_epoch: u64,
+        frozen: bool,
         seats: Vec<SeatRow>,
-        channels: &[Seat],
-        users: &[Seat],
+        (channels, users): (&[Seat], &[Seat]),
     ) -> Self {
-        Self { ring_epoch, seats, channels: channels.into(), users: users.into() }
+        Self { ring_epoch, frozen, seats, channels: channels.into(), users: users.into() }
     }
 
     /// Who owns the channels of a slot: node, core, seat epoch.

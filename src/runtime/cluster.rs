@@ -32,6 +32,7 @@ use crate::ids::{NodeId, Peer, Role};
 use crate::limits::RING_IDS_MAX;
 use crate::ring::Ring;
 use crate::ring::change::Cell;
+use crate::ring::document::{NodeEntry, Unusable};
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
@@ -235,11 +236,11 @@ fn manager(config: &Node, us: NodeId) -> ManagerConfig {
     all.sort_unstable();
     all.dedup();
     let rank = all.iter().position(|node| *node == us).unwrap_or(0) as u32;
-    ManagerConfig { me: us, managers: all.len(), rank, window: config.replace_window }
+    let Node { replace_window: window, probation, .. } = *config;
+    ManagerConfig { me: us, managers: all.len(), rank, window, probation }
 }
 
-/// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and is not in the ring waits
-/// until it is.
+/// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and has none stands by.
 async fn join(
     config: &Node,
     store: &Store,
@@ -252,22 +253,37 @@ async fn join(
     let mut told = String::new();
     loop {
         let wait = match store.read().await {
-            Ok(Some(stored)) => match place(config, &stored.cell, owns)? {
-                Some(id) if owns => {
-                    let back = stored.cell.come_back(name, u128::from(life), address, cores);
-                    let back = back.map_err(|why| why.to_string())?;
-                    match store.swap(&stored, &back).await {
-                        Ok(true) => return Ok((back, id)),
-                        // What is there now decides.
-                        Ok(false) => continue,
-                        Err(failed) => failed.to_string(),
+            Ok(Some(stored)) if owns => {
+                let us = NodeEntry {
+                    id: 0,
+                    name: name.clone(),
+                    incarnation: u128::from(life),
+                    address: address.into(),
+                    cores,
+                    weight: 100,
+                    zone: String::new(),
+                    replaced: false,
+                };
+                let next = of_ring(&stored.cell, us).map_err(|why| why.to_string())?;
+                let id = number(config, &next)?;
+                match store.swap(&stored, &next).await {
+                    Ok(true) => {
+                        if next.document.seats_of(id.0).next().is_none() {
+                            eprintln!(
+                                "campanile: {name} has no seats and stands by for a node that dies; `campanile ctl ring add {name}` gives it its share"
+                            );
+                        }
+                        return Ok((next, id));
                     }
+                    // What is there now decides.
+                    Ok(false) => continue,
+                    Err(failed) => failed.to_string(),
                 }
-                Some(id) => return Ok((stored.cell, id)),
-                None => format!(
-                    "node {name} is not in the ring of cell {of}: `campanile ctl ring add {name}={address},cores={cores}`"
-                ),
-            },
+            }
+            Ok(Some(stored)) => {
+                let id = number(config, &stored.cell)?;
+                return Ok((stored.cell, id));
+            }
             Ok(None) => format!("cell {of} has no ring yet: `campanile ctl ring create`"),
             Err(Failed::Unusable(why)) => return Err(why),
             Err(failed) => failed.to_string(),
@@ -280,19 +296,30 @@ async fn join(
     }
 }
 
-/// Our number. `None`: we would own something, and nobody has given it to us yet.
-fn place(config: &Node, cell: &Cell, owns: bool) -> Result<Option<NodeId>, String> {
+/// The ring with us in it: back at our seats, or standing by.
+fn of_ring(cell: &Cell, us: NodeEntry) -> Result<Cell, Unusable> {
+    let document = &cell.document;
+    let has_seats =
+        document.named(&us.name).is_some_and(|node| document.seats_of(node.id).next().is_some());
+    if has_seats {
+        cell.come_back(&us.name, us.incarnation, &us.address, us.cores)
+    } else {
+        cell.stand_by(us)
+    }
+}
+
+/// Our number: the ring's, or our own where we own nothing.
+fn number(config: &Node, cell: &Cell) -> Result<NodeId, String> {
     let ours = cell.document.named(&config.name).map(|node| NodeId(node.id));
     match (ours, config.id) {
         (Some(ours), Some(id)) if ours != id => {
             Err(format!("--id {}: {} has number {} in the ring", id.0, config.name, ours.0))
         }
-        (Some(ours), _) => Ok(Some(ours)),
-        (None, _) if owns => Ok(None),
+        (Some(ours), _) => Ok(ours),
         (None, Some(id)) if id.0 < RING_IDS_MAX => {
             Err(format!("--id {}: numbers below {RING_IDS_MAX} are the ring's", id.0))
         }
-        (None, Some(id)) => Ok(Some(id)),
+        (None, Some(id)) => Ok(id),
         (None, None) => Err(format!(
             "--id N: {} is not in the ring of cell {}, so it needs a number of its own",
             config.name, config.cell
@@ -312,7 +339,7 @@ async fn keep_up(
     let offered = view.offer(&first);
     debug_assert_eq!(offered, Offered::Newer, "the first one");
     let (tell, mut told) = mpsc::channel(RINGS_MAX);
-    tokio::spawn(follow(store, view, tell));
+    tokio::spawn(follow(store.clone(), view, tell));
     let mut dialing: BTreeMap<(u16, String, u8), Vec<JoinHandle<()>>> = BTreeMap::new();
     let mut cell = first;
     loop {
@@ -344,7 +371,35 @@ async fn keep_up(
         if control.send(ring).await.is_err() {
             return "the control plane has ended".into();
         }
+        if let Some(us) = us.filter(|us| us.replaced) {
+            // Our shards know of it by now and own nothing any more.
+            tracing::warn!("our seats were given to others while we were away: standing by");
+            tokio::spawn(stand_by(store.clone(), us.clone()));
+        }
         cell = next;
+    }
+}
+
+/// We were replaced, and live: nothing of what we had is ours, but we are there for who dies next.
+async fn stand_by(store: Store, us: NodeEntry) {
+    let is_it = |cell: &Cell| cell.document.nodes.contains(&us);
+    loop {
+        match store.read().await {
+            // Somebody else has done it, or decided otherwise.
+            Ok(stored) => {
+                let Some(stored) = stored.filter(|stored| is_it(&stored.cell)) else { return };
+                match stored.cell.stand_by(us.clone()) {
+                    Ok(next) => match store.swap(&stored, &next).await {
+                        Ok(true) => return,
+                        Ok(false) => continue,
+                        Err(failed) => tracing::warn!(%failed, "not standing by yet"),
+                    },
+                    Err(why) => return tracing::error!(%why, "not standing by"),
+                }
+            }
+            Err(failed) => tracing::warn!(%failed, "not standing by yet"),
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -172,13 +172,16 @@ async fn replace(store: &Store, (node, incarnation): (NodeId, u64), live: &[u16]
         Err(_) => return outcome::FAILED,
     };
     let document = &stored.cell.document;
+    if document.frozen {
+        return outcome::LATE;
+    }
     let Some(dead) = document.node(node).filter(|node| node.incarnation == u128::from(incarnation))
     else {
         return outcome::LATE;
     };
     let live = document.nodes.iter().filter(|node| live.contains(&node.id));
     let live: Vec<&str> = live.map(|node| node.name.as_str()).collect();
-    let next = match stored.cell.replace(&dead.name, &live, &[]) {
+    let next = match stored.cell.replace(&dead.name, &live) {
         Ok(next) => next,
         Err(why) => {
             tracing::error!(%why, "a dead node keeps its seats");

@@ -179,7 +179,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         database: Some(database.clone()),
         store: None,
         caller,
-        manager: ManagerConfig { me: node, managers: 1, rank: 0, window: ManagerConfig::WINDOW },
+        manager: ManagerConfig::alone(node),
         mail,
         from_cores,
         cores: boxes.clone(),

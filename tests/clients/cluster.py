@@ -124,6 +124,10 @@ class Cell:
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return json.loads(done.stdout)
 
+    def seated(self):
+        """Names of the nodes that hold seats."""
+        return [node["name"] for node in self.ctl("show")["nodes"] if node["seats"]]
+
     def settle(self, seconds=10):
         """Until a message through the whole cell arrives at its owner."""
         channel = self.web.channel("general")

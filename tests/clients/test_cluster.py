@@ -116,12 +116,10 @@ def test_a_channel_server_dies_and_nobody_misses_a_message():
         talk.end()
         heard((alice, bob), talk)
         until(10, "the outbox is empty", lambda: cell.web.metric("campanile_outbox_in_flight") == 0)
-        # It is not of the ring any more, says so, and waits to be taken in again.
-        gone = cell.nodes["cs2"]
-        gone.spawn()
-        until(10, "it says so", lambda: "not in the ring" in gone.words())
-        cell.ctl("add", cell.entry("cs2"))
-        gone.is_up()
+        # It has nothing to come back to, says so, and stands by until it is given something.
+        gone = cell.nodes["cs2"].up()
+        assert "stands by" in gone.words() and cell.seated() == ["cs1", "cs3"]
+        assert cell.ctl("add", "cs2")["between"] and cell.seated() == ["cs1", "cs2", "cs3"]
 
 
 def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go():
@@ -134,14 +132,12 @@ def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go
             cell.nodes[name].kill()
             meanwhile((alice, bob), cell.nodes[name].up)
             until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > before + 20)
-        cell.channel_server("cs3").spawn()
-        planned = cell.ctl("add", cell.entry("cs3"))
+        meanwhile((alice, bob), cell.channel_server("cs3").up)
+        planned = cell.ctl("add", "cs3")
         assert all(one["to"] == "cs3" for one in planned["between"])
-        cell.nodes["cs3"].is_up()
         moved = meanwhile((alice, bob), lambda: cell.ctl("carry-out", "--pause", "20"))
         assert moved["channel_slots"] == planned["channel_slots"]
-        cell.ctl("remove", "cs1")
-        meanwhile((alice, bob), lambda: cell.ctl("carry-out", "--pause", "20"))
+        meanwhile((alice, bob), lambda: cell.ctl("drain", "cs1", "--pause", "20"))
         assert [node["name"] for node in cell.ctl("show")["nodes"]] == ["cs2", "cs3"]
         before = len(talk.said[channels[0]])
         until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > before + 20)
@@ -180,11 +176,11 @@ def test_ring_managers_replace_whoever_dies_and_nobody_else():
         cell.nodes["rm3"].kill()
         cell.nodes["cs2"].kill()
         died = time.monotonic()
-        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2))
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.seated()) == 2))
         print(f"replaced {time.monotonic() - died:.2f} s after its death")
         shown = cell.ctl("show")
         assert shown["ring_epoch"] == before + 1, "by one write"
-        assert [(node["name"], node["seats"]) for node in shown["nodes"]] == [("cs1", 12), ("cs3", 12)]
+        assert [(node["name"], node["seats"]) for node in shown["nodes"]] == [("cs1", 12), ("cs2", 0), ("cs3", 12)]
         words = len(talk.said[channels[0]])
         until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 20)
         # The next one within the minute is an operator's matter.
@@ -197,6 +193,32 @@ def test_ring_managers_replace_whoever_dies_and_nobody_else():
         heard((alice, bob), talk)
 
 
+def test_who_stands_by_takes_the_place_of_the_dead_unless_an_operator_froze_the_ring():
+    with Cell("cs1", "cs2", managers=1, window=1) as cell:
+        channels = [cell.web.new_channel(f"spare-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        meanwhile((alice, bob), cell.channel_server("cs3").up)
+        assert cell.seated() == ["cs1", "cs2"] and "stands by" in cell.nodes["cs3"].words()
+        assert cell.ctl("freeze")["frozen"]
+        cell.nodes["cs1"].kill()
+        meanwhile((alice, bob), lambda: time.sleep(3))
+        assert cell.seated() == ["cs1", "cs2"]
+        assert not cell.ctl("unfreeze")["frozen"]
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: cell.seated() == ["cs2", "cs3"]))
+        assert {node["name"]: node["seats"] for node in cell.ctl("show")["nodes"]} == {"cs1": 0, "cs2": 8, "cs3": 8}
+        words = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 20)
+        # Another one dies at once: who came back a moment ago is not trusted yet.
+        meanwhile((alice, bob), cell.nodes["cs1"].up)
+        cell.nodes["cs3"].kill()
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: cell.seated() == ["cs2"]))
+        words = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 20)
+        talk.end()
+        heard((alice, bob), talk)
+
+
 def test_a_channel_server_that_stands_still_is_replaced_and_owns_nothing_when_it_wakes():
     with Cell("cs1", "cs2", "cs3", managers=1) as cell:
         channels = [cell.web.new_channel(f"frozen-{n}", "alice", "bob") for n in range(8)]
@@ -205,13 +227,14 @@ def test_a_channel_server_that_stands_still_is_replaced_and_owns_nothing_when_it
         zombie = cell.nodes["cs3"]
         zombie.process.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
-        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2))
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.seated()) == 2))
         print(f"replaced {time.monotonic() - stopped:.2f} s after it stood still")
         meanwhile((alice, bob), lambda: time.sleep(1))
         zombie.process.send_signal(signal.SIGCONT)
         meanwhile((alice, bob), lambda: time.sleep(2))
-        assert len(cell.ctl("show")["nodes"]) == 2
+        assert cell.seated() == ["cs1", "cs2"]
         until(10, "it has no channels", lambda: zombie.metric("campanile_channels", role="channel") == 0)
+        until(10, "it stands by", lambda: not any(node["replaced"] for node in cell.ctl("show")["nodes"]))
         talk.end()
         heard((alice, bob), talk)
 
@@ -226,7 +249,7 @@ def test_a_memory_channel_that_lost_its_owner_begins_anew_and_its_subscribers_ar
         heard = {guest.wait(lambda reply: "pub" in reply.get("push", {}))["push"]["channel"] for _ in channels}
         assert heard == set(channels)
         cell.nodes["cs2"].kill()
-        until(10, "it is replaced", lambda: len(cell.ctl("show")["nodes"]) == 2)
+        until(10, "it is replaced", lambda: len(cell.seated()) == 2)
         told = set()
 
         def is_heard(channel):

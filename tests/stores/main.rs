@@ -20,6 +20,7 @@ fn node(id: u16) -> NodeEntry {
         cores: 2,
         weight: 100,
         zone: "a".into(),
+        replaced: false,
     }
 }
 
@@ -72,7 +73,7 @@ fn of_two_writers_one_wins_and_nothing_of_the_other_is_there() {
         for (store, name) in stores("swap").await {
             assert_eq!(store.create(&cell(&name, 3)).await, Ok(true));
             let read = store.read().await.expect("an answer").expect("a ring");
-            let replaced = read.cell.replace("cs2", &["cs1", "cs3"], &[]).expect("replaced");
+            let replaced = read.cell.replace("cs2", &["cs1", "cs3"]).expect("replaced");
             let added = read.cell.add(node(4)).expect("added");
             assert_eq!(store.swap(&read, &replaced).await, Ok(true), "{store:?}");
             assert_eq!(store.swap(&read, &added).await, Ok(false), "{store:?}");

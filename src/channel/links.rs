@@ -254,9 +254,6 @@ impl Links {
         let link = &self.list[usize::from(number)];
         (link.state == State::Up).then_some(link.peer)
     }
-    pub(super) fn peers(&self) -> impl Iterator<Item = Peer> {
-        self.by_peer.keys().copied()
-    }
     pub(super) fn pages(&self) -> Pages {
         self.pages
     }

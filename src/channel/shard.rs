@@ -19,7 +19,7 @@ use super::table::{Is, Table};
 use crate::ids::{Ask, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
-use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
+use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::message::nack;
 use crate::wire::message::namespace::MEMORY;
@@ -259,9 +259,9 @@ impl Owner {
         self.links.number_of(peer).ok_or(nack::RETRY)
     }
 
-    /// What was gathered under another epoch, or is somebody else's now, is not kept, and nobody keeps believing in it: the links break, and
-    /// whoever is behind them subscribes again.
-    fn ring(&mut self, ring: &Ring, out: &mut Effects) {
+    /// What was gathered under another epoch, or is somebody else's now, is not kept, and nobody keeps believing in it: whoever subscribed is
+    /// told when it is buried, and subscribes again (`reliability.md` 2.5).
+    fn ring(&mut self, ring: &Ring) {
         let me = self.me;
         let is_mine = |owner: (NodeId, u8, u32)| (owner.0, owner.1) == (me.node, me.core);
         let Some(old) = self.ring.replace(ring.clone()) else {
@@ -284,7 +284,6 @@ impl Owner {
             self.present.retain(is_kept);
             self.onces.retain(is_kept);
             self.versions.retain(is_kept);
-            self.links.peers().for_each(|peer| out.push(Effect::Reset { peer }));
         }
     }
 
@@ -308,11 +307,14 @@ impl Owner {
     }
 
     /// Takes away some of what was in slots that are somebody else's now. True: more is left.
-    fn bury(&mut self, units: u32) -> bool {
+    fn bury(&mut self, units: u32, out: &mut Effects) -> bool {
         let (links, lists) = (&mut self.links, &mut self.lists);
         self.table.bury(units as usize * BURIED_PER_UNIT, |channel| {
-            channel.interests_mut().retain(lists, |one| {
-                links.removed(one.link);
+            channel.interests_mut().retain(lists, |Interest { link, handle }| {
+                if let Some(peer) = links.peer(link) {
+                    out.send(peer, &Message::Subnack { handle, why: nack::MOVED });
+                }
+                links.removed(link);
                 false
             });
         })
@@ -332,7 +334,7 @@ impl Shard for Owner {
                 self.present.lost(now, peer, &self.limits);
             }
             Input::PeerRoom { peer } => self.links.room(peer),
-            Input::Ring { ring } => self.ring(ring, out),
+            Input::Ring { ring } => self.ring(ring),
             Input::Tick => {
                 self.give_up(now, out);
                 self.end_leases(now, out);
@@ -344,7 +346,7 @@ impl Shard for Owner {
     }
 
     fn advance(&mut self, now: Now, budget: Budget, out: &mut Effects) -> bool {
-        let is_burying = self.bury(budget.units);
+        let is_burying = self.bury(budget.units, out);
         let is_sweeping = self.sweep(budget.units);
         self.ask(now, out) | is_sweeping | is_burying
     }

@@ -1,6 +1,8 @@
 //! What the cores of this node want of the channels whose slots fall on this core, and what was subscribed for it at the owners.
 //!
-//! A channel's dense place here is the [`Handle`] towards its owner. The table only says what is to be said; the shard says it.
+//! A channel's dense place here, with the era in which it was asked for, is the [`Handle`] towards its owner. Each ring that moves slots
+//! begins an era, so that what a former owner still says of a channel, or of its place, is of nobody. The table only says what is to be
+//! said; the shard says it.
 
 use super::epochs::Epochs;
 use super::links::{LinkSet, Links};
@@ -109,8 +111,10 @@ pub struct Interest {
     links: Links,
     epochs: Epochs,
     waiting: u32,
+    leaving: u32,
     cursor: u32,
     channels_max: u32,
+    era: u8,
 }
 
 /// 32 bytes. A vacant one has no state, and the next vacant one in `link`.
@@ -122,11 +126,18 @@ struct Channel {
     link: u32,
     key: Key,
     slot: Slot,
-    namespace: u16,
+    namespace: u8,
+    /// In which its owner was asked.
+    era: u8,
     tip: U48,
     links: u8,
     state: Option<State>,
 }
+
+/// An era has so many bits of a handle, and comes again after as many rings: long after the links that still carry it were given up.
+const ERAS: u8 = 64;
+const _: () = assert!(PLACES_MAX < 1 << ERA_SHIFT && ERAS as u64 <= 1 << (32 - ERA_SHIFT));
+const ERA_SHIFT: u32 = 26;
 
 const _: () = assert!(size_of::<Channel>() == 32, "memory is the product");
 
@@ -147,6 +158,7 @@ impl Entry for Channel {
             key: Key::default(),
             slot: Slot(0),
             namespace: 0,
+            era: 0,
             tip: U48::default(),
             links: 0,
             state: None,
@@ -167,8 +179,10 @@ impl Interest {
             links: Links::new(),
             epochs: Epochs::new(channels_max),
             waiting: 0,
+            leaving: 0,
             cursor: 0,
             channels_max,
+            era: 0,
         }
     }
 
@@ -194,13 +208,16 @@ impl Interest {
         if self.channels.count() >= self.channels_max {
             return Subscribed::Refused;
         }
+        let Ok(namespace) = u8::try_from(namespace) else { return Subscribed::Refused };
         let Ok(name) = names.intern(key, name) else { return Subscribed::Refused };
+        let era = self.era;
         let place = self.channels.insert(Channel {
             name: name.0,
             link: link.0,
             key,
             slot,
             namespace,
+            era,
             tip: U48::default(),
             links: 1,
             state: Some(State::Opening),
@@ -270,14 +287,15 @@ impl Interest {
         true
     }
 
-    /// `Subscribe` could not be sent, or the owner said "not now": it is said again by `next_waiting`. False: nobody
-    /// waits for it any more, nothing is to be done.
+    /// `Subscribe` could not be sent, or the owner said "not now", or that it is the owner no more: it is said again by `next_waiting`.
+    /// False: nobody waits for it any more, nothing is to be done.
     pub fn postpone(&mut self, place: u32) -> bool {
-        let opening = self.is_opening(place);
-        if opening {
+        let is_wanted = self.channels.contains(place)
+            && matches!(self.state(place), State::Opening | State::Live);
+        if is_wanted {
             self.set_state(place, State::Waiting);
         }
-        opening
+        is_wanted
     }
 
     /// The owner says that there is no such channel: it is gone here too. Tell the hubs in `links` first. False: nobody
@@ -301,6 +319,28 @@ impl Interest {
                 self.remove(place);
             } else {
                 self.set_state(place, State::Waiting);
+            }
+        }
+    }
+
+    /// Slots have other owners: what was subscribed in them is `Waiting` again, and nothing that the former owners say counts any more.
+    pub fn moved(&mut self, slots: &[Slot]) {
+        self.era = (self.era + 1) % ERAS;
+        for &slot in slots {
+            let places: Vec<u32> = self.slots.places(slot).collect();
+            for place in places {
+                self.set_state(place, State::Waiting);
+            }
+        }
+        if self.leaving == 0 {
+            return;
+        }
+        for place in 0..self.channels.places() {
+            if self.channels.contains(place)
+                && self.state(place) == State::Leaving
+                && slots.binary_search(&self.channels[place].slot).is_ok()
+            {
+                self.remove(place);
             }
         }
     }
@@ -346,6 +386,7 @@ impl Interest {
                 && ready(self.channels[place].slot)
             {
                 self.set_state(place, State::Opening);
+                self.channels[place].era = self.era;
                 return Some(self.wanted(place));
             }
         }
@@ -362,9 +403,18 @@ impl Interest {
     pub fn find(&self, slot: Slot, key: Key) -> Option<u32> {
         self.slots.find(slot, &key, |place| self.channels[place].key == key)
     }
-    /// Whether the place is in use, `Leaving` included: what comes from a peer is asked this first.
+    /// Whether the place is in use, `Leaving` included.
     pub fn contains(&self, place: u32) -> bool {
         self.channels.contains(place)
+    }
+    /// By which the owner knows a place.
+    pub fn handle(&self, place: u32) -> Handle {
+        Handle(u32::from(self.channels[place].era) << ERA_SHIFT | place)
+    }
+    /// The place of which an owner speaks, `Leaving` ones included. `None`: it is of nobody, or of somebody else by now.
+    pub fn place_of(&self, handle: Handle) -> Option<u32> {
+        let place = handle.0 & ((1 << ERA_SHIFT) - 1);
+        (self.channels.contains(place) && self.handle(place) == handle).then_some(place)
     }
     pub fn state(&self, place: u32) -> State {
         self.channels[place].state()
@@ -380,7 +430,7 @@ impl Interest {
     /// What a `Subscribe`, `Unsubscribe` or `Fetch` to the owner says.
     pub fn wanted(&self, place: u32) -> Wanted {
         let Channel { slot, key, namespace, name, .. } = self.channels[place];
-        Wanted { place, slot, key, namespace, name: NameRef(name) }
+        Wanted { place, slot, key, namespace: u16::from(namespace), name: NameRef(name) }
     }
     /// One above the highest place that was ever used.
     pub fn places(&self) -> u32 {
@@ -442,9 +492,12 @@ impl Interest {
         let was = self.channels[place].state.replace(state);
         self.waiting -= u32::from(was == Some(State::Waiting));
         self.waiting += u32::from(state == State::Waiting);
+        self.leaving -= u32::from(was == Some(State::Leaving));
+        self.leaving += u32::from(state == State::Leaving);
     }
 
     fn remove(&mut self, place: u32) {
+        self.leaving -= u32::from(self.state(place) == State::Leaving);
         self.epochs.set(place, 0);
         self.change(place, Links::clear);
         self.channels.remove(place);

@@ -78,6 +78,11 @@ impl Person {
             self.set(Is::ToldWatch, false);
         }
     }
+    /// It is kept by another shard, which knows nothing of it. Answers of the former one are still to come.
+    pub(super) fn move_away(&mut self) {
+        self.set(Is::ToldOnline, false);
+        self.set(Is::ToldWatch, false);
+    }
     /// `Unwatch` was sent, and its answer is to come.
     pub(super) fn unwatch(&mut self) {
         self.set(Is::ToldWatch, false);

@@ -8,6 +8,7 @@ use super::errands::Errands;
 use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Peer, Role, Slot};
+use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect};
 use crate::wire::Message;
 use crate::wire::message::nack;
@@ -40,6 +41,7 @@ struct Owner {
 #[derive(Debug)]
 struct Fetch {
     owner: Peer,
+    slot: Slot,
     /// By which the hub names the channel.
     handle: Handle,
     reserved: Room,
@@ -120,7 +122,7 @@ impl Gateway {
             self.interest.postpone(place);
             return;
         };
-        let handle = Handle(place);
+        let handle = self.interest.handle(place);
         turn.out.send_bulk(
             peer,
             &Message::Subscribe { slot, seat_epoch, key, handle, namespace, name },
@@ -175,7 +177,7 @@ impl Gateway {
             }
             owner.unsaid.pop_front();
             let Wanted { slot, key, .. } = self.interest.wanted(place);
-            let handle = Handle(place);
+            let handle = self.interest.handle(place);
             turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
         }
     }
@@ -206,7 +208,7 @@ impl Gateway {
             return turn.out.send(peer, &refusal);
         }
         let ask = Ask(u32::from(core) << CORE_SHIFT | ask.0);
-        let fetch = Fetch { owner, handle, reserved: need, used: Room::default() };
+        let fetch = Fetch { owner, slot, handle, reserved: need, used: Room::default() };
         self.relay.fetches.insert(ask.0, fetch);
         let bytes_room = need.bytes.saturating_sub(u64::from(self.limits.publication_bytes_max));
         turn.out.send_bulk(
@@ -215,7 +217,7 @@ impl Gateway {
                 slot,
                 seat_epoch,
                 key,
-                handle: Handle(place),
+                handle: self.interest.handle(place),
                 ask,
                 after,
                 count_max: count_max.min(need.messages.saturating_sub(1)),
@@ -229,8 +231,9 @@ impl Gateway {
     pub(super) fn relay_down(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
         match *message {
             Message::Publication { handle, offset, origin, member, payload } => {
-                match self.interest.publication(handle.0, offset) {
-                    Heard::Next => self.tell_links(handle.0, |turn_peer, handle| {
+                let Some(place) = self.interest.place_of(handle) else { return };
+                match self.interest.publication(place, offset) {
+                    Heard::Next => self.tell_links(place, |turn_peer, handle| {
                         let passed =
                             Message::Publication { handle, offset, origin, member, payload };
                         turn.out.send(turn_peer, &passed);
@@ -241,23 +244,30 @@ impl Gateway {
                 }
             }
             Message::Event { handle, origin, payload } => {
-                if self.interest.contains(handle.0) {
-                    self.tell_links(handle.0, |peer, handle| {
+                if let Some(place) = self.interest.place_of(handle) {
+                    self.tell_links(place, |peer, handle| {
                         turn.out.send_transient(peer, &Message::Event { handle, origin, payload });
                     });
                 }
             }
             Message::Suback { handle, epoch, tip } => {
-                if self.interest.suback(handle.0, epoch, tip) {
-                    self.tell_links(handle.0, |peer, handle| {
+                let Some(place) = self.interest.place_of(handle) else { return };
+                if self.interest.suback(place, epoch, tip) {
+                    self.tell_links(place, |peer, handle| {
                         turn.out.send(peer, &Message::Suback { handle, epoch, tip });
                     });
                 }
             }
             Message::Unsuback { handle } => {
-                self.interest.unsuback(handle.0);
+                if let Some(place) = self.interest.place_of(handle) {
+                    self.interest.unsuback(place);
+                }
             }
-            Message::Subnack { handle, why } => self.refused(turn, handle.0, why),
+            Message::Subnack { handle, why } => {
+                if let Some(place) = self.interest.place_of(handle) {
+                    self.refused(turn, place, why);
+                }
+            }
             Message::Past { ask, offset, origin, member, payload } => {
                 let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
                 fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
@@ -309,11 +319,8 @@ impl Gateway {
         turn.out.send_bulk(self.neighbour(core), &message(ask, fetch.handle));
     }
 
-    /// An owner does not take a subscription.
+    /// An owner does not take a subscription, or gives one up because the slot is somebody else's.
     fn refused(&mut self, turn: &mut Turn<'_>, place: u32, why: u8) {
-        if !self.interest.contains(place) {
-            return;
-        }
         if why == nack::UNKNOWN && self.interest.state(place) == State::Opening {
             self.tell_links(place, |peer, handle| {
                 turn.out.send(peer, &Message::Subnack { handle, why });
@@ -352,18 +359,40 @@ impl Gateway {
                 Peer::new(node, Role::Channel, core) == peer
             });
         }
-        let mut lost: Vec<u32> = self
-            .relay
-            .fetches
-            .iter()
-            .filter(|(_, fetch)| fetch.owner == peer)
-            .map(|(ask, _)| *ask)
-            .collect();
+        self.fetches_lost(turn, |fetch| fetch.owner == peer);
+        self.errands_lost(turn, peer);
+    }
+
+    /// These fetches are not answered, or by somebody who does not count any more.
+    fn fetches_lost(&mut self, turn: &mut Turn<'_>, is_lost: impl Fn(&Fetch) -> bool) {
+        let fetches = self.relay.fetches.iter().filter(|(_, fetch)| is_lost(fetch));
+        let mut lost: Vec<u32> = fetches.map(|(ask, _)| *ask).collect();
         lost.sort_unstable();
         for ask in lost {
             self.relay_end(turn, Ask(ask), |ask, handle| Message::PastRefused { ask, handle });
         }
-        self.errands_lost(turn, peer);
+    }
+
+    /// Another ring. Only what is in slots that moved is asked for again, of their new owners; what was asked of former ones they answer still.
+    pub(super) fn ring_changed(&mut self, turn: &mut Turn<'_>, ring: &Ring) {
+        let Some(old) = self.ring.replace(ring.clone()) else { return };
+        let slots = || (0..=u16::MAX).map(Slot);
+        let is_other = |slot: &Slot| old.channel_owner(*slot) != ring.channel_owner(*slot);
+        let moved: Vec<Slot> = slots().filter(is_other).collect();
+        if !moved.is_empty() {
+            self.interest.moved(&moved);
+            let interest = &self.interest;
+            for owner in self.relay.owners.values_mut() {
+                owner.unsaid.retain(|place| interest.contains(*place));
+            }
+            self.fetches_lost(turn, |fetch| moved.binary_search(&fetch.slot).is_ok());
+            self.relay.fruitless = 0;
+        }
+        let is_other = |slot: &Slot| old.user_owner(*slot) != ring.user_owner(*slot);
+        let moved: Vec<Slot> = slots().filter(is_other).collect();
+        if !moved.is_empty() {
+            self.people_moved(turn, &moved);
+        }
     }
 
     /// A core of this node is lost, and with it all that it wanted and asked.

@@ -265,7 +265,7 @@ impl Shard for Gateway {
             Input::PeerUp { peer, life, .. } => self.peer_up(turn, peer, life),
             Input::PeerRoom { peer } => self.peer_room(turn, peer),
             Input::PeerLost { peer } => self.peer_lost(turn, peer),
-            Input::Ring { ring } => self.ring = Some(ring.clone()),
+            Input::Ring { ring } => self.ring_changed(turn, ring),
             Input::Tick => self.tick(turn),
             Input::Drain { until } => self.drain(turn, until),
             Input::Answer { .. } => turn.out.count(Counter::WireBroken),

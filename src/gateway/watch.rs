@@ -173,12 +173,34 @@ impl Gateway {
         }
     }
 
+    /// Users of these slots are kept by others now, who are told everything.
+    pub(super) fn people_moved(&mut self, turn: &mut Turn<'_>, slots: &[Slot]) {
+        let is_moved = |slot: Slot| slots.binary_search(&slot).is_ok();
+        let people = &mut self.people;
+        for keeper in self.keepers.by_peer.values_mut() {
+            keeper.unsaid.retain(|&place| {
+                let is_kept = !is_moved(people[place].slot());
+                people[place].set(Is::Queued, is_kept);
+                is_kept
+            });
+        }
+        for place in 0..self.people.places() {
+            if self.people.contains(place) && is_moved(self.people[place].slot()) {
+                self.people[place].move_away();
+                self.settle_person(turn, place);
+            }
+        }
+    }
+
     /// What a presence shard says.
     pub(super) fn hear_keeper(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
         match *message {
             Message::Presence { handle, active } => {
                 let place = handle.0;
-                if !self.people.contains(place) || self.people[place].watchers.is_empty() {
+                // A former keeper's word may come after the new one's.
+                let is_its = self.people.contains(place)
+                    && self.keeper_of(self.people[place].slot()) == Some(peer);
+                if !is_its || self.people[place].watchers.is_empty() {
                     return;
                 }
                 let person = &mut self.people[place];

@@ -25,9 +25,6 @@ pub(super) const DATA_ROLES: Roles = Roles::of(&[Role::Gateway, Role::Channel, R
 pub(super) const CONTROL_ROLES: Roles =
     Roles::of(&[Role::Admin, Role::Webapp, Role::Ring, Role::Health]);
 
-const OWNERS: Roles = Roles::of(&[Role::Channel, Role::Presence]);
-const ASKERS: Roles = Roles::of(&[Role::Gateway, Role::Admin, Role::Webapp]);
-
 /// Which process this is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whole {
@@ -112,35 +109,10 @@ impl<S: Shards> Place<S> {
         self.settle(now, hands);
     }
 
-    /// Another ring. Nothing that was said under the old one may be taken for something under the new one: whatever has to do with owners
-    /// is lost first, then the shards are told, then everybody says everything again, to whoever is the owner now.
+    /// Another ring: every shard sees for itself what is somebody else's now.
     pub(super) fn change(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
-        for other in (0..self.links.len()).filter(|other| *other != self.here) {
-            if self.links[other].is_up() && self.is_about_owners(other) {
-                self.links[other].break_off();
-                self.lost.push_back(other);
-            }
-        }
-        self.settle(now, hands);
-        let (here, begins_anew) = (self.here, self.is_about_owners(self.here));
-        if begins_anew {
-            self.tell(now, here, false, hands, |peer| Input::PeerLost { peer });
-            self.settle(now, hands);
-        }
         self.ring(now, ring, hands);
-        if begins_anew {
-            self.life += 1;
-            let (life, hello) = (self.life, self.hello);
-            self.tell(now, here, false, hands, |peer| Input::PeerUp { peer, life, hello });
-        }
         self.settle(now, hands);
-    }
-
-    /// Whether one side of a link owns what the other asks for. Ring managers and the health of nodes do not care who the owner is.
-    fn is_about_owners(&self, other: usize) -> bool {
-        let (ours, theirs) = (self.roles_of(self.here), self.roles_of(other));
-        let is_one = |a: Roles, b: Roles| !a.both(OWNERS).is_empty() && !b.both(ASKERS).is_empty();
-        is_one(ours, theirs) || is_one(theirs, ours)
     }
 
     fn ring(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {

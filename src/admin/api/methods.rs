@@ -147,10 +147,34 @@ fn shown(placed: Placed) -> Value {
     placed.map_or_else(|| json!({}), |(offset, epoch)| json!({ "offset": offset, "epoch": epoch }))
 }
 
+/// A publication that can be sent, once more if it must be.
+struct Ready {
+    channel: String,
+    publication: Publication,
+    marks: Marks,
+    once: Once,
+}
+
+impl Ready {
+    fn of(arguments: Publish<'_>) -> Result<Self, Fault> {
+        let (publication, marks) = arguments.publication()?;
+        let once = arguments.once();
+        Ok(Self { channel: arguments.channel, publication, marks, once })
+    }
+
+    fn place(&self, api: &Api) -> Result<Placing, Fault> {
+        api.place(&self.channel, &self.publication, self.marks, &self.once)
+    }
+
+    async fn placed(&self, api: &Api, placing: Placing) -> Result<Value, Fault> {
+        api.placed(&self.channel, placing, || self.place(api)).await.map(shown)
+    }
+}
+
 async fn publish(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
-    let (publication, marks) = arguments.publication()?;
-    let placing = api.place(&arguments.channel, &publication, marks, &arguments.once())?;
-    api.placed(&arguments.channel, placing).await.map(shown)
+    let ready = Ready::of(arguments)?;
+    let placing = ready.place(api)?;
+    ready.placed(api, placing).await
 }
 
 async fn broadcast(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
@@ -161,17 +185,16 @@ async fn broadcast(api: &Api, arguments: Publish<'_>) -> Result<Value, Fault> {
     let once = arguments.once();
     let mut responses = Vec::with_capacity(arguments.channels.len());
     for channels in arguments.channels.chunks(PLACING_MAX) {
-        let placing: Vec<_> =
-            channels.iter().map(|channel| api.place(channel, &publication, marks, &once)).collect();
+        let place = |channel: &str| api.place(channel, &publication, marks, &once);
+        let placing: Vec<_> = channels.iter().map(|channel| place(channel)).collect();
         for (channel, placing) in channels.iter().zip(placing) {
-            responses.push(wrapped(settle(api, channel, placing).await));
+            responses.push(wrapped(match placing {
+                Ok(placing) => api.placed(channel, placing, || place(channel)).await.map(shown),
+                Err(fault) => Err(fault),
+            }));
         }
     }
     Ok(json!({ "responses": responses }))
-}
-
-async fn settle(api: &Api, channel: &str, placing: Result<Placing, Fault>) -> Result<Value, Fault> {
-    api.placed(channel, placing?).await.map(shown)
 }
 
 async fn history(api: &Api, request: HistoryRequest) -> Result<Value, Fault> {
@@ -208,11 +231,9 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
             let one = command.iter().next().filter(|_| command.len() == 1);
             begun.push(match one {
                 Some((&"publish", arguments)) => {
-                    Begun::Publish(read::<Publish<'_>>(arguments).and_then(|arguments| {
-                        let (publication, marks) = arguments.publication()?;
-                        let placing =
-                            api.place(&arguments.channel, &publication, marks, &arguments.once())?;
-                        Ok((arguments.channel, placing))
+                    Begun::Publish(read(arguments).and_then(Ready::of).and_then(|ready| {
+                        let placing = ready.place(api)?;
+                        Ok((ready, placing))
                     }))
                 }
                 Some((&"batch", _)) | None => Begun::Done("error", Err(Fault::BadRequest)),
@@ -223,8 +244,8 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
         }
         for one in begun {
             let (method, outcome) = match one {
-                Begun::Publish(Ok((channel, placing))) => {
-                    ("publish", api.placed(&channel, placing).await.map(shown))
+                Begun::Publish(Ok((ready, placing))) => {
+                    ("publish", ready.placed(api, placing).await)
                 }
                 Begun::Publish(Err(fault)) => ("publish", Err(fault)),
                 Begun::Done(method, outcome) => (method, outcome),
@@ -239,6 +260,6 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
 }
 
 enum Begun<'a> {
-    Publish(Result<(String, Placing), Fault>),
+    Publish(Result<(Ready, Placing), Fault>),
     Done(&'a str, Result<Value, Fault>),
 }

@@ -1,6 +1,7 @@
 //! From a channel to its owner, and the owner's answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Api;
 use crate::centrifuge::code::Fault;
@@ -11,11 +12,15 @@ use crate::centrifuge::rules::{Name, Options, Rules};
 use crate::control::Waiting;
 use crate::ids::{Key, Origin, Peer, Role};
 use crate::ring::{Ring, slot_of};
-use crate::wire::message::namespace;
+use crate::wire::message::{nack, namespace};
 use crate::wire::{Message, Terms};
 
 /// A publication on its way.
 pub(super) struct Placing(Waiting);
+
+/// How often a publication is sent again that its owner did not take: slots move in milliseconds, and the pause doubles.
+const AGAIN_MAX: u32 = 6;
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Where a publication stands: `None` in a channel without a stream.
 pub(super) type Placed = Option<(u64, String)>;
@@ -101,16 +106,30 @@ impl Api {
         waiting.map(Placing).map_err(|_| Fault::Internal)
     }
 
-    /// Waits until it is published.
-    pub(super) async fn placed(&self, channel: &str, placing: Placing) -> Result<Placed, Fault> {
-        let answer = placing.0.answer().await.map_err(|_| Fault::Internal)?;
-        match Message::decode(&answer) {
-            Ok(Message::Published { accepted: true, epoch, offset, .. }) => {
-                let has_place = offset > 0 && self.options(channel)?.has_stream();
-                Ok(has_place.then(|| (offset, push::epoch(epoch))))
+    /// Waits until it is published. Whoever was asked may own it no more, or not yet: then it is sent `again`.
+    pub(super) async fn placed(
+        &self,
+        channel: &str,
+        mut placing: Placing,
+        again: impl Fn() -> Result<Placing, Fault>,
+    ) -> Result<Placed, Fault> {
+        for nth in 0.. {
+            let answer = placing.0.answer().await.map_err(|_| Fault::Internal)?;
+            match Message::decode(&answer) {
+                Ok(Message::Published { accepted: true, epoch, offset, .. }) => {
+                    let has_place = offset > 0 && self.options(channel)?.has_stream();
+                    return Ok(has_place.then(|| (offset, push::epoch(epoch))));
+                }
+                Ok(Message::Published { why: nack::MOVED | nack::STALE | nack::RETRY, .. })
+                    if nth < AGAIN_MAX =>
+                {
+                    tokio::time::sleep(AGAIN_AFTER * (1 << nth)).await;
+                    placing = again()?;
+                }
+                _ => break,
             }
-            _ => Err(Fault::Internal),
         }
+        Err(Fault::Internal)
     }
 
     /// Who is in a channel, if that is `is_listed`, and how many.

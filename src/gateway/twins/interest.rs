@@ -99,6 +99,22 @@ impl Wishes {
         of_owner.for_each(|one| one.state = State::Waiting);
     }
 
+    fn moved(&mut self, slot: Slot) {
+        let of_slot: Vec<u32> = self.twin.keys().copied().collect();
+        let handles: Vec<Handle> =
+            of_slot.iter().map(|place| self.interest.handle(*place)).collect();
+        self.interest.moved(&[slot]);
+        self.twin.retain(|_, one| slot_of(one.n) != slot || one.state != State::Leaving);
+        for one in self.twin.values_mut().filter(|one| slot_of(one.n) == slot) {
+            one.state = State::Waiting;
+        }
+        // What was asked of owners that stay is known to them by the same handles.
+        for (place, handle) in of_slot.into_iter().zip(handles) {
+            let stays = self.twin.get(&place).is_some_and(|one| one.state != State::Waiting);
+            assert!(!stays || self.interest.place_of(handle) == Some(place));
+        }
+    }
+
     /// What the owner says of a place, known or not.
     fn heard(&mut self, place: u32, step: u32) {
         let one = self.twin.get_mut(&place);
@@ -120,9 +136,9 @@ impl Wishes {
                 }
             }
             2 => {
-                let was_opening = self.interest.postpone(place);
-                assert_eq!(was_opening, state == Some(State::Opening));
-                if let (Some(one), true) = (one, was_opening) {
+                let was_wanted = self.interest.postpone(place);
+                assert_eq!(was_wanted, matches!(state, Some(State::Opening | State::Live)));
+                if let (Some(one), true) = (one, was_wanted) {
                     one.state = State::Waiting;
                 }
             }
@@ -202,7 +218,8 @@ fn the_interest_is_a_map_of_maps() {
         match random.below(200) {
             0 => wishes.core_lost(core),
             1 => wishes.owner_lost(slot_of(n)),
-            2..10 => wishes.next_waiting(),
+            2 => wishes.moved(slot_of(n)),
+            3..10 => wishes.next_waiting(),
             10..60 => wishes.heard(random.below(45), random.below(1_000)),
             60..120 => wishes.unsubscribe(n, core % if n < 5 { 64 } else { 3 }, handle),
             _ => wishes.subscribe(n, core % if n < 5 { 64 } else { 3 }, handle),
@@ -211,4 +228,30 @@ fn the_interest_is_a_map_of_maps() {
             wishes.check();
         }
     }
+}
+
+#[test]
+fn what_a_former_owner_says_is_of_nobody() {
+    let (mut names, mut interest) = (Names::new(10), Interest::new(10));
+    let wish = |n| Wish { slot: Slot(1), key: key_of(n), namespace: 0, name: "C" };
+    let Subscribed::Upstream { place } = interest.subscribe(&mut names, wish(1), 0, Handle(7))
+    else {
+        panic!("new")
+    };
+    let former = interest.handle(place);
+    assert_eq!(interest.place_of(former), Some(place));
+    interest.moved(&[Slot(1)]);
+    let again = interest.next_waiting(10, |_| true).expect("asked of the new owner");
+    assert_eq!(again.place, place);
+    assert_ne!(interest.handle(place), former);
+    assert_eq!(interest.place_of(former), None);
+    // Nor is its answer to a farewell, when the place is somebody else's.
+    let leaving = interest.handle(place);
+    let gone = interest.unsubscribe(&mut names, Slot(1), key_of(1), 0, Handle(7));
+    assert_eq!(gone, Unsubscribed::Upstream { place });
+    interest.moved(&[Slot(1)]);
+    assert!(!interest.contains(place));
+    let next = interest.subscribe(&mut names, wish(2), 0, Handle(8));
+    assert_eq!(next, Subscribed::Upstream { place });
+    assert_eq!(interest.place_of(leaving), None);
 }

@@ -1,9 +1,10 @@
 //! Stories of one gateway core between clients, a desk, the interest of its channels, and time.
 //!
-//! - `doors`: how connections begin and end; `posts`: what clients say and are told
+//! - `doors`: how connections begin and end; `posts`: what clients say and are told; `moves`: owners that change
 //! - everything at once, with several cores and every fault, is what `tests/sim` plays
 
 mod doors;
+mod moves;
 mod posts;
 
 use std::collections::BTreeMap;

@@ -269,7 +269,7 @@ impl Owner {
             self.table = Table::new(mine.map_or(1, |row| row.cores), self.seed);
             return;
         };
-        let is_kept = |slot: Slot| old.channel_owner(slot) == ring.channel_owner(slot);
+        let is_kept = |slot: Slot| ring.keeps_channels(&old, slot);
         let mut is_any_closed = false;
         for slot in (0..=u16::MAX).map(Slot) {
             if !is_kept(slot) && is_mine(old.channel_owner(slot)) {

@@ -377,7 +377,7 @@ impl Gateway {
     pub(super) fn ring_changed(&mut self, turn: &mut Turn<'_>, ring: &Ring) {
         let Some(old) = self.ring.replace(ring.clone()) else { return };
         let slots = || (0..=u16::MAX).map(Slot);
-        let is_other = |slot: &Slot| old.channel_owner(*slot) != ring.channel_owner(*slot);
+        let is_other = |slot: &Slot| !ring.keeps_channels(&old, *slot);
         let moved: Vec<Slot> = slots().filter(is_other).collect();
         if !moved.is_empty() {
             self.interest.moved(&moved);
@@ -388,7 +388,7 @@ impl Gateway {
             self.fetches_lost(turn, |fetch| moved.binary_search(&fetch.slot).is_ok());
             self.relay.fruitless = 0;
         }
-        let is_other = |slot: &Slot| old.user_owner(*slot) != ring.user_owner(*slot);
+        let is_other = |slot: &Slot| !ring.keeps_users(&old, *slot);
         let moved: Vec<Slot> = slots().filter(is_other).collect();
         if !moved.is_empty() {
             self.people_moved(turn, &moved);

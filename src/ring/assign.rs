@@ -1,6 +1,7 @@
-//! One assign table: which seat has which slot, of channels or of users. Binary, 128 KiB, far below Consul's 512 KB for a write.
+//! One assign table: which seat has which slot, of channels or of users. Binary, 192 KiB, far below Consul's 512 KB for a write.
 //!
-//! Layout: `CAMPRING`, kind `u8` and seven zeros, version `u64`, 65,536 seats `u16`, XXH3-64 of all before; numbers little-endian.
+//! Layout: `CAMPRING`, kind `u8`, format `u8` and six zeros, version `u64`, 65,536 seats `u16`, 65,536 counts of moves `u8`, XXH3-64 of all
+//! before; numbers little-endian.
 
 use super::document::Unusable;
 use super::plan::Move;
@@ -9,7 +10,8 @@ use crate::ids::Seat;
 
 const MAGIC: &[u8; 8] = b"CAMPRING";
 const HEAD: usize = MAGIC.len() + 8 + 8;
-const BYTES: usize = HEAD + 2 * SLOTS + 8;
+const FORMAT: u8 = 1;
+const BYTES: usize = HEAD + 3 * SLOTS + 8;
 
 /// Which of a cell's two tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +39,8 @@ pub struct Assign {
     pub version: u64,
     /// By slot.
     pub seats: Box<[Seat]>,
+    /// How often each slot moved, modulo 256: who sees every second ring only still sees that a slot was elsewhere in between.
+    pub moves: Box<[u8]>,
 }
 
 impl Assign {
@@ -45,6 +49,7 @@ impl Assign {
         Self {
             version: 1,
             seats: (0..SLOTS).map(|slot| Seat((slot * seats / SLOTS) as u16)).collect(),
+            moves: vec![0; SLOTS].into(),
         }
     }
 
@@ -52,9 +57,10 @@ impl Assign {
     /// A move starts where the slot is not: it is of another table.
     pub fn apply(&mut self, moves: &[Move]) {
         for one in moves {
-            let seat = &mut self.seats[usize::from(one.slot.0)];
-            assert_eq!(*seat, one.from, "a move of this table");
-            *seat = one.to;
+            let slot = usize::from(one.slot.0);
+            assert_eq!(self.seats[slot], one.from, "a move of this table");
+            self.seats[slot] = one.to;
+            self.moves[slot] = self.moves[slot].wrapping_add(1);
         }
     }
 
@@ -62,11 +68,12 @@ impl Assign {
     pub fn encode(&self, kind: Kind) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[kind as u8, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend_from_slice(&[kind as u8, FORMAT, 0, 0, 0, 0, 0, 0]);
         bytes.extend_from_slice(&self.version.to_le_bytes());
         for seat in &self.seats {
             bytes.extend_from_slice(&seat.0.to_le_bytes());
         }
+        bytes.extend_from_slice(&self.moves);
         let sum = xxhash_rust::xxh3::xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
         bytes
@@ -83,10 +90,15 @@ impl Assign {
         if xxhash_rust::xxh3::xxh3_64(body).to_le_bytes() != *sum {
             return Err(broken("broken: its checksum is another"));
         }
-        let seats = body[HEAD..].as_chunks::<2>().0.iter();
+        if bytes[MAGIC.len() + 1] != FORMAT {
+            return Err(broken("of another format"));
+        }
+        let (seats, moves) = body[HEAD..].split_at(2 * SLOTS);
+        let seats = seats.as_chunks::<2>().0.iter();
         Ok(Self {
             version: u64::from_le_bytes(body[HEAD - 8..HEAD].try_into().expect("eight bytes")),
             seats: seats.map(|two| Seat(u16::from_le_bytes(*two))).collect(),
+            moves: moves.into(),
         })
     }
 }
@@ -101,9 +113,9 @@ mod tests {
         assign.version = 7;
         assign.seats[9] = Seat(3);
         let bytes = assign.encode(Kind::Users);
-        assert_eq!(bytes.len(), 131_104);
+        assert_eq!(bytes.len(), 196_640);
         assert!(Assign::decode(&bytes, Kind::Channels).is_err(), "the other table");
-        for at in [0, 8, 9, 20, 70_000, bytes.len() - 1] {
+        for at in [0, 8, 9, 20, 70_000, 190_000, bytes.len() - 1] {
             let mut broken = bytes.clone();
             broken[at] ^= 1;
             assert!(Assign::decode(&broken, Kind::Users).is_err(), "byte {at}");

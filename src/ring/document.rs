@@ -198,8 +198,7 @@ impl Document {
                 seat_epoch: seat.seat_epoch,
             }
         });
-        let brake = self.frozen;
-        Ok(Ring::of(self.ring_epoch, brake, rows.collect(), (&channels.seats, &users.seats)))
+        Ok(Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The ring as a value: which seat has a slot, which node has a seat, which core of the node has the slot.
 
+use super::assign::Assign;
 use crate::ids::{NodeId, Seat, Slot};
 
 /// One line of the seats document.
@@ -21,6 +22,8 @@ pub struct Ring {
     pub seats: Vec<SeatRow>,
     channels: Box<[Seat]>,
     users: Box<[Seat]>,
+    /// How often a slot of each table moved.
+    moves: [Box<[u8]>; 2],
 }
 
 /// Seats of a node in a new ring: a dead node's seats spread over the survivors.
@@ -44,7 +47,8 @@ impl Ring {
         let count = seats.len();
         let deal: Box<[Seat]> =
             (0..SLOTS).map(|slot| Seat((slot * count / SLOTS) as u16)).collect();
-        Self { ring_epoch: 1, frozen: false, seats, channels: deal.clone(), users: deal }
+        let moves = [vec![0; SLOTS].into(), vec![0; SLOTS].into()];
+        Self { ring_epoch: 1, frozen: false, seats, channels: deal.clone(), users: deal, moves }
     }
 
     /// A ring as a store has it. Every slot's seat is in `seats`.
@@ -52,9 +56,12 @@ impl Ring {
         ring_epoch: u64,
         frozen: bool,
         seats: Vec<SeatRow>,
-        (channels, users): (&[Seat], &[Seat]),
+        channels: &Assign,
+        users: &Assign,
     ) -> Self {
-        Self { ring_epoch, frozen, seats, channels: channels.into(), users: users.into() }
+        let moves = [channels.moves.clone(), users.moves.clone()];
+        let (channels, users) = (channels.seats.clone(), users.seats.clone());
+        Self { ring_epoch, frozen, seats, channels, users, moves }
     }
 
     /// Who owns the channels of a slot: node, core, seat epoch.
@@ -68,6 +75,16 @@ impl Ring {
     /// Who keeps the presence of the users of a slot.
     pub fn user_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.users, slot)
+    }
+    /// Whether a slot's channels have the owner that they had in another ring, and had no other in between.
+    pub fn keeps_channels(&self, was: &Self, slot: Slot) -> bool {
+        let at = usize::from(slot.0);
+        self.channel_owner(slot) == was.channel_owner(slot) && self.moves[0][at] == was.moves[0][at]
+    }
+    /// The same of a slot's users.
+    pub fn keeps_users(&self, was: &Self, slot: Slot) -> bool {
+        let at = usize::from(slot.0);
+        self.user_owner(slot) == was.user_owner(slot) && self.moves[1][at] == was.moves[1][at]
     }
     fn owner(&self, assign: &[Seat], slot: Slot) -> (NodeId, u8, u32) {
         let row = self.seats[usize::from(assign[usize::from(slot.0)].0)];

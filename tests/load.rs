@@ -1,14 +1,17 @@
 //! The load generator is judged itself: a server that loses, doubles or reorders one message must make a run fail, and an honest one must not.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::SockRef;
 use tungstenite::Message;
+use tungstenite::handshake::derive_accept_key;
 
 /// What the stub does to the tenth publication, at one of its subscribers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -161,4 +164,32 @@ fn whoever_is_not_let_in_says_so() {
     assert!(said.contains("refused"), "{said}");
     let (code, _, said) = load(stub(Deed::Nothing), "1000000");
     assert!(code == 1 && said.contains("ulimit -n"), "{said}");
+}
+
+/// The last bytes and the end come as one: nothing more is told of such a socket.
+#[test]
+fn who_is_shown_out_with_the_first_word_says_so_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = vec![0; 4_096];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..read]).into_owned();
+            let key = request.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
+            });
+            let accept = derive_accept_key(key.unwrap_or_default().as_bytes());
+            let answer = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+            );
+            SockRef::from(&stream).set_tcp_cork(true).expect("a socket of TCP");
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let begun = Instant::now();
+    let (code, figures, said) = load(address, "3");
+    assert_eq!((code, figures), (1, None), "{said}");
+    assert!(begun.elapsed() < Duration::from_secs(10) && said.contains("ended it"), "{said}");
 }

@@ -93,6 +93,23 @@ pub(super) struct Worker {
     slow_due: u64,
 }
 
+impl Client {
+    fn name(&self) -> String {
+        match self.kind {
+            Kind::Publisher => "the publisher".into(),
+            _ => format!("connection {}", self.conn),
+        }
+    }
+}
+
+/// What is told of a socket, once for each time that it becomes true.
+fn edges() -> epoll::EventFlags {
+    epoll::EventFlags::IN
+        | epoll::EventFlags::OUT
+        | epoll::EventFlags::RDHUP
+        | epoll::EventFlags::ET
+}
+
 impl Worker {
     pub(super) fn new(shared: &Arc<Shared>, me: u32) -> Result<Self, String> {
         let (config, plan) = (&shared.config, &shared.plan);
@@ -192,7 +209,9 @@ impl Worker {
                 break;
             }
             for event in &events {
-                self.ready(event.data.u64() as usize);
+                let flags = event.flags;
+                let is_ended = flags.contains(epoll::EventFlags::RDHUP);
+                self.ready(event.data.u64() as usize, is_ended);
             }
             self.read_slowly();
         }
@@ -245,9 +264,8 @@ impl Worker {
         let client = &mut self.clients[at];
         match Socket::open(place, client.conn, client.kind == Kind::Slow) {
             Ok(mut socket) => {
-                let all = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
                 let data = epoll::EventData::new_u64(at as u64);
-                let added = epoll::add(&self.epoll, socket.stream.as_fd(), data, all);
+                let added = epoll::add(&self.epoll, socket.stream.as_fd(), data, edges());
                 client.state = State::Opening;
                 let written = socket.write();
                 client.socket = Some(socket);
@@ -278,11 +296,12 @@ impl Worker {
             self.out.evicted += 1;
         } else if self.shared.phase() < Phase::End {
             self.out.ended += 1;
-            self.shared.fault(format!("connection {}: {why}", client.conn));
+            self.shared.fault(format!("{}: {why}", client.name()));
         }
     }
 
-    fn ready(&mut self, at: usize) {
+    /// `is_ended`: the server says no more after what is to be read.
+    fn ready(&mut self, at: usize, is_ended: bool) {
         let client = &mut self.clients[at];
         let Some(socket) = &mut client.socket else { return };
         if let Err(why) = socket.write() {
@@ -294,6 +313,8 @@ impl Worker {
         for _ in 0..READS_MAX {
             match self.read(at, SCRATCH_BYTES) {
                 Some(Got::Some) => {}
+                // The end may lie behind the last bytes, and is told with them.
+                Some(Got::All) if is_ended => {}
                 Some(Got::All) | None => return,
                 Some(Got::End(code)) => {
                     let code =
@@ -305,9 +326,8 @@ impl Worker {
         // The others are waiting: an edge is not told twice, so it is asked for again.
         let client = &self.clients[at];
         if let Some(socket) = &client.socket {
-            let all = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
             let data = epoll::EventData::new_u64(at as u64);
-            let _ = epoll::modify(&self.epoll, socket.stream.as_fd(), data, all);
+            let _ = epoll::modify(&self.epoll, socket.stream.as_fd(), data, edges());
         }
     }
 
@@ -409,8 +429,7 @@ impl Worker {
                 }
             }
             Heard::Refused(what) => {
-                let conn = self.clients[at].conn;
-                self.shared.fault(format!("connection {conn}: {what}"));
+                self.shared.fault(format!("{}: {what}", self.clients[at].name()));
                 self.unanswered = self.unanswered.saturating_sub(1);
                 if self.clients[at].state != State::Up {
                     self.gone(at, "refused");
@@ -445,8 +464,9 @@ impl Worker {
         }
         let Ok(nth) = client.seats.binary_search_by_key(&mark.channel, |seat| seat.channel) else {
             return self.shared.fault(format!(
-                "connection {}: a publication of channel {} that it does not follow",
-                client.conn, mark.channel
+                "{}: a publication of channel {} that it does not follow",
+                client.name(),
+                mark.channel
             ));
         };
         let seat = &mut client.seats[nth];

@@ -77,10 +77,11 @@
 //! **What a back end says twice is the owner's to know.** Keys of publications, versions and the end of a history are kept beside the channel
 //! that they are about, and die with its epoch: no table is shared, and nothing is asked of a third party before a publication.
 //!
-//! **Another ring breaks the links.** When the ring changes, every place breaks its links, tells its shards, and everybody says everything
-//! again to whoever is the owner now. So a death, a return and a move run through the recovery that every broken link runs through, and
-//! nothing said under one ring can be taken for something under another. We would change it for moves of a few slots among very many
-//! channels: there only what moved has to be said again.
+//! **Another ring touches only what moved.** Links stay up when the ring changes. A gateway asks again for the channels and users of slots
+//! that have another owner, under handles of a new era, so that nothing a former owner says is taken for the new one's; a former owner
+//! tells whoever was subscribed, so that a gateway that has not heard of the ring is not left believing; tables count a slot's moves, so
+//! that who missed a ring knows of it. A slot that moves by plan takes its memory channels with it, under the epoch that they have; after
+//! a death they begin a new one, and their subscribers are told.
 //!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-/// One core's shards have six senders of bulk towards another core (hubs and interests to each other's, gateways to owners and to presence,
-/// and these two back), and `PeerRoom` comes when half of a mailbox is free: a twelfth each never overflows it.
-pub const BULK_PARTS: u32 = 12;
+/// One core's shards have seven senders of bulk towards another core (hubs and interests to each other's, gateways to owners and to presence,
+/// these two back, and owners to owners), and `PeerRoom` comes when half of a mailbox is free: a fourteenth each never overflows it.
+pub const BULK_PARTS: u32 = 14;
 /// Nodes of one ring: four times what the simulator carries.
 pub const RING_NODES_MAX: usize = 4_096;
 /// Numbers of nodes below this are given by the ring; nodes that own nothing choose theirs from here on.
@@ -28,6 +28,8 @@ pub const LOST_AFTER: Duration = Duration::from_millis(300);
 pub const WORD_AGE_MAX: Duration = Duration::from_millis(500);
 /// Bytes of one frame of a link between nodes: a whole mailbox goes into one batch.
 pub const LINK_FRAME_BYTES_MAX: u32 = 64 << 20;
+/// For a slot that moves by plan: as long as a link may be silent, the new owner waits for what the former one has of it.
+pub const HANDOFF_MAX: Duration = Duration::from_secs(1);
 /// Between two beats of a quiet link (`reliability.md` 3.3).
 pub const LINK_BEAT: Duration = Duration::from_millis(200);
 /// A link that was silent for so long is closed: a host that vanished says nothing.
@@ -162,7 +164,7 @@ pub struct Limits {
     /// Bytes and messages waiting from one core to another; overflow is a broken link.
     pub mail_bytes_max: u32,
     pub mail_messages_max: u32,
-    /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a twelfth of a mailbox (see [`BULK_PARTS`]).
+    /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a fourteenth of a mailbox (see [`BULK_PARTS`]).
     pub bulk_messages_per_room: u32,
 
     // -- control plane

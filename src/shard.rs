@@ -292,6 +292,10 @@ counters! {
     PublicationsDuplicate = "publications_duplicate",
     /// Publications held because one before them is missing.
     PublicationsHeld = "publications_held",
+    /// Slots that went to another owner with their memory channels, and that came so; and those that should have come and did not.
+    SlotsPassedOn = "slots_passed_on",
+    SlotsTakenOver = "slots_taken_over",
+    HandoffsMissed = "handoffs_missed",
     /// Publications refused by the owner.
     PublicationsRefused = "publications_refused",
     /// Versions of channels that were forgotten for newer channels'.

@@ -112,6 +112,18 @@ fn samples() -> Vec<Message<'static>> {
         Message::ReadIs { ask: ASK, ok: true, epoch: 3, tip: offset, publications },
         Message::Noted { ask: ASK, ok: true },
         Message::PresentIs { ask: ASK, ok: true, clients: 2, users: 1, infos: Packed(b"") },
+        Message::Moving { slot: SLOT, ring_epoch: offset, epoch: 3, floor: 300 },
+        Message::MovingChannel {
+            slot: SLOT,
+            key: KEY,
+            tip: offset,
+            left_s: 60,
+            version: 7,
+            era: Key::default(),
+        },
+        Message::MovingPast { slot: SLOT, key: KEY, offset, origin: ORIGIN, payload: PAYLOAD },
+        Message::MovingOnce { slot: SLOT, once: KEY, offset },
+        Message::Moved { slot: SLOT },
         Message::Event { handle: HANDLE, origin: ORIGIN, payload: PAYLOAD },
         Message::Publish {
             slot: SLOT,

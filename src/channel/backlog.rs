@@ -138,6 +138,12 @@ impl Backlog {
         Some(self.offset(at))
     }
 
+    /// Seconds for which the channel's records are still of use; 0: there is no end, or there are none.
+    pub(super) fn left_s(&self, key: Key, now_s: u32) -> u32 {
+        let until_s = self.find(key).map_or(0, |at| self.word(self.place(at) + UNTIL_AT));
+        if until_s == 0 { 0 } else { until_s.saturating_sub(now_s).max(1) }
+    }
+
     /// Forgets the channel's records if their time is over: a newer one does not bring them back.
     pub(super) fn end(&mut self, key: Key, now_s: u32) {
         if self.find(key).is_some_and(|newest| self.is_over(newest, now_s)) {

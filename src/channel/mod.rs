@@ -4,6 +4,7 @@
 //! - `opening`: subscriptions, and the channels whose tip is asked for them
 //! - `publication`: in its place or held, and out to every link; `holes`: what is held
 //! - `past`: pages for who is behind
+//! - `handoff`: slots that move by plan, with their memory channels
 //! - `source`: the link to the source of durable channels, and the questions on it
 //! - `reading`: where a channel stands and what its backlog has, for whoever asks
 //! - `present`: who is in a channel
@@ -14,6 +15,7 @@
 //! - `backlog`: the recent publications of all channels, in one ring of bytes
 
 mod backlog;
+mod handoff;
 mod holes;
 mod interest;
 mod links;

@@ -57,6 +57,12 @@ impl Onces {
         self.known.retain(|_, (slot, _)| is_kept(*slot));
     }
 
+    /// Takes out what was told of channels that go to somebody else: slot, key, and where it stands.
+    pub(super) fn part(&mut self, is_kept: impl Fn(Slot) -> bool) -> Vec<(Slot, Key, u64)> {
+        let parted = self.known.extract_if(|_, (slot, _)| !is_kept(*slot));
+        parted.map(|(once, (slot, offset))| (slot, once, offset)).collect()
+    }
+
     pub(super) fn count(&self) -> usize {
         self.known.len()
     }
@@ -91,6 +97,29 @@ impl Versions {
         if version == 0 {
             return true;
         }
+        self.is_put(key, slot, (version, era), out)
+    }
+
+    /// The newest version of a channel that comes from elsewhere, if it has one.
+    pub(super) fn put(
+        &mut self,
+        key: Key,
+        slot: Slot,
+        (version, era): (u64, Key),
+        out: &mut Effects,
+    ) {
+        if version != 0 {
+            self.is_put(key, slot, (version, era), out);
+        }
+    }
+
+    fn is_put(
+        &mut self,
+        key: Key,
+        slot: Slot,
+        (version, era): (u64, Key),
+        out: &mut Effects,
+    ) -> bool {
         match self.newest.insert(key, (slot, version, era)) {
             Some(old @ (_, newest, of)) if of == era && version <= newest => {
                 self.newest.insert(key, old);
@@ -113,6 +142,16 @@ impl Versions {
         self.newest.retain(|_, (slot, ..)| is_kept(*slot));
         let newest = &self.newest;
         self.order.retain(|key| newest.contains_key(key));
+    }
+
+    /// Takes out those of channels that go to somebody else: slot, channel, version and era.
+    pub(super) fn part(&mut self, is_kept: impl Fn(Slot) -> bool) -> Vec<(Slot, Key, (u64, Key))> {
+        let parted = self.newest.extract_if(|_, (slot, ..)| !is_kept(*slot));
+        let parted =
+            parted.map(|(key, (slot, version, era))| (slot, key, (version, era))).collect();
+        let newest = &self.newest;
+        self.order.retain(|key| newest.contains_key(key));
+        parted
     }
 
     pub(super) fn count(&self) -> usize {

@@ -87,6 +87,12 @@ impl Owner {
         if channel.interests_mut().add(interest, &mut self.lists) {
             self.links.added(interest.link);
         }
+        if is_memory && self.handoff.is_arriving(slot) {
+            // It is on its way from another owner: who subscribes early waits for it.
+            channel.set(Is::Verified, false);
+            channel.set(Is::Opening, true);
+            return Ok(None);
+        }
         if channel.is(Is::Verified) {
             let epoch = if is_memory { self.table.epoch(slot) } else { 0 };
             return Ok(Some((epoch, self.table[place].tip())));

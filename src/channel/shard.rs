@@ -5,6 +5,7 @@
 //! source's tip), I15 (an interest goes with its link or by its own wish), I17 (everything that waits has a bound).
 
 use super::backlog::{Backlog, Stored};
+use super::handoff::{Departure, Handoff, owner, planned};
 use super::holes::Holes;
 use super::interest::Interest;
 use super::links::Links;
@@ -16,13 +17,15 @@ use super::present::{Entering, Present};
 use super::reading::{Page, unread};
 use super::source::{Question, Source};
 use super::table::{Is, Table};
+use rustc_hash::FxHashMap;
+
 use crate::ids::{Ask, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::message::nack;
-use crate::wire::message::namespace::MEMORY;
+use crate::wire::message::namespace::{DURABLE, MEMORY};
 use crate::wire::{Message, Packed};
 
 /// The owner of the channels of this core's slots.
@@ -42,6 +45,7 @@ pub struct Owner {
     pub(super) present: Present,
     pub(super) onces: Onces,
     pub(super) versions: Versions,
+    pub(super) handoff: Handoff,
 }
 
 /// A channel as a message names it.
@@ -77,6 +81,7 @@ impl Owner {
             present: Present::new(limits),
             onces: Onces::new(limits),
             versions: Versions::new(limits),
+            handoff: Handoff::new(limits),
         }
     }
 
@@ -132,26 +137,26 @@ impl Owner {
             } => {
                 let target = Target { slot, key, namespace, name };
                 let page = Page { after, count_max, bytes_max };
-                match self.owns(slot, seat_epoch) {
+                match self.owns_all(slot, seat_epoch) {
                     Ok(()) => self.read(now, peer, ask, target, page, out),
                     Err(_) => out.send(peer, &unread(ask)),
                 }
             }
             Message::Enter { slot, seat_epoch, key, ask, conn, user, is_new, is_told, info } => {
                 let entering = Entering { conn, user, is_new, is_told, info };
-                let ok = self.owns(slot, seat_epoch).is_ok()
+                let ok = self.owns_all(slot, seat_epoch).is_ok()
                     && self.enters(peer, (slot, key), entering, out);
                 out.send(peer, &Message::Noted { ask, ok });
             }
             Message::Exit { slot, seat_epoch, key, ask, conn } => {
-                let ok = self.owns(slot, seat_epoch).is_ok();
+                let ok = self.owns_all(slot, seat_epoch).is_ok();
                 if ok {
                     self.exits(peer, key, conn, out);
                 }
                 out.send(peer, &Message::Noted { ask, ok });
             }
             Message::Present { slot, seat_epoch, key, ask, is_listed } => {
-                if self.owns(slot, seat_epoch).is_ok() {
+                if self.owns_all(slot, seat_epoch).is_ok() {
                     self.present_is(key, ask, is_listed, peer, out);
                 } else {
                     let (clients, users, infos) = (0, 0, Packed(&[]));
@@ -159,7 +164,7 @@ impl Owner {
                 }
             }
             Message::Erase { slot, seat_epoch, key, ask } => {
-                let ok = self.owns(slot, seat_epoch).is_ok();
+                let ok = self.owns_all(slot, seat_epoch).is_ok();
                 if ok && self.table.find(slot, key).is_some_and(|at| self.table[at].is(Is::Memory))
                 {
                     self.backlog.forget(key);
@@ -186,9 +191,12 @@ impl Owner {
             } => {
                 let target = Target { slot, key, namespace, name };
                 let stored = Stored { offset, origin, member, payload };
-                let result = self
-                    .owns(slot, seat_epoch)
-                    .and_then(|()| self.publish(now, target, terms, stored, out));
+                let owns = if namespace == DURABLE {
+                    self.owns(slot, seat_epoch)
+                } else {
+                    self.owns_all(slot, seat_epoch)
+                };
+                let result = owns.and_then(|()| self.publish(now, target, terms, stored, out));
                 let is_memory = namespace == MEMORY;
                 self.published(peer, (slot, is_memory), ask, (offset, result), out);
             }
@@ -207,6 +215,15 @@ impl Owner {
             }
             Message::RangeEnd { ask, .. } if peer == self.source.peer() => {
                 self.range_ended(now, ask, out);
+            }
+            Message::Moving { .. }
+            | Message::MovingChannel { .. }
+            | Message::MovingPast { .. }
+            | Message::MovingOnce { .. }
+            | Message::Moved { .. }
+                if peer.role == Role::Channel =>
+            {
+                self.arrives(now, peer, &message, out);
             }
             _ => out.count(Counter::WireBroken),
         }
@@ -247,7 +264,20 @@ impl Owner {
         }
     }
 
-    fn is_mine(&self, slot: Slot) -> bool {
+    /// The same for memory channels: those may still be on their way.
+    fn owns_all(&self, slot: Slot, seat_epoch: u32) -> Result<(), u8> {
+        let is_here = !self.handoff.is_arriving(slot);
+        self.owns(slot, seat_epoch).and_then(|()| is_here.then_some(()).ok_or(nack::RETRY))
+    }
+
+    pub(super) fn me(&self) -> Peer {
+        self.me
+    }
+    pub(super) fn ring(&self) -> Option<&Ring> {
+        self.ring.as_ref()
+    }
+
+    pub(super) fn is_mine(&self, slot: Slot) -> bool {
         self.ring.as_ref().is_some_and(|ring| {
             let (node, core, _) = ring.channel_owner(slot);
             (node, core) == (self.me.node, self.me.core)
@@ -260,30 +290,52 @@ impl Owner {
     }
 
     /// What was gathered under another epoch, or is somebody else's now, is not kept, and nobody keeps believing in it: whoever subscribed is
-    /// told when it is buried, and subscribes again (`reliability.md` 2.5).
-    fn ring(&mut self, ring: &Ring) {
+    /// told when it is buried, and subscribes again (`reliability.md` 2.5). What moved by plan is passed on.
+    fn change(&mut self, now: Now, ring: &Ring, out: &mut Effects) {
         let me = self.me;
-        let is_mine = |owner: (NodeId, u8, u32)| (owner.0, owner.1) == (me.node, me.core);
+        let is_mine = |ring: &Ring, slot: Slot| owner(ring.channel_owner(slot)) == me;
         let Some(old) = self.ring.replace(ring.clone()) else {
             let mine = ring.seats.iter().find(|row| row.node == me.node);
             self.table = Table::new(mine.map_or(1, |row| row.cores), self.seed);
             return;
         };
         let is_kept = |slot: Slot| ring.keeps_channels(&old, slot);
-        let mut is_any_closed = false;
-        for slot in (0..=u16::MAX).map(Slot) {
-            if !is_kept(slot) && is_mine(old.channel_owner(slot)) {
-                self.table.close(slot);
-                is_any_closed = true;
+        let (mut gone, mut gained) = (FxHashMap::default(), Vec::new());
+        for slot in (0..=u16::MAX).map(Slot).filter(|slot| !is_kept(*slot)) {
+            let (was, is) = (is_mine(&old, slot), is_mine(ring, slot));
+            if was {
+                let to = owner(ring.channel_owner(slot));
+                let goes = !is && planned(&old, ring, slot) && !self.handoff.is_arriving(slot);
+                gone.insert(slot, goes.then(|| Departure::new(to, ring.ring_epoch)));
+            }
+            if is {
+                gained.push(slot);
             }
         }
-        if is_any_closed {
+        if !gone.is_empty() {
             self.openings.retain(is_kept);
             self.source.retain(is_kept);
             self.holes.retain(is_kept);
             self.present.retain(is_kept);
-            self.onces.retain(is_kept);
-            self.versions.retain(is_kept);
+            for (slot, once, offset) in self.onces.part(is_kept) {
+                if let Some(Some(departure)) = gone.get_mut(&slot) {
+                    departure.luggage().onces.push((once, offset));
+                }
+            }
+            for (slot, key, version) in self.versions.part(is_kept) {
+                if let Some(Some(departure)) = gone.get_mut(&slot) {
+                    departure.luggage().versions.insert(key, version);
+                }
+            }
+            let mut gone: Vec<_> = gone.into_iter().collect();
+            gone.sort_unstable_by_key(|(slot, _)| *slot);
+            for (slot, departure) in gone {
+                self.table.close(slot, departure);
+            }
+        }
+        self.decline(ring);
+        for slot in gained {
+            self.expect(now, &old, ring, slot, out);
         }
     }
 
@@ -305,20 +357,6 @@ impl Owner {
         self.links.swept(place, places);
         self.links.needs_sweep()
     }
-
-    /// Takes away some of what was in slots that are somebody else's now. True: more is left.
-    fn bury(&mut self, units: u32, out: &mut Effects) -> bool {
-        let (links, lists) = (&mut self.links, &mut self.lists);
-        self.table.bury(units as usize * BURIED_PER_UNIT, |channel| {
-            channel.interests_mut().retain(lists, |Interest { link, handle }| {
-                if let Some(peer) = links.peer(link) {
-                    out.send(peer, &Message::Subnack { handle, why: nack::MOVED });
-                }
-                links.removed(link);
-                false
-            });
-        })
-    }
 }
 
 impl Shard for Owner {
@@ -329,15 +367,19 @@ impl Shard for Owner {
             Input::PeerLost { peer } if peer == self.source.peer() => self.source_lost(out),
             Input::PeerRoom { peer } if peer == self.source.peer() => self.source.room(),
             Input::PeerUp { peer, .. } if peer.role == Role::Gateway => self.links.up(peer),
+            Input::PeerUp { peer, .. } if peer.role == Role::Channel => self.handoff.up(peer),
+            Input::PeerRoom { peer } if peer.role == Role::Channel => self.handoff.room(peer),
+            Input::PeerLost { peer } if peer.role == Role::Channel => self.former_lost(peer, out),
             Input::PeerLost { peer } => {
                 self.links.lost(peer);
                 self.present.lost(now, peer, &self.limits);
             }
             Input::PeerRoom { peer } => self.links.room(peer),
-            Input::Ring { ring } => self.ring(ring),
+            Input::Ring { ring } => self.change(now, ring, out),
             Input::Tick => {
                 self.give_up(now, out);
                 self.end_leases(now, out);
+                self.end_handoffs(now, out);
             }
             _ => {}
         }
@@ -346,7 +388,7 @@ impl Shard for Owner {
     }
 
     fn advance(&mut self, now: Now, budget: Budget, out: &mut Effects) -> bool {
-        let is_burying = self.bury(budget.units, out);
+        let is_burying = self.bury(now, budget.units as usize * BURIED_PER_UNIT, out);
         let is_sweeping = self.sweep(budget.units);
         self.ask(now, out) | is_sweeping | is_burying
     }
@@ -354,7 +396,8 @@ impl Shard for Owner {
     fn deadline(&self) -> Option<Mono> {
         // While the source takes nothing, its next word wakes the holes.
         let holes = self.holes.deadline().filter(|_| self.source.takes());
-        sooner(sooner(self.source.deadline(), holes), self.present.deadline())
+        let others = sooner(self.present.deadline(), self.handoff.deadline());
+        sooner(sooner(self.source.deadline(), holes), others)
     }
 
     fn report(&self, into: &mut Report) {
@@ -371,6 +414,7 @@ impl Shard for Owner {
         into.gauge("channel_held_bytes", self.holes.bytes() as f64);
         into.gauge("present_clients", self.present.count() as f64);
         into.gauge("present_channels", self.present.channels() as f64);
+        into.gauge("slots_arriving", self.handoff.arriving() as f64);
         into.gauge("once_keys", self.onces.count() as f64);
         into.gauge("channel_versions", self.versions.count() as f64);
         into.gauge("fetches_parked", (self.links.parked() + self.source.parked()) as f64);

@@ -3,8 +3,10 @@
 //! A slot is opened, counted and closed as a unit. Nothing here ever moves more than a chunk of entries (32 KiB) or one sub-table of an
 //! index (51 KiB): no growth stalls a core. Entries do not move, so that a place is good until its channel is removed.
 
+use std::collections::VecDeque;
 use std::ops::{Index as At, IndexMut};
 
+use super::handoff::Departure;
 use super::interest::Interests;
 use crate::ids::{Key, Slot};
 use crate::tables::index::Index;
@@ -65,6 +67,9 @@ impl Channel {
     pub(super) fn set(&mut self, what: Is, to: bool) {
         self.flags = if to { self.flags | what as u8 } else { self.flags & !(what as u8) };
     }
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
     pub(super) fn interests(&self) -> &Interests {
         &self.interests
     }
@@ -109,8 +114,25 @@ pub(super) struct Table {
     /// For epochs: each is drawn anew.
     random: u64,
     hand: Hand,
-    /// What was in slots that are somebody else's now.
-    closed: Vec<Index>,
+    closed: VecDeque<Closed>,
+}
+
+/// What was in a slot that is somebody else's now, until it is buried.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) slot: Slot,
+    pub(super) epoch: u32,
+    pub(super) floor: u64,
+    /// To whom its memory channels go, if they do.
+    pub(super) departure: Option<Departure>,
+    index: Index,
+}
+
+impl Closed {
+    /// A channel that is still in it.
+    pub(super) fn next(&self) -> Option<u32> {
+        self.index.places().next()
+    }
 }
 
 /// Where the search for a channel that nobody would miss goes on.
@@ -135,7 +157,7 @@ impl Table {
             cores,
             random: seed,
             hand: Hand::default(),
-            closed: Vec::new(),
+            closed: VecDeque::new(),
         };
         for at in 0..slots {
             table.slots[at].epoch = table.fresh_epoch();
@@ -191,32 +213,59 @@ impl Table {
         false
     }
 
-    /// The slot is somebody else's, or ours anew: nothing in it is found any more. `bury` takes away what is left of it.
-    pub(super) fn close(&mut self, slot: Slot) {
-        let at = self.at(slot);
-        let epoch = self.fresh_epoch();
-        let index = std::mem::take(&mut self.slots[at].index);
-        self.slots[at] = Head { index: Index::default(), floor: 0, epoch };
-        if index.count() > 0 {
-            self.closed.push(index);
+    /// The slot is somebody else's, or ours anew: nothing in it is found any more. What is left of it waits to be buried.
+    pub(super) fn close(&mut self, slot: Slot, departure: Option<Departure>) {
+        let (at, fresh) = (self.at(slot), self.fresh_epoch());
+        let Head { index, floor, epoch } = std::mem::take(&mut self.slots[at]);
+        self.slots[at].epoch = fresh;
+        // Nobody waits for what was there in a life before.
+        for closed in self.closed.iter_mut().filter(|closed| closed.slot == slot) {
+            closed.departure = None;
+        }
+        if index.count() > 0 || departure.is_some() {
+            self.closed.push_back(Closed { slot, epoch, floor, departure, index });
         }
     }
 
-    /// Takes away some channels of closed slots; `of_each` lets go of their interests. True: more is left.
-    pub(super) fn bury(&mut self, count: usize, mut of_each: impl FnMut(&mut Channel)) -> bool {
-        let Some(index) = self.closed.last_mut() else { return false };
-        let places: Vec<u32> = index.places().take(count).collect();
-        for place in places {
-            let mut channel = self.entries[place];
-            let entries = &self.entries;
-            index.remove(&channel.key, place, |place| entries[place].key);
-            of_each(&mut channel);
-            self.entries.remove(place);
-        }
-        if index.count() == 0 {
-            self.closed.pop();
-        }
-        !self.closed.is_empty()
+    /// The slot comes with the life that it had elsewhere.
+    pub(super) fn adopt(&mut self, slot: Slot, epoch: u32, floor: u64) {
+        let at = self.at(slot);
+        (self.slots[at].epoch, self.slots[at].floor) = (epoch, floor);
+    }
+
+    /// A life of its own after all.
+    pub(super) fn renew(&mut self, slot: Slot) {
+        let (at, fresh) = (self.at(slot), self.fresh_epoch());
+        self.slots[at].epoch = fresh;
+    }
+
+    /// No channel of the slot that is new here begins at or below it.
+    pub(super) fn raise(&mut self, slot: Slot, tip: u64) {
+        let at = self.at(slot);
+        self.slots[at].floor = self.slots[at].floor.max(tip);
+    }
+
+    /// The closed slot that is buried next.
+    pub(super) fn take_closed(&mut self) -> Option<Closed> {
+        self.closed.pop_front()
+    }
+
+    /// It is not empty yet.
+    pub(super) fn put_back(&mut self, closed: Closed) {
+        self.closed.push_front(closed);
+    }
+
+    /// Takes one channel of a closed slot away; the caller lets go of its interests.
+    pub(super) fn bury(&mut self, closed: &mut Closed, place: u32) -> Channel {
+        let (channel, entries) = (self.entries[place], &self.entries);
+        closed.index.remove(&channel.key, place, |place| entries[place].key);
+        self.entries.remove(place);
+        channel
+    }
+
+    /// The channels of a slot.
+    pub(super) fn places_of(&self, slot: Slot) -> Vec<u32> {
+        self.slots[self.at(slot)].index.places().collect()
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -373,7 +422,7 @@ mod tests {
         let epoch = table.epoch(Slot(5));
         table.remove(Slot(5), place);
         assert_eq!((table.floor(Slot(5)), table.epoch(Slot(5))), (77, epoch));
-        table.close(Slot(5));
+        table.close(Slot(5), None);
         assert_eq!(table.floor(Slot(5)), 0);
         assert_ne!(table.epoch(Slot(5)), epoch, "what the next owner counted, nobody knows");
     }
@@ -384,15 +433,16 @@ mod tests {
         for n in 0..500 {
             table.insert(Slot((n % 2) as u16), key(n), n);
         }
-        table.close(Slot(0));
+        table.close(Slot(0), None);
         assert!(
             (0..500).all(|n| table.find(Slot((n % 2) as u16), key(n)).is_some() == (n % 2 == 1))
         );
         table.insert(Slot(0), key(0), 9);
-        let (mut buried, mut calls) = (0, 1);
-        while table.bury(64, |_| buried += 1) {
-            calls += 1;
+        let (mut buried, mut closed) = (0, table.take_closed().expect("it had channels"));
+        while let Some(place) = closed.next() {
+            table.bury(&mut closed, place);
+            buried += 1;
         }
-        assert_eq!((buried, calls, table.count()), (250, 4, 251));
+        assert_eq!((buried, table.count(), table.take_closed().is_none()), (250, 251, true));
     }
 }

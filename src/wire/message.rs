@@ -206,6 +206,20 @@ messages! {
     /// `accepted`: the owner holds it (or held it already), in this `epoch` (0: durable). Otherwise `why` is a `Nack`.
     21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, epoch: u32, offset: u64 }
 
+    // ---- channel owner -> the next owner of a slot that moves by plan
+
+    /// The memory channels of a slot follow, under the `epoch` that they keep: they moved by the ring of `ring_epoch`, and none that is new
+    /// begins at or below `floor`. `Moved` is the end. All of these, lost with the link: the next owner begins a new epoch.
+    24 Moving { slot: Slot, ring_epoch: u64, epoch: u32, floor: u64 }
+    /// One of them, and the newest `version` of its state that a back end told (0: none). `MovingPast`s follow, of use for `left_s` seconds
+    /// (0: without an end).
+    25 MovingChannel { slot: Slot, key: Key, tip: u64, left_s: u32, version: u64, era: Key }
+    /// One publication of it.
+    26 MovingPast { slot: Slot, key: Key, offset: u64, origin: Origin, payload: &'a [u8] }
+    /// What was published once and is not to be published again.
+    27 MovingOnce { slot: Slot, once: Key, offset: u64 }
+    28 Moved { slot: Slot }
+
     // ---- channel owner <-> source of durable channels
 
     /// "How far is this channel?" A linearizable read, started after it was asked.

@@ -101,6 +101,9 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::HandedOver,
     Counter::NodesReplaced,
     Counter::ReplacementsBraked,
+    Counter::SlotsPassedOn,
+    Counter::SlotsTakenOver,
+    Counter::HandoffsMissed,
 ];
 
 /// Messages that never travel between shards here: questions to the driver's hands, the refusal of a full table, what only handlers of
@@ -123,6 +126,11 @@ const QUESTIONS: &[&str] = &[
     "Suspects",
     "Replace",
     "Replaced",
+    "Moving",
+    "MovingChannel",
+    "MovingPast",
+    "MovingOnce",
+    "Moved",
 ];
 
 /// What each long run must have done and seen.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use campanile::limits::Limits;
+use campanile::limits::{BULK_PARTS, Limits};
 
 use crate::agenda::millis;
 use crate::random::Random;
@@ -71,8 +71,9 @@ impl Sizes {
             away_after: if is_sleepy { seconds(6) } else { seconds(600) },
             presence_lease: millis(random.between(500, 6_000)),
             activity_interval: seconds(1),
-            mail_bytes_max: 12 * (publication + catch_up) + *random.pick(&[1_000, 8_000, 64_000]),
-            mail_messages_max: bulk * 12 + *random.pick(&[0, 0, 10, 60]),
+            mail_bytes_max: BULK_PARTS * (publication + catch_up + 1)
+                + *random.pick(&[1_000, 8_000, 64_000]),
+            mail_messages_max: bulk * BULK_PARTS + *random.pick(&[0, 0, 10, 60]),
             bulk_messages_per_room: bulk,
             // Rows leave at the pace of finalising, four times a second.
             dispatch_max: *random.pick(&[24, 64]),

@@ -1,9 +1,10 @@
 //! Stories of an owner between gateway cores, a dispatcher and a source, each told in what was said to whom.
 //!
-//! - `opening`, `publication`, `past`, `links`, `memory`: one subject each
+//! - `opening`, `publication`, `past`, `links`, `memory`, `handoff`: one subject each
 //! - `chaos`: everything at once, seeded, against the naive `model`
 
 mod chaos;
+mod handoff;
 mod links;
 mod memory;
 mod model;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::shard::Owner;
-use crate::ids::{Ask, Handle, NodeId, Origin, Peer, Role, Slot};
+use crate::ids::{Ask, Handle, Key, NodeId, Origin, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret};
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
@@ -57,7 +58,7 @@ fn tiny() -> Limits {
         questions_max: 3,
         links_max: 4,
         bulk_messages_per_room: 12,
-        mail_messages_max: 144,
+        mail_messages_max: 168,
         mail_bytes_max: 128 << 10,
         catch_up_bytes: 4 << 10,
         replay_per_channel_max: 10,

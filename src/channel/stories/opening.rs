@@ -200,7 +200,7 @@ fn thousands_of_openings_are_asked_a_few_at_a_time() {
         openings_max: 4_000,
         questions_max: 100,
         bulk_messages_per_room: 40,
-        mail_messages_max: 480,
+        mail_messages_max: 560,
         ..tiny()
     };
     let mut world = World::with(&limits);

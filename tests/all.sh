@@ -83,7 +83,8 @@ step "centrifuge-python" stories test_centrifuge.py
 step "200 clients, ten restarts" stories test_restarts.py
 step "ring stores: the contract, Consul, etcd, a hostile double" tests/stores.sh
 step "a cell of several processes" stories test_cluster.py
-step "a channel server is killed, one stands still" sh -c "tests/cluster.sh --case kill --repeat 2 && tests/cluster.sh --case stop --repeat 1"
+step "the checker of the cases" stories test_checker.py
+step "what happens to a cell: deaths, cuts, moves, restarts" tests/cluster.sh
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py

@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
-# What a client sees when something happens to a cell: tests/cluster.sh --case kill|stop --repeat N [--report FILE.json].
-# Needs what `tests/all.sh` has installed (the Python clients, etcd).
+# What clients see when something happens to a cell: tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]; --help names
+# the cases. Needs root, for the network namespaces; what else it needs, it installs or builds once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --release --quiet
+tools="$PWD/target/tools" venv="$PWD/target/clients-venv"
+mkdir -p "$tools"
+command -v consul >/dev/null || [ -x "$tools/consul" ] || (cd tests/tools && go build -o "$tools/consul" github.com/hashicorp/consul)
+command -v nft >/dev/null && command -v ip >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends nftables iproute2; }
+[ "$tools/far" -nt tests/tools/far.c ] || cc -O2 -Wall -Wextra -o "$tools/far" tests/tools/far.c
+[ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
+cmp -s tests/clients/requirements.txt "$venv/requirements.txt" || {
+    "$venv/bin/pip" install -q -r tests/clients/requirements.txt && cp tests/clients/requirements.txt "$venv/requirements.txt"
+}
+[ -n "${CAMPANILE:-}" ] || cargo build --release --quiet
 cd tests/clients
-exec ../../target/clients-venv/bin/python cases.py "$@"
+exec "$venv/bin/python" -m cases "$@"

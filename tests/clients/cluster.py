@@ -1,4 +1,7 @@
-"""A cell of several processes: a ring in etcd, channel servers, a gateway, a webapp; each a `campanile node` on loopback."""
+"""A cell of several processes, each a `campanile node`: channel servers, gateways, a webapp, ring managers, and the store of their ring.
+
+Where they run is a ground's matter: `Loopback` here, or a network namespace for each (`cases/network.py`).
+"""
 
 import json
 import pathlib
@@ -11,7 +14,7 @@ import urllib.request
 
 from harness import BINARY, Server, until
 
-WEBAPP, GATEWAY, MANAGERS = 10_000, 10_001, 10_010
+WEBAPP, GATEWAYS, MANAGERS = 10_000, 10_001, 10_010
 
 
 def port():
@@ -49,21 +52,47 @@ class Etcd:
         shutil.rmtree(self.data, ignore_errors=True)
 
 
+class Loopback:
+    """Everybody is on this host, beside one etcd."""
+
+    def __init__(self):
+        self.etcd = Etcd()
+        self.store = self.etcd.address
+
+    def host(self, _name):
+        return Host("127.0.0.1")
+
+    def down(self):
+        self.etcd.down()
+
+
+class Host:
+    """Where a node runs: its address, and how to start something there."""
+
+    def __init__(self, address, prefix=()):
+        self.address, self.prefix = address, list(prefix)
+
+
 class Node(Server):
     """One `campanile node`. A second `up` comes back under the same name, on the same ports and data."""
 
     def __init__(self, cell, name, roles, *flags):
         super().__init__(*flags)
         self.cell, self.name, self.roles, self.key = cell, name, roles, cell.key
-        self.link = f"127.0.0.1:{port()}"
+        self.host = cell.ground.host(name)
+        self.link = f"{self.host.address}:{port()}"
 
-    def spawn(self, http="127.0.0.1:0", ws="127.0.0.1:0"):
-        command = [BINARY, "node", "--roles", self.roles, "--name", self.name, "--store", self.cell.store, "--cell", "story"]
-        command += ["--key", str(self.key), "--link", self.link, "--http", http, "--ws", ws, "--data", str(self.data), "--cores", "1", *self.flags]
-        return self.launch(command)
+    def spawn(self, http=None, ws=None):
+        command = [*self.host.prefix, BINARY, "node", "--roles", self.roles, "--name", self.name, "--store", self.cell.store, "--cell", "story"]
+        command += ["--key", str(self.key), "--link", self.link, "--http", http or self.any_port, "--ws", ws or self.any_port]
+        return self.launch([*command, "--data", str(self.data), "--cores", "1", *self.flags])
+
+    @property
+    def any_port(self):
+        return f"{self.host.address}:0"
 
     def up(self, seconds=20):
-        self.spawn(self.http_at or "127.0.0.1:0", self.ws_at or "127.0.0.1:0")
+        self.spawn(self.http_at, self.ws_at)
         return self.is_up(seconds)
 
     def is_up(self, seconds=20):
@@ -75,38 +104,45 @@ class Node(Server):
 
 
 class Cell:
-    """Channel servers, a gateway, a webapp, and ring managers if there are any."""
+    """Channel servers, gateways, a webapp, and ring managers if there are any. `is_kept`: the webapp's data outlive it."""
 
-    def __init__(self, *channel_servers, managers=0, window=60, config=None):
-        self.etcd = Etcd()
-        self.store = self.etcd.address
+    def __init__(self, *channel_servers, managers=0, gateways=1, window=60, config=None, ground=None, is_kept=False, flags=()):
+        self.ground = ground or Loopback()
+        self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
         self.key = self.directory / "key"
         self.key.write_text(secrets.token_hex(32))
-        self.flags = []
+        self.flags = list(flags)
         if config is not None:
             file = self.directory / "config.json"
             file.write_text(json.dumps(config))
-            self.flags = ["--config", str(file)]
+            self.flags += ["--config", str(file)]
         self.nodes = {}
-        ports = [port() for _ in range(managers)]
-        self.managers = ["--managers", ",".join(f"{MANAGERS + rank}=127.0.0.1:{at}" for rank, at in enumerate(ports))] if ports else []
-        for rank, at in enumerate(ports):
-            manager = self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), "--replace-window", str(window), *self.managers)
-            manager.link = f"127.0.0.1:{at}"
-        webapp = self.node("web", "webapp", "--id", str(WEBAPP), "--ephemeral", "--public-ws", f"ws://127.0.0.1:{(ws := port())}", *self.managers)
-        self.webapp_at = f"{WEBAPP}={webapp.link}"
+        self.managers = []
+        ring_managers = [self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), "--replace-window", str(window)) for rank in range(managers)]
+        if ring_managers:
+            self.managers = ["--managers", ",".join(f"{MANAGERS + rank}={manager.link}" for rank, manager in enumerate(ring_managers))]
+        for manager in ring_managers:
+            manager.flags += tuple(self.managers)
+        keeping = () if is_kept else ("--ephemeral",)
+        self.web = self.node("web", "webapp", "--id", str(WEBAPP), *keeping, *self.managers)
+        self.webapp_at = f"{WEBAPP}={self.web.link}"
         for name in channel_servers:
             self.channel_server(name)
-        gateway = self.node("gw", "gateway", "--id", str(GATEWAY), "--webapp", self.webapp_at, *self.managers)
-        gateway.ws = f"ws://127.0.0.1:{ws}"
-        self.ctl("create", *(self.entry(name) for name in channel_servers))
-        for node in self.nodes.values():
-            node.up()
-        with urllib.request.urlopen(f"{webapp.http}/dev/workspace.json", timeout=5) as answer:
-            webapp.workspace = json.load(answer)
-        self.web, self.gateway = webapp, gateway
-        self.settle()
+        self.gateways = [self.node(f"gw{nth + 1}", "gateway", "--id", str(GATEWAYS + nth), "--webapp", self.webapp_at, *self.managers) for nth in range(gateways)]
+        self.gateway = self.gateways[0]
+        self.gateway.ws = f"ws://{self.gateway.host.address}:{port()}"
+        self.web.flags += ("--public-ws", self.gateway.ws)
+        try:
+            self.ctl("create", *(self.entry(name) for name in channel_servers))
+            for node in self.nodes.values():
+                node.up()
+            with urllib.request.urlopen(f"{self.web.http}/dev/workspace.json", timeout=5) as answer:
+                self.web.workspace = json.load(answer)
+            self.settle()
+        except BaseException:
+            self.down()
+            raise
 
     def node(self, name, roles, *flags):
         self.nodes[name] = Node(self, name, roles, *self.flags, *flags)
@@ -120,7 +156,7 @@ class Cell:
 
     def ctl(self, *words):
         command = [BINARY, "ctl", "--store", self.store, "--cell", "story", "--json", "ring", *words]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return json.loads(done.stdout)
 
@@ -143,5 +179,5 @@ class Cell:
     def down(self):
         for node in self.nodes.values():
             node.down()
-        self.etcd.down()
+        self.ground.down()
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from cases.speakers import Poster
 from cluster import Cell, Node
 from harness import BINARY, until
 from rtm import Client
@@ -54,27 +55,24 @@ def test_typing_and_presence_cross_the_cell(cell):
 
 
 class Talk:
-    """Says things until it is ended, and knows what was stored."""
+    """Says things in every channel until it is ended, and knows what was stored."""
 
     def __init__(self, cell, channels):
-        self.cell, self.channels, self.said, self.is_over = cell, channels, {channel: [] for channel in channels}, False
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
+        # What waits for a dead owner comes at once: not more than a client may be behind.
+        self.speakers = [Poster(cell, channel, 150 / len(channels)) for channel in channels]
+        for speaker in self.speakers:
+            speaker.start()
 
-    def run(self):
-        n = 0
-        while not self.is_over:
-            channel = self.channels[n % len(self.channels)]
-            self.cell.web.say("alice", channel, f"word {n}")
-            self.said[channel].append(f"word {n}")
-            n += 1
-            # What waits for a dead owner comes at once: not more than a client may be behind.
-            time.sleep(0.005)
+    @property
+    def said(self):
+        return {speaker.channel: [text for _, text, *_ in speaker.said] for speaker in self.speakers}
 
     def end(self):
-        self.is_over = True
-        self.thread.join(20)
-        assert not self.thread.is_alive()
+        for speaker in self.speakers:
+            speaker.is_over = True
+        for speaker in self.speakers:
+            speaker.join(20)
+            assert not speaker.is_alive() and not speaker.unsaid, speaker.unsaid
 
 
 def meanwhile(clients, work):

@@ -1,0 +1,83 @@
+"""Hosts for a cell: a network namespace each, on one bridge, with a cable that can be cut either way.
+
+Names carry our process id, and whatever was made goes with us, also after a failure.
+"""
+
+import atexit
+import os
+import shutil
+import subprocess
+
+from cluster import Host
+
+
+class NoNamespaces(Exception):
+    """A sentence for whoever runs the cases."""
+
+
+def run(*words, text=None):
+    done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=30)
+    if done.returncode:
+        raise NoNamespaces(f"{' '.join(words)}: {done.stderr.strip()}")
+
+
+class Namespace(Host):
+    """One host: its address, and its cable."""
+
+    def __init__(self, name, address):
+        super().__init__(address, ["ip", "netns", "exec", name])
+        self.name = name
+
+    def cut(self, *ways):
+        """Drops what comes from it (`from`), or what goes to it (`to`), or both; without a word to anybody."""
+        hooks = {"to": "ingress", "from": "egress"}
+        chains = [f'chain {way} {{\n type filter hook {hooks[way]} device "eth0" priority 0; policy drop;\n }}' for way in ways or hooks]
+        run(*self.prefix, "nft", "-f", "-", text="table netdev cut {\n" + "\n".join(chains) + "\n}\n")
+
+    def heal(self):
+        run(*self.prefix, "nft", "delete", "table", "netdev", "cut")
+
+
+class Network:
+    """A bridge and the namespaces on it. We ourselves are the host with number 1, and reach them all."""
+
+    def __init__(self):
+        if os.geteuid() != 0:
+            raise NoNamespaces("network namespaces need root: run it as root")
+        for tool in ("ip", "nft"):
+            if shutil.which(tool) is None:
+                raise NoNamespaces(f"network namespaces need {tool} (Debian: iproute2, nftables)")
+        # Two runs at once do not meet: names and addresses have the process id.
+        pid = os.getpid()
+        self.bridge = f"camp{pid}"
+        self.net = f"10.{64 + pid // 256 % 64}.{pid % 256}"
+        self.hosts = {}
+        atexit.register(self.down)
+        try:
+            run("ip", "link", "add", self.bridge, "type", "bridge")
+            run("ip", "addr", "add", f"{self.net}.1/24", "dev", self.bridge)
+            run("ip", "link", "set", self.bridge, "up")
+        except NoNamespaces as why:
+            raise NoNamespaces(f"no network for the hosts of a cell can be made here: {why}") from None
+
+    def host(self, name):
+        """The namespace of that name, made when there is none."""
+        if name not in self.hosts:
+            number = len(self.hosts) + 2
+            space, cable, address = f"{self.bridge}-{name}", f"c{os.getpid()}-{number}", f"{self.net}.{number}"
+            self.hosts[name] = Namespace(space, address)
+            run("ip", "netns", "add", space)
+            run("ip", "link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
+            run("ip", "link", "set", cable, "master", self.bridge, "up")
+            run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+            run("ip", "-n", space, "link", "set", "eth0", "up")
+            run("ip", "-n", space, "link", "set", "lo", "up")
+            run("ip", "-n", space, "route", "add", "default", "via", f"{self.net}.1")
+        return self.hosts[name]
+
+    def down(self):
+        for host in self.hosts.values():
+            subprocess.run(["ip", "netns", "del", host.name], capture_output=True, timeout=30)
+        self.hosts.clear()
+        subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, timeout=30)
+        atexit.unregister(self.down)

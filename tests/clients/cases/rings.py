@@ -1,0 +1,67 @@
+"""Cases in which the ring is changed as planned."""
+
+import time
+
+from .scene import SERVERS
+
+# Of 100: of three nodes one that weighs so much gives away 1,044 of its 21,845 slots of channels, and as many of users.
+LIGHTER = "93"
+
+
+def shares(cell):
+    return {node["name"]: (node["channel_slots"], node["user_slots"]) for node in cell.ctl("show")["nodes"]}
+
+
+def carry_out(cell, planned, pause):
+    """Carries a plan out, and asserts that exactly this moved. How many slots of channels and users."""
+    before, kinds = shares(cell), ("channel_slots", "user_slots")
+    done = cell.ctl("carry-out", "--pause", pause)
+    after = shares(cell)
+    for at, kind in enumerate(kinds):
+        assert done[kind] == planned[kind], f"{done[kind]} {kind} moved, {planned[kind]} were planned"
+        for name in before.keys() | after.keys():
+            come = sum(one[kind] for one in planned["between"] if one["to"] == name)
+            gone = sum(one[kind] for one in planned["between"] if one["from"] == name)
+            was, now = before.get(name, (0, 0))[at], after.get(name, (0, 0))[at]
+            assert now - was == come - gone, f"{name} had {was} {kind} and has {now}; {come} were to come and {gone} to go"
+    return [planned[kind] for kind in kinds]
+
+
+def moves(scene, nth):
+    """A thousand slots move to others and back, as planned, under load."""
+    cell, name, began = scene.cell, SERVERS[nth % len(SERVERS)], time.monotonic()
+    moved = [carry_out(cell, cell.ctl("weigh", name, weight), "200") for weight in (LIGHTER, "100")]
+    time.sleep(1)
+    scene.incident(began, moved=moved)
+
+
+def after_moves(scene, _verdict):
+    spans = [(began, ended) for began, ended, _ in scene.incidents]
+    times = sorted(acked - asked for *_, asked, acked in scene.said if any(began < asked < ended for began, ended in spans))
+    p99 = round(times[len(times) * 99 // 100], 4)
+    facts = {"publish_s": {"p50": round(times[len(times) // 2], 4), "p99": p99, "max": round(times[-1], 4), "count": len(times)}}
+    return facts | {"reach": [("publish p99 during moves, s", 0.1, p99)]}
+
+
+def resize(scene, nth):
+    """A channel server more, and one less again: exactly what was planned moves."""
+    cell, name, began = scene.cell, f"more{nth}", time.monotonic()
+    node = cell.channel_server(name)
+    try:
+        node.spawn()
+        planned = cell.ctl("add", cell.entry(name))
+        node.is_up()
+        again = cell.ctl("plan")
+        assert planned | {"ring_epoch": 0} == again | {"ring_epoch": 0}, f"{planned} was planned, then {again}"
+        assert all(one["to"] == name for one in planned["between"]), planned["between"]
+        added = carry_out(cell, planned, "20")
+        grown = time.monotonic()
+        time.sleep(1)
+        planned = cell.ctl("remove", name)
+        assert all(one["from"] == name for one in planned["between"]), planned["between"]
+        removed = carry_out(cell, planned, "20")
+        assert name not in shares(cell), f"{name} is still in the ring"
+        time.sleep(1)
+        scene.incident(began, added=added, removed=removed, grown_s=round(grown - began, 3))
+    finally:
+        cell.nodes.pop(name).down()

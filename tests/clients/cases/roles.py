@@ -1,0 +1,89 @@
+"""Cases of the other roles: a gateway with many clients dies, the webapp dies, every process is restarted."""
+
+import time
+
+from harness import until
+
+from .hosts import come_back
+from .scene import SERVERS, Crowd
+
+GATEWAY_CLIENTS = {"short": 500, "long": 5_000}
+CROWD_MAX = 1_000
+# Of each five clients one speaks RTM; a guest follows so many channels.
+GUEST_CHANNELS = 4
+
+
+def gateway_scene(scene):
+    """All clients are at the first gateway, in as many processes as it takes."""
+    count = GATEWAY_CLIENTS["long" if scene.is_long else "short"]
+    scene.posts_per_second = scene.publications_per_second = 2 if scene.is_long else 5
+    channels = scene.durable + scene.memory
+    clients = []
+    for nth in range(count):
+        follows = [channels[(nth + step * 5) % len(channels)] for step in range(GUEST_CHANNELS)]
+        clients.append(scene.rtm(f"rtm-{nth}") if nth % 5 == 0 else scene.guest(f"guest-{nth}", 0, follows))
+    crowds = [clients[at : at + CROWD_MAX] for at in range(0, count, CROWD_MAX)]
+    return [Crowd(scene.cell, scene.directory, crowd, spread=6 if scene.is_long else 2) for crowd in crowds]
+
+
+def source_reads(cell):
+    """Reads of the database for what a client missed, over all owners."""
+    return sum(cell.nodes[name].metric("campanile_fetches_from_source_total") for name in SERVERS)
+
+
+def gateway(scene, nth):
+    """A gateway with all clients is killed: they come to another one, and have what they missed."""
+    cell = scene.cell
+    dying, other = (cell.gateways[(nth + side) % 2] for side in (0, 1))
+    reads, began = source_reads(cell), time.monotonic()
+    held = dying.metric("campanile_connections")
+    dying.kill()
+    until(60, "all are at the other", lambda: other.metric("campanile_connections") >= held)
+    # The last of them may still be catching up.
+    time.sleep(3)
+    scene.incident(began, who=dying.name, clients=int(held), source_reads=source_reads(cell) - reads)
+    dying.up()
+
+
+def after_gateway(scene, verdict):
+    resumed, reads = [], []
+    for began, ended, words in scene.incidents:
+        until_up = []
+        for client, log in scene.logs.items():
+            back = [time_ for time_, what, *_ in log if what == "up" and began < time_ < ended + 30]
+            if back:
+                until_up.append(back[0] - began)
+            elif any(what == "down" and began < time_ for time_, what, *_ in log):
+                verdict.note("not_back", client, None, began=began)
+        resumed.append(round(max(until_up), 3))
+        reads.append(round(words["source_reads"] / len(until_up), 5))
+        words.update(resumed=len(until_up), resumed_s=resumed[-1], reads_per_resume=reads[-1])
+    return {"reach": [("all resumed, s", 15, max(resumed)), ("database reads per resume", 0.01, max(reads))]}
+
+
+def admin(scene, nth):
+    """The webapp is killed, with its database, dispatcher and publish API, and starts again on the same data."""
+    cell, began = scene.cell, time.monotonic()
+    cell.web.kill()
+    time.sleep(0.5)
+    cell.web.up()
+    up = time.monotonic() - began
+    time.sleep(3)
+    scene.incident(began, up_s=round(up, 3))
+
+
+def rolling(scene, nth):
+    """Every process of the cell is told to end and started again, one after another."""
+    cell, began, order = scene.cell, time.monotonic(), ["rm1", "rm2", "rm3", "web", *SERVERS, "gw1", "gw2"]
+    added = []
+    for name in order:
+        node = cell.nodes[name]
+        node.term()
+        code = node.ended(20)
+        assert code == 0, f"{name} ended with {code}: {node.words()}"
+        if name in SERVERS:
+            added += come_back(cell, name)
+        else:
+            node.up()
+        time.sleep(1)
+    scene.incident(began, added=added)

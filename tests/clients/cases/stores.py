@@ -1,0 +1,73 @@
+"""Cases in which the store of the ring is away, or comes and goes."""
+
+import time
+
+from harness import until
+
+QUORUM_LOST = {"short": 10, "long": 60}
+# In a long outage more is posted than the dispatcher has room for (16,384 rows).
+POSTS_PER_SECOND = {"short": 10, "long": 40}
+# Rows that are acknowledged wait a quarter of a second for the next look at the ring.
+WAITING_USUAL = 400
+
+
+def quorum_scene(scene):
+    scene.posts_per_second = POSTS_PER_SECOND["long" if scene.is_long else "short"]
+    return []
+
+
+class Outbox:
+    """How many rows wait in the outbox: what was posted since, without what left it."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        self.gone, self.come = self.finalised(), self.stored()
+
+    def finalised(self):
+        return self.scene.cell.web.metric("campanile_outbox_finalised_total")
+
+    def stored(self):
+        return sum(len(speaker.said) for speaker in self.scene.speakers if speaker.channel in self.scene.durable)
+
+    def rows(self):
+        gone = self.finalised() - self.gone
+        return self.stored() - self.come - gone
+
+
+def quorum(scene, nth):
+    """Two of three Consul servers stand still: no ring can be read or written; nobody notices, and nothing is done to the ring."""
+    cell, servers, outbox, peak = scene.cell, scene.cell.ground.servers, Outbox(scene), 0
+    before, began = cell.ctl("show"), time.monotonic()
+    stopped = [servers[nth % 3], servers[(nth + 1) % 3]]
+    cell.ground.stand_still(*stopped)
+    try:
+        while time.monotonic() < began + QUORUM_LOST["long" if scene.is_long else "short"]:
+            peak = max(peak, outbox.rows())
+            time.sleep(0.25)
+    finally:
+        cell.ground.go_on(*stopped)
+    healed = time.monotonic()
+    until(60, "the outbox is drained", lambda: outbox.rows() < WAITING_USUAL)
+    drained = time.monotonic() - healed
+    until(30, "the store is well", cell.ground.is_well)
+    after = cell.ctl("show")
+    assert after["ring_epoch"] == before["ring_epoch"], f"the ring was changed: {before['ring_epoch']}, then {after['ring_epoch']}"
+    scene.incident(began, stopped=[server.name for server in stopped], outbox_rows_peak=int(peak), drained_s=round(drained, 3))
+
+
+def after_quorum(scene, _verdict):
+    return {"reach": [("outbox drained after the heal, s", 10, max(words["drained_s"] for _, _, words in scene.incidents))]}
+
+
+def consul_rolling(scene, nth):
+    """All Consul servers are restarted, one after another."""
+    cell = scene.cell
+    before, began = cell.ctl("show"), time.monotonic()
+    for server in cell.ground.servers:
+        server.kill()
+        time.sleep(1)
+        server.up()
+        until(60, "the store is well", cell.ground.is_well)
+        time.sleep(0.5)
+    assert cell.ctl("show")["ring_epoch"] == before["ring_epoch"], "the ring was changed"
+    scene.incident(began)

@@ -46,6 +46,11 @@ impl Finalise {
         self.fresh.push(row);
     }
 
+    /// Lets go of an acknowledged row, if there is one: it stays in the table, where the sweep finds it again.
+    pub(super) fn forget(&mut self) -> Option<u64> {
+        self.judging.pop().or_else(|| self.fresh.pop()).map(|row| row.id)
+    }
+
     /// Whether a read is to begin now: it judges everything acknowledged before. No answer until `due`: the next read does.
     pub(super) fn begin(&mut self, now: Mono, ask: Ask, due: Mono) -> bool {
         if self.deadline().is_none_or(|deadline| deadline > now) {

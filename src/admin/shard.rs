@@ -52,12 +52,19 @@ impl Admin {
         self.rows.len() == 0
     }
 
-    /// A row, from its commit or from the table.
-    fn offered(&mut self, message: &Message<'_>) {
+    /// A row, from its commit or from the table. Owners wait for what is committed: rows that they have make room for it, which only wait
+    /// until the ring can be read again, however long that is.
+    fn offered(&mut self, message: &Message<'_>, is_fresh: bool) {
         let Some((id, row)) = Row::of(message, slot_of) else { return };
         let what = if self.rows.contains(id) {
             Offered::Known
         } else {
+            while is_fresh
+                && !self.rows.has_room()
+                && let Some(held) = self.finalise.forget()
+            {
+                self.rows.remove(held);
+            }
             let owner = self.ring.as_ref().map(|ring| owner(ring, row.slot));
             if self.rows.insert(id, row, owner) { Offered::Taken } else { Offered::NoRoom }
         };
@@ -197,14 +204,14 @@ impl Shard for Admin {
     fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
         match input {
             Input::Wire { message, .. } => match message {
-                Message::Committed { .. } => self.offered(&message),
+                Message::Committed { .. } => self.offered(&message, true),
                 Message::Published { ask, accepted, seat_epoch, .. } => {
                     self.published(now, ask, accepted, seat_epoch);
                 }
                 _ => out.count(Counter::WireBroken),
             },
             Input::Answer { ask, message } => match message {
-                Message::Committed { .. } => self.offered(&message),
+                Message::Committed { .. } => self.offered(&message, false),
                 Message::OutboxEnd { last, more, .. } => {
                     self.page_ended(now, ask, last, more, out);
                 }

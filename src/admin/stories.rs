@@ -363,6 +363,23 @@ fn a_full_memory_loses_nothing() {
 }
 
 #[test]
+fn a_ring_that_cannot_be_read_for_long_keeps_nothing_from_owners() {
+    let mut world = World::new(&tiny());
+    world.run(SOON);
+    for said in 1..=40 {
+        world.commit("C1", true);
+        while world.deliver(owner_peer(world.owner_of("C1")), None) || world.deliver_back() {}
+        assert_eq!(world.published.last(), Some(&("C1", said)), "its owner waits for it");
+        world.now.mono += Duration::from_millis(100);
+        world.input(Input::Tick);
+        while world.carry_out(false, true) {}
+    }
+    assert_eq!(world.outbox.len(), 40, "the store may say anything when it is back");
+    world.run(world.limits.ask_timeout + Duration::from_secs(10));
+    assert!(world.outbox.is_empty(), "{} rows left", world.outbox.len());
+}
+
+#[test]
 fn bytes_are_bounded_as_rows_are() {
     let limits = Limits { dispatch_max: 100, dispatch_bytes_max: 500, ..tiny() };
     let mut world = World::new(&limits);

@@ -62,8 +62,8 @@ struct ControlHands {
     ring: Ring,
     stats: Stats,
     answers: mpsc::UnboundedSender<Answers>,
-    /// HTTP handlers that wait, by the number of their question.
-    waiting: HashMap<u32, oneshot::Sender<Vec<u8>>>,
+    /// HTTP handlers that wait, by the number of their question, and for whom.
+    waiting: HashMap<u32, (Peer, oneshot::Sender<Vec<u8>>)>,
 }
 
 impl Hands for ControlHands {
@@ -89,10 +89,15 @@ impl Hands for ControlHands {
             // Nobody asked for it: another node is not as we are.
             return self.stats.count(Counter::WireBroken, 1);
         };
-        if let Some(handler) = self.waiting.remove(&ask.0) {
+        if let Some((_, handler)) = self.waiting.remove(&ask.0) {
             // A handler that gave up has dropped its end.
             let _ = handler.send(message.to_vec());
         }
+    }
+
+    /// A handler that waits is told at once, by the end of its wait.
+    fn lose_http(&mut self, node: NodeId, core: u8) {
+        self.waiting.retain(|_, (peer, _)| (peer.node, peer.core) != (node, core));
     }
 }
 
@@ -336,10 +341,14 @@ fn http(
     Mail { to, message, answer }: Mail,
 ) {
     if let Some((ask, handler)) = answer {
-        if hands.waiting.len() >= WAITING_MAX {
-            hands.waiting.retain(|_, handler| !handler.is_closed());
+        if !CONTROL_ROLES.contains(to.role) && !place.reaches(to) {
+            // The owner is away: its end of the wait goes, and the handler says so.
+            return;
         }
-        hands.waiting.insert(ask.0, handler);
+        if hands.waiting.len() >= WAITING_MAX {
+            hands.waiting.retain(|_, (_, handler)| !handler.is_closed());
+        }
+        hands.waiting.insert(ask.0, (to, handler));
     }
     // Handlers speak to the shards beside them, and to owners wherever those are.
     if CONTROL_ROLES.contains(to.role) {

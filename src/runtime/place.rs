@@ -51,6 +51,8 @@ pub(super) trait Hands {
     fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects);
     /// A message for somebody who is no shard.
     fn tell_http(&mut self, message: &[u8]);
+    /// Nothing that such a one asked of a place of the cell will be answered any more.
+    fn lose_http(&mut self, _node: NodeId, _core: u8) {}
 }
 
 /// Per core, and one for the control plane. Places are numbered: the cores of this node, its control plane, then those of others as they
@@ -317,6 +319,12 @@ impl<S: Shards> Place<S> {
         }
     }
 
+    /// Whether something that is said to a shard goes on its way now.
+    pub(super) fn reaches(&self, to: Peer) -> bool {
+        let is_up = |other: usize| other == self.here || self.links[other].is_up();
+        self.place_of(to).is_some_and(is_up)
+    }
+
     /// Says something in the name of a role of this place.
     pub(super) fn send(
         &mut self,
@@ -357,6 +365,10 @@ impl<S: Shards> Place<S> {
     /// Tells our shards that those of `other` are up with a life, or lost.
     fn neighbours(&mut self, now: Now, other: usize, life: Option<u32>, hands: &mut impl Hands) {
         let (hello, is_far) = (self.hello_of(other), other >= self.far_from());
+        if life.is_none() {
+            let Peer { node, core, .. } = self.peer(other, Role::Http);
+            hands.lose_http(node, core);
+        }
         self.tell(now, other, !is_far, hands, |peer| match life {
             Some(life) => Input::PeerUp { peer, life, hello },
             None => Input::PeerLost { peer },

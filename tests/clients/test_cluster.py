@@ -59,13 +59,13 @@ class Talk:
 
     def __init__(self, cell, channels):
         # What waits for a dead owner comes at once: not more than a client may be behind.
-        self.speakers = [Poster(cell, channel, 150 / len(channels)) for channel in channels]
+        self.speakers = [Poster(cell, [channel], 150 / len(channels)) for channel in channels]
         for speaker in self.speakers:
             speaker.start()
 
     @property
     def said(self):
-        return {speaker.channel: [text for _, text, *_ in speaker.said] for speaker in self.speakers}
+        return {speaker.channels[0]: [text for _, text, *_ in speaker.said] for speaker in self.speakers}
 
     def end(self):
         for speaker in self.speakers:
@@ -268,3 +268,35 @@ def test_a_memory_channel_that_lost_its_owner_begins_anew_and_its_subscribers_ar
         # About a third of the slots were there.
         assert 5 < len(told) < 40
         assert len(api(cell.web, "presence", channel="all:1")["result"]["presence"]) == 1
+
+
+def test_a_back_end_does_not_wait_for_an_owner_that_is_gone():
+    with Cell("cs1", "cs2", config=CONFIG) as cell:
+        channels = [f"all:{n}" for n in range(16)]
+        took = {}
+
+        def publish(channel):
+            began = time.monotonic()
+            answer = api(cell.web, "publish", channel=channel, data={})
+            took[channel] = time.monotonic() - began, "result" in answer
+
+        for channel in channels:
+            publish(channel)
+        assert all(is_done for _, is_done in took.values())
+        # What is on its way to one that dies has no answer any more.
+        dying = cell.nodes["cs2"]
+        dying.process.send_signal(signal.SIGSTOP)
+        threads = [threading.Thread(target=publish, args=[channel]) for channel in channels]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        dying.kill()
+        for thread in threads:
+            thread.join()
+        # And to one that is dead nothing goes.
+        first = dict(took)
+        for channel in channels:
+            publish(channel)
+        for times in (first, took):
+            assert 0 < sum(is_done for _, is_done in times.values()) < len(channels)
+            assert max(seconds for seconds, _ in times.values()) < 2, times

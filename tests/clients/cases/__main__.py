@@ -1,6 +1,6 @@
 """What clients see when something happens to a cell: `tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]`.
 
-A cell of real processes, each in a network namespace of its own, with three Consul servers. Things are said in eight durable channels and
+A cell of real processes, each in a network namespace of its own, with three Consul servers. Things are said in twelve durable channels and
 eight that live in memory; RTM and Centrifuge clients at two gateways hear them. Afterwards the logs of all are judged: missing, doubled,
 out of order, disconnected without need; and how long nothing came. Without --case: all of them. With --long each as often as the table
 says, on a cell of its own, and the figures that are to be reached count too.
@@ -46,7 +46,7 @@ CASES = [
     Case(stores.quorum, 1, 2, gap_max=1, after=stores.after_quorum, prepare=stores.quorum_scene),
     Case(stores.consul_rolling, 1, 3, gap_max=1),
     Case(roles.gateway, 1, 4, may_disconnect=True, after=roles.after_gateway, prepare=roles.gateway_scene),
-    Case(rings.moves, 1, 5, after=rings.after_moves),
+    Case(rings.moves, 1, 5, after=rings.after_moves, prepare=rings.moves_scene),
     Case(rings.resize, 1, 3),
     Case(roles.admin, 1, 10),
     Case(roles.rolling, 1, 2, may_disconnect=True),
@@ -72,10 +72,18 @@ def play(case, cell, asked):
         return {"case": case.name, "what": case.what, "failed": f"{type(fault).__name__}: {fault}"}
     finally:
         if asked.keep:
-            scene.keep(pathlib.Path(asked.keep) / case.name)
-            for name, node in cell.nodes.items():
-                (pathlib.Path(asked.keep) / case.name / f"{name}.words").write_text(node.words())
+            keep(scene, pathlib.Path(asked.keep) / case.name)
         scene.down()
+
+
+def keep(scene, directory):
+    """The logs of everybody, and what nodes said and count, for whoever wants to look."""
+    scene.keep(directory)
+    for name, node in scene.cell.nodes.items():
+        (directory / f"{name}.words").write_text(node.words())
+        if node.process.poll() is None:
+            counts = sorted(f"{name}{dict(sorted(labels))} {value:g}" for (name, labels), value in node.metrics().items() if value)
+            (directory / f"{name}.metrics").write_text("\n".join(counts) + "\n")
 
 
 def main():

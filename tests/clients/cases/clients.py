@@ -23,6 +23,8 @@ import urllib.parse
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 PATIENCE = 20
+# A server has its bound of questions of one connection, 64.
+ASKED_AT_ONCE = 32
 # Between two attempts: at random between nothing and the spread, which doubles up to this.
 SPREAD_MAX = 8
 
@@ -97,7 +99,7 @@ class Session:
     def __init__(self, crowd, nth, spec):
         self.crowd, self.nth, self.spec = crowd, nth, spec
         self.turn, self.is_over, self.is_up = spec.get("gateway", 0), False, False
-        self.wire = None
+        self.wire, self.waits_for = None, ""
 
     def log(self, what, *words):
         self.crowd.log.append([self.nth, round(time.monotonic(), 4), what, *words])
@@ -111,7 +113,7 @@ class Session:
                     await self.come(gateway)
                     await self.follow()
             except (OSError, TimeoutError, Refused) as why:
-                self.log("fault", f"{gateway}: {why!r}")
+                self.log("fault", f"{gateway}: {self.waits_for}: {why!r}")
                 if self.wire:
                     self.wire.transport.abort()
             else:
@@ -127,6 +129,7 @@ class Session:
             self.turn += 1
 
     async def dial(self, gateway, path):
+        self.waits_for = "a websocket"
         host, port = gateway.rsplit(":", 1)
         _, self.wire = await asyncio.get_running_loop().create_connection(lambda: Wire(gateway, path, self.hear), host, int(port))
         await self.wire.opened
@@ -147,6 +150,7 @@ class Rtm(Session):
         self.positions, self.epoch, self.owed = {}, None, {}
 
     async def come(self, gateway):
+        self.waits_for = "rtm.connect"
         boot = await self.crowd.ask("rtm.connect", self.spec["token"], batch_presence_aware="1", resume="true")
         self.hello = asyncio.get_running_loop().create_future()
         self.caught_up = asyncio.get_running_loop().create_future()
@@ -154,12 +158,14 @@ class Rtm(Session):
             self.positions.setdefault(channel, tip)
         self.owed = {channel: tip for channel, tip in boot["positions"].items() if self.positions[channel] < tip}
         await self.dial(gateway, urllib.parse.urlsplit(boot["url"]).path)
+        self.waits_for = "hello"
         hello = await self.first(self.hello)
         self.epoch = self.epoch or hello["epoch"]
 
     async def follow(self):
         frame = {"type": "resume", "epoch": self.epoch, "positions": self.positions, "last": True}
         self.wire.send(json.dumps(frame).encode())
+        self.waits_for = "what it missed"
         if self.owed:
             await self.first(self.caught_up)
 
@@ -203,14 +209,18 @@ class Guest(Session):
     async def come(self, gateway):
         self.asked.clear()
         await self.dial(gateway, "/connection/websocket")
+        self.waits_for = "connected"
         reply = await self.first(self.ask("connect", token=self.spec["token"]))
         if "error" in reply:
             raise Refused(reply["error"])
 
     async def follow(self):
-        followed = await asyncio.gather(*(self.subscribe(channel) for channel in self.channels))
-        if not all(followed):
-            raise Refused("not subscribed to all")
+        self.waits_for = "subscribed"
+        channels = list(self.channels)
+        for at in range(0, len(channels), ASKED_AT_ONCE):
+            followed = await asyncio.gather(*(self.subscribe(channel) for channel in channels[at : at + ASKED_AT_ONCE]))
+            if not all(followed):
+                raise Refused("not subscribed to all")
 
     def ask(self, what, **fields):
         self.ids += 1

@@ -2,10 +2,22 @@
 
 import time
 
-from .scene import SERVERS
+from .scene import SERVERS, Crowd
 
 # Of 100: of three nodes one that weighs so much gives away 1,044 of its 21,845 slots of channels, and as many of users.
 LIGHTER = "93"
+
+
+# So many channels for each speaker that some are in the slots that move; a guest follows at most 128.
+CHANNELS_EACH, GUEST_CHANNELS = 12, 120
+
+
+def moves_scene(scene):
+    scene.channels_each(CHANNELS_EACH)
+    all_of_them = scene.durable + scene.memory
+    slices = [all_of_them[at : at + GUEST_CHANNELS] for at in range(0, len(all_of_them), GUEST_CHANNELS)]
+    guests = [scene.guest(f"guest-{nth}", nth, channels) for nth, channels in enumerate(slices)]
+    return [Crowd(scene.cell, scene.directory, [scene.rtm("rtm-0", 0), scene.rtm("rtm-1", 1), *guests])]
 
 
 def shares(cell):

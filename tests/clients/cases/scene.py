@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,8 @@ CONFIG = {
 }
 SERVERS = ("cs1", "cs2", "cs3")
 LIMITS = [f"--limit={limit}" for limit in ("boots_burst=100000", "boots_per_second=10000", "connections_per_user_max=20000", "posts_burst=1000000", "posts_per_1000_seconds=1000000")]
-# In every scene; the rate is of each channel, unless a case has another.
-DURABLE, MEMORY, PER_SECOND = 8, 8, 10
+# Speakers of every scene, each with one channel unless a case wants more, and what each of them says. Twelve: at each of three servers are some.
+DURABLE, MEMORY, PER_SECOND = 12, 8, 8
 
 
 def new_cell(ground=None, gateways=2):
@@ -43,9 +44,9 @@ class Crowd:
         (path := directory / f"{self.names[0]}.json").write_text(json.dumps(spec))
         self.process = subprocess.Popen([*prefix, sys.executable, "-m", "cases.clients", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def is_up(self):
-        line = self.process.stdout.readline().strip()
-        assert line == "up", f"the clients did not come up: {line!r}"
+    def is_up(self, seconds=90):
+        said = select.select([self.process.stdout], [], [], seconds)[0] and self.process.stdout.readline().strip()
+        assert said == "up", f"not all clients are there after {seconds} s: {self.log.read_text()[-1000:]}"
 
     def end(self, places, seconds):
         self.process.stdin.write(json.dumps({"until": places, "seconds": seconds}) + "\n")
@@ -75,9 +76,15 @@ class Scene:
         self.cell, self.is_long = cell, is_long
         self.posts_per_second = self.publications_per_second = PER_SECOND
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-case-"))
-        self.durable = [cell.web.new_channel(f"case-{Scene.counter}-{n}", "alice", "bob") for n in range(DURABLE)]
-        self.memory = [f"news:{Scene.counter}-{n}" for n in range(MEMORY)]
+        self.durable, self.memory = [], []
+        self.channels_each(1)
         self.crowds, self.speakers, self.incidents = [], [], []
+
+    def channels_each(self, count):
+        """So many channels for each speaker."""
+        web, case = self.cell.web, Scene.counter
+        self.durable += [web.new_channel(f"case-{case}-{n}", "alice", "bob") for n in range(len(self.durable), DURABLE * count)]
+        self.memory += [f"news:{case}-{n}" for n in range(len(self.memory), MEMORY * count)]
 
     def rtm(self, name, gateway=0):
         return {"name": name, "kind": "rtm", "token": self.cell.web.token("bob"), "gateway": gateway, "follows": self.durable}
@@ -98,12 +105,12 @@ class Scene:
         self.crowds = list(crowds) or [Crowd(self.cell, self.directory, self.a_few())]
         for crowd in self.crowds:
             crowd.is_up()
-        self.speakers = [Poster(self.cell, channel, self.posts_per_second) for channel in self.durable]
-        self.speakers += [Publisher(self.cell, channel, self.publications_per_second) for channel in self.memory]
+        self.speakers = [Poster(self.cell, self.durable[nth::DURABLE], self.posts_per_second) for nth in range(DURABLE)]
+        self.speakers += [Publisher(self.cell, self.memory[nth::MEMORY], self.publications_per_second) for nth in range(MEMORY)]
         for speaker in self.speakers:
             speaker.start()
             time.sleep(speaker.pause / len(self.speakers))
-        until(10, "everybody speaks", lambda: all(len(speaker.said) > 5 for speaker in self.speakers))
+        until(20, "everybody speaks", lambda: all(len(speaker.said) > 2 for speaker in self.speakers))
         return self
 
     def incident(self, began, **words):
@@ -116,11 +123,14 @@ class Scene:
             speaker.is_over = True
         for speaker in self.speakers:
             speaker.join(20)
+        for speaker in self.speakers:
             # The last word is one that was acknowledged, also where an earlier one was not.
-            until(10, f"{speaker.channel} takes something", speaker.say_one_more)
+            for channel in speaker.channels:
+                until(10, f"{channel} takes something", lambda: speaker.say_something(channel))
+            speaker.door.close()
         until(20, "the outbox is empty", lambda: self.cell.web.metric("campanile_outbox_in_flight") == 0)
         stored = {channel: self.texts(channel) for channel in self.durable}
-        places = {speaker.channel: speaker.last for speaker in self.speakers}
+        places = {channel: (epoch, at) for speaker in self.speakers for channel, _, epoch, at, _, _ in speaker.said}
         places |= {channel: (None, max(rows)) for channel, rows in stored.items()}
         for crowd in self.crowds:
             crowd.end(places, seconds)

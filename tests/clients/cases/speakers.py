@@ -1,4 +1,4 @@
-"""Who says things, at a steady pace, and knows what became of each: a thread for each channel.
+"""Who says things, at a steady pace, and knows what became of each: a thread for each channel, or for a few.
 
 `said` has [channel, text, epoch, at, when it was asked, when it was acknowledged], `unsaid` what was asked and never acknowledged.
 """
@@ -36,57 +36,53 @@ class Door:
 
 
 class Speaker(threading.Thread):
-    """Says `per_second` things in one channel: what went wrong is noted, and the next comes when it is due."""
+    """Says `per_second` things in its channels, one after another: what went wrong is noted, and the next comes when it is due."""
 
-    def __init__(self, cell, channel, per_second):
+    def __init__(self, cell, channels, per_second):
         super().__init__(daemon=True)
-        self.channel, self.pause, self.door = channel, 1 / per_second, Door(cell.web.http)
+        self.channels, self.pause, self.door = channels, 1 / per_second, Door(cell.web.http)
         self.said, self.unsaid, self.is_over = [], [], False
 
     def run(self):
-        due = time.monotonic()
+        n, due = 0, time.monotonic()
         while not self.is_over:
-            self.say_one_more()
+            self.say_something(self.channels[n % len(self.channels)])
+            n += 1
             due = max(due + self.pause, time.monotonic() - self.pause)
             time.sleep(max(0, due - time.monotonic()))
 
-    def say_one_more(self):
+    def say_something(self, channel):
         """Whether it was acknowledged."""
-        text, asked = f"{self.channel} {len(self.said) + len(self.unsaid)}", time.monotonic()
+        text, asked = f"{channel} {len(self.said) + len(self.unsaid)}", time.monotonic()
         try:
-            epoch, at = self.say(text)
-            self.said.append([self.channel, text, epoch, at, asked, time.monotonic()])
+            epoch, at = self.say(channel, text)
+            self.said.append([channel, text, epoch, at, asked, time.monotonic()])
             return True
         except (OSError, http.client.HTTPException, ValueError, KeyError) as why:
-            self.unsaid.append([self.channel, text, repr(why)[:200], asked])
+            self.unsaid.append([channel, text, repr(why)[:200], asked])
             return False
-
-    @property
-    def last(self):
-        """The place of the last thing that was said."""
-        return self.said[-1][2:4]
 
 
 class Poster(Speaker):
     """Posts messages: durable, by the Web API."""
 
-    def __init__(self, cell, channel, per_second):
-        super().__init__(cell, channel, per_second)
+    def __init__(self, cell, channels, per_second):
+        super().__init__(cell, channels, per_second)
         self.headers = {"Authorization": f"Bearer {cell.web.token('alice')}", "Content-Type": "application/x-www-form-urlencoded"}
 
-    def say(self, text):
-        _, answer = self.door.post("/api/chat.postMessage", urllib.parse.urlencode({"channel": self.channel, "text": text}), self.headers)
+    def say(self, channel, text):
+        _, answer = self.door.post("/api/chat.postMessage", urllib.parse.urlencode({"channel": channel, "text": text}), self.headers)
         return None, json.loads(answer)["seq"]
 
 
 class Publisher(Speaker):
-    """Publishes into a channel that lives in memory, by the server API."""
+    """Publishes into channels that live in memory, by the server API."""
 
-    def __init__(self, cell, channel, per_second):
-        super().__init__(cell, channel, per_second)
+    def __init__(self, cell, channels, per_second):
+        super().__init__(cell, channels, per_second)
         self.headers = {"X-API-Key": "key", "Content-Type": "application/json"}
 
-    def say(self, text):
-        _, answer = self.door.post("/api/publish", json.dumps({"channel": self.channel, "data": {"text": text}}), self.headers)
+    def say(self, channel, text):
+        _, answer = self.door.post("/api/publish", json.dumps({"channel": channel, "data": {"text": text}}), self.headers)
         result = json.loads(answer)["result"]
         return result["epoch"], result["offset"]

@@ -4,9 +4,11 @@ import time
 
 from harness import until
 
+from .speakers import Poster
+
 QUORUM_LOST = {"short": 10, "long": 60}
 # In a long outage more is posted than the dispatcher has room for (16,384 rows).
-POSTS_PER_SECOND = {"short": 10, "long": 40}
+POSTS_PER_SECOND = {"short": 8, "long": 30}
 # Rows that are acknowledged wait a quarter of a second for the next look at the ring.
 WAITING_USUAL = 400
 
@@ -27,7 +29,7 @@ class Outbox:
         return self.scene.cell.web.metric("campanile_outbox_finalised_total")
 
     def stored(self):
-        return sum(len(speaker.said) for speaker in self.scene.speakers if speaker.channel in self.scene.durable)
+        return sum(len(speaker.said) for speaker in self.scene.speakers if isinstance(speaker, Poster))
 
     def rows(self):
         gone = self.finalised() - self.gone
@@ -35,24 +37,34 @@ class Outbox:
 
 
 def quorum(scene, nth):
-    """Two of three Consul servers stand still: no ring can be read or written; nobody notices, and nothing is done to the ring."""
+    """Two of three Consul servers stand still, or, every second time, are dead: no ring can be read or written; nobody notices, and nothing is
+    done to the ring."""
     cell, servers, outbox, peak = scene.cell, scene.cell.ground.servers, Outbox(scene), 0
     before, began = cell.ctl("show"), time.monotonic()
-    stopped = [servers[nth % 3], servers[(nth + 1) % 3]]
-    cell.ground.stand_still(*stopped)
+    stopped, are_dead = [servers[nth % 3], servers[(nth + 1) % 3]], nth % 2
+    if are_dead:
+        for server in stopped:
+            server.kill()
+    else:
+        cell.ground.stand_still(*stopped)
     try:
         while time.monotonic() < began + QUORUM_LOST["long" if scene.is_long else "short"]:
             peak = max(peak, outbox.rows())
             time.sleep(0.25)
     finally:
-        cell.ground.go_on(*stopped)
+        if are_dead:
+            for server in stopped:
+                server.up()
+        else:
+            cell.ground.go_on(*stopped)
+    until(60, "there is a leader", lambda: any(server.has_leader() for server in servers))
     healed = time.monotonic()
     until(60, "the outbox is drained", lambda: outbox.rows() < WAITING_USUAL)
     drained = time.monotonic() - healed
     until(30, "the store is well", cell.ground.is_well)
     after = cell.ctl("show")
     assert after["ring_epoch"] == before["ring_epoch"], f"the ring was changed: {before['ring_epoch']}, then {after['ring_epoch']}"
-    scene.incident(began, stopped=[server.name for server in stopped], outbox_rows_peak=int(peak), drained_s=round(drained, 3))
+    scene.incident(began, away=[server.name for server in stopped], are_dead=bool(are_dead), outbox_rows_peak=int(peak), drained_s=round(drained, 3))
 
 
 def after_quorum(scene, _verdict):

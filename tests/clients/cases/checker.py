@@ -7,7 +7,7 @@ that was told that it cannot go on from where it stood has lost nothing silently
 import collections
 import json
 
-WRONG_KEPT = 200
+WRONG_KEPT = 5_000
 
 
 def read(paths, names):

@@ -29,6 +29,7 @@
 //! | [`ring`] | placement: name → slot → seat → node and core; plans and changes of it; the stores that keep it | the above; `ring::store` tokio, HTTP |
 //! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
+//! | [`place`] | the shards of one core or of the control plane, and all mail between places | the above |
 //! | [`websocket`] [`rtm`] [`centrifuge`] | RFC 6455; Slack's dialect; the Centrifuge dialect. Bytes ↔ values | `ids limits` |
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
 //! | [`gateway`] | sessions, hubs, interests, outboxes | and the dialects |
@@ -89,6 +90,7 @@
 pub mod cli;
 pub mod ids;
 pub mod limits;
+pub mod place;
 pub mod ring;
 pub mod shard;
 pub mod tables;

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ring", &["limits", "ids", "time"]),
     ("tables", &["ids"]),
     ("shard", &["ids", "time", "wire", "ring", "limits"]),
+    ("place", &["ids", "limits", "time", "wire", "ring", "shard"]),
     ("channel", &["ids", "limits", "time", "wire", "shard", "ring", "tables"]),
     (
         "gateway",
@@ -48,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "time",
             "wire",
             "shard",
+            "place",
             "ring",
             "gateway",
             "channel",

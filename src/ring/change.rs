@@ -37,7 +37,8 @@ impl Plan {
     }
 }
 
-pub(super) type Changed = Result<Cell, Unusable>;
+/// What is to be written, or why not.
+pub type Changed = Result<Cell, Unusable>;
 
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, Unusable> {
     Err(Unusable(why.into()))

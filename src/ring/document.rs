@@ -34,7 +34,7 @@ pub struct NodeEntry {
     /// What fails together: a rack, a hall. May be empty.
     #[serde(default)]
     pub zone: String,
-    /// Its seats were given to others: as this incarnation it owns nothing again until it stands by.
+    /// Its seats were given to others: this incarnation owns nothing again (I10). The next one stands by.
     #[serde(default, skip_serializing_if = "is_false")]
     pub replaced: bool,
 }

@@ -5,6 +5,7 @@
 use super::change::{Cell, Changed, refuse};
 use super::document::{NodeEntry, SeatEntry, Unusable};
 use super::table::SEATS_PER_NODE;
+use crate::ids::NodeId;
 use crate::limits::{RING_IDS_MAX, RING_NODES_MAX, RING_SEATS_MAX};
 
 impl Cell {
@@ -54,6 +55,20 @@ impl Cell {
         }
         next.document.check()?;
         Ok(next)
+    }
+
+    /// A process starts: it takes its own seats back, or stands by where it has none.
+    ///
+    /// # Errors
+    /// The ring is full.
+    pub fn join(&self, us: NodeEntry) -> Changed {
+        let document = &self.document;
+        let known = document.named(&us.name);
+        if known.is_some_and(|node| document.seats_of(node.id).next().is_some()) {
+            self.come_back(&us.name, us.incarnation, &us.address, us.cores)
+        } else {
+            self.stand_by(us)
+        }
     }
 
     /// A process that has no seats and is ready to take a dead node's. Who was replaced is back by this, with nothing of its old seats.
@@ -144,6 +159,21 @@ impl Cell {
         dead.replaced = true;
         document.check()?;
         Ok(next)
+    }
+
+    /// The same for a ring manager, who judged one process of a node and knows the others by their numbers. `None`: it came too late, another
+    /// process runs there, the node is not in the ring any more, or the ring is frozen.
+    pub fn replace_process(
+        &self,
+        (node, incarnation): (NodeId, u64),
+        live: &[u16],
+    ) -> Option<Changed> {
+        let document = &self.document;
+        let is_it = |dead: &&NodeEntry| dead.incarnation == u128::from(incarnation);
+        let dead = document.node(node).filter(is_it).filter(|_| !document.frozen)?;
+        let live = document.nodes.iter().filter(|node| live.contains(&node.id));
+        let live: Vec<&str> = live.map(|node| node.name.as_str()).collect();
+        Some(self.replace(&dead.name, &live))
     }
 
     /// A restarted process takes its own seats back under new epochs.

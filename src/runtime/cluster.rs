@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch::channel as watch_channel;
-use tokio::task::JoinHandle;
 
 use super::clock::Clock;
 use super::cores::{self, Cores};
@@ -21,7 +20,6 @@ use super::node::{
     BATCHES_TO_CONTROL, Host, MAILS_MAX, Signals, complete, drain, prepare, random, runtime,
     serve_http,
 };
-use super::place::Whole;
 use super::stats::Stats;
 use super::{control, doors, watch};
 use crate::admin::api;
@@ -30,9 +28,10 @@ use crate::cli::Node;
 use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role};
 use crate::limits::RING_IDS_MAX;
+use crate::place::Whole;
 use crate::ring::Ring;
 use crate::ring::change::Cell;
-use crate::ring::document::{NodeEntry, Unusable};
+use crate::ring::document::NodeEntry;
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
@@ -173,10 +172,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     // The webapp and the managers dial the nodes of the ring; others dial them, and of these only the control planes have something for them.
     let is_in_ring = cell.document.node(id).is_some();
     let known = config.webapp.iter().chain(&config.managers);
-    for (_, address) in known.filter(|(node, _)| !is_in_ring && is_ours_to_dial(config, id, *node))
-    {
-        drop(far::dial_all(&home, address, 0));
-    }
+    let known = known.filter(|(node, _)| !is_in_ring && is_ours_to_dial(config, id, *node));
+    let _kept: Vec<_> = known.map(|(_, address)| far::dial_all(&home, address, 0)).collect();
     let keeping = tokio::spawn(keep_up(home, store, cell, boxes.clone(), tell_rings));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
@@ -264,7 +261,7 @@ async fn join(
                     zone: String::new(),
                     replaced: false,
                 };
-                let next = of_ring(&stored.cell, us).map_err(|why| why.to_string())?;
+                let next = stored.cell.join(us).map_err(|why| why.to_string())?;
                 let id = number(config, &next)?;
                 match store.swap(&stored, &next).await {
                     Ok(true) => {
@@ -293,18 +290,6 @@ async fn join(
             told = wait;
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// The ring with us in it: back at our seats, or standing by.
-fn of_ring(cell: &Cell, us: NodeEntry) -> Result<Cell, Unusable> {
-    let document = &cell.document;
-    let has_seats =
-        document.named(&us.name).is_some_and(|node| document.seats_of(node.id).next().is_some());
-    if has_seats {
-        cell.come_back(&us.name, us.incarnation, &us.address, us.cores)
-    } else {
-        cell.stand_by(us)
     }
 }
 
@@ -339,8 +324,8 @@ async fn keep_up(
     let offered = view.offer(&first);
     debug_assert_eq!(offered, Offered::Newer, "the first one");
     let (tell, mut told) = mpsc::channel(RINGS_MAX);
-    tokio::spawn(follow(store.clone(), view, tell));
-    let mut dialing: BTreeMap<(u16, String, u8), Vec<JoinHandle<()>>> = BTreeMap::new();
+    tokio::spawn(follow(store, view, tell));
+    let mut dialing = BTreeMap::new();
     let mut cell = first;
     loop {
         reach(&home, &cell, &mut dialing);
@@ -348,6 +333,12 @@ async fn keep_up(
         let us = next.document.node(home.us.node);
         if let Some(us) = us.filter(|us| us.incarnation != u128::from(home.us.incarnation)) {
             return format!("another process runs as {} now, and has its seats", us.name);
+        }
+        if let Some(us) = us.filter(|us| us.replaced) {
+            return format!(
+                "the seats of {} were given to others while it was away; started again, it stands by",
+                us.name
+            );
         }
         let ring = match next.ring() {
             Ok(ring) => Arc::new(ring),
@@ -371,52 +362,18 @@ async fn keep_up(
         if control.send(ring).await.is_err() {
             return "the control plane has ended".into();
         }
-        if let Some(us) = us.filter(|us| us.replaced) {
-            // Our shards know of it by now and own nothing any more.
-            tracing::warn!("our seats were given to others while we were away: standing by");
-            tokio::spawn(stand_by(store.clone(), us.clone()));
-        }
         cell = next;
     }
 }
 
-/// We were replaced, and live: nothing of what we had is ours, but we are there for who dies next.
-async fn stand_by(store: Store, us: NodeEntry) {
-    let is_it = |cell: &Cell| cell.document.nodes.contains(&us);
-    loop {
-        match store.read().await {
-            // Somebody else has done it, or decided otherwise.
-            Ok(stored) => {
-                let Some(stored) = stored.filter(|stored| is_it(&stored.cell)) else { return };
-                match stored.cell.stand_by(us.clone()) {
-                    Ok(next) => match store.swap(&stored, &next).await {
-                        Ok(true) => return,
-                        Ok(false) => continue,
-                        Err(failed) => tracing::warn!(%failed, "not standing by yet"),
-                    },
-                    Err(why) => return tracing::error!(%why, "not standing by"),
-                }
-            }
-            Err(failed) => tracing::warn!(%failed, "not standing by yet"),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
 /// Dials the nodes of a ring that are ours to dial. Of two nodes of the ring the one with the lower number dials; others dial them all.
-fn reach(home: &Home, cell: &Cell, dialing: &mut BTreeMap<(u16, String, u8), Vec<JoinHandle<()>>>) {
+fn reach(home: &Home, cell: &Cell, dialing: &mut BTreeMap<(u16, String, u8), far::Kept>) {
     let document = &cell.document;
     let us = home.us.node;
     let is_ours = |id: u16| id != us.0 && (document.node(us).is_none() || us.0 < id);
     let nodes = document.nodes.iter().filter(|node| is_ours(node.id));
     let wanted: Vec<_> = nodes.map(|node| (node.id, node.address.clone(), node.cores)).collect();
-    dialing.retain(|node, tasks| {
-        let is_wanted = wanted.contains(node);
-        if !is_wanted {
-            tasks.iter().for_each(JoinHandle::abort);
-        }
-        is_wanted
-    });
+    dialing.retain(|node, _| wanted.contains(node));
     for node in wanted {
         let (_, address, cores) = node.clone();
         dialing.entry(node).or_insert_with(|| far::dial_all(home, &address, cores));

@@ -11,7 +11,6 @@ use super::clock::Clock;
 use super::far::News;
 use super::far_ways::FarWays;
 use super::letters::{Letter, LetterBox};
-use super::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use super::stats::{Gauges, Stats};
 use crate::admin::shard::Admin;
 use crate::charm::health::Health;
@@ -19,6 +18,7 @@ use crate::charm::manager::{Manager, ManagerConfig};
 use crate::control::Mail;
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
+use crate::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use crate::ring::store::{Failed, Store};
 use crate::ring::{Ring, Secret};
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
@@ -176,26 +176,17 @@ async fn replace(store: &Store, (node, incarnation): (NodeId, u64), live: &[u16]
         Ok(None) => return outcome::LATE,
         Err(_) => return outcome::FAILED,
     };
-    let document = &stored.cell.document;
-    if document.frozen {
-        return outcome::LATE;
-    }
-    let Some(dead) = document.node(node).filter(|node| node.incarnation == u128::from(incarnation))
-    else {
-        return outcome::LATE;
-    };
-    let live = document.nodes.iter().filter(|node| live.contains(&node.id));
-    let live: Vec<&str> = live.map(|node| node.name.as_str()).collect();
-    let next = match stored.cell.replace(&dead.name, &live) {
-        Ok(next) => next,
-        Err(why) => {
+    let next = match stored.cell.replace_process((node, incarnation), live) {
+        Some(Ok(next)) => next,
+        None => return outcome::LATE,
+        Some(Err(why)) => {
             tracing::error!(%why, "a dead node keeps its seats");
             return outcome::FAILED;
         }
     };
     match store.swap(&stored, &next).await {
         Ok(true) => {
-            tracing::warn!(node = %dead.name, ring_epoch = next.document.ring_epoch, "replaced");
+            tracing::warn!(node = node.0, ring_epoch = next.document.ring_epoch, "replaced");
             outcome::DONE
         }
         Ok(false) => outcome::LATE,

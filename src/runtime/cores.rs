@@ -12,12 +12,12 @@ use super::clock::Clock;
 use super::handed::HandedOver;
 use super::letters::LetterBox;
 use super::mesh::mesh;
-use super::place::Whole;
 use super::stats::Stats;
 use super::{core, uring};
 use crate::centrifuge::rules::Rules;
 use crate::ids::Peer;
 use crate::limits::Limits;
+use crate::place::Whole;
 use crate::ring::{Ring, Secret};
 use crate::wire::link::Batch;
 

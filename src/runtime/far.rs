@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::letters::{Letter, LetterBox};
-use super::place::DATA_ROLES;
 use crate::ids::Peer;
+use crate::limits::LINK_SILENCE_MAX;
+use crate::place::DATA_ROLES;
 use crate::wire::link::Batch;
 use crate::wire::stream::{CellKey, Got, Identity, Stream};
 
@@ -34,6 +34,8 @@ const WRITE_BYTES: usize = 256 << 10;
 /// Between two attempts to reach a node: the first, and the most.
 const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A node that does not answer at all: the kernel alone would try for minutes, at longer and longer intervals.
+const CONNECT: Duration = LINK_SILENCE_MAX;
 /// A core that took no letter is asked again after this.
 const RETRY: Duration = Duration::from_millis(1);
 /// Connections that are not proven yet.
@@ -94,41 +96,45 @@ pub(super) async fn answer(listener: TcpListener, home: Home) {
             let us = home.identity(0);
             let stream = Stream::answer(us, home.key.clone(), nonce, home.clock.mono());
             let mut permit = Some(permit);
-            if let Err(why) = carry(socket, stream, &home, || permit = None).await {
+            let (_for_ever, mut wanted) = watch::channel(());
+            if let Err(why) = carry(socket, stream, &home, &mut wanted, || permit = None).await {
                 tracing::warn!(%from, %why, "a node's connection ended");
             }
         });
     }
 }
 
-/// Keeps a connection from one of our places to one of another node's, until the task is aborted.
-pub(super) fn dial(home: Home, from: u8, address: String, to: u8) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let (mut pause, mut told) = (PAUSE, String::new());
-        loop {
-            let mut was_up = false;
-            let ended = async {
-                let socket =
-                    TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
-                let us = home.identity(from);
-                let stream = Stream::dial(us, to, home.key.clone(), nonce()?, home.clock.mono());
-                carry(socket, stream, &home, || was_up = true).await
-            };
-            if let Err(why) = ended.await
-                && why != told
-            {
-                // Once, however often it is tried.
-                tracing::warn!(%address, from, to, %why, "no connection");
-                told = why;
-            }
-            if was_up {
-                told.clear();
-            }
-            pause = if was_up { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
-            // Whoever lost the same node does not come back in step.
-            tokio::time::sleep(pause / 2 + pause.mul_f64(fastrand::f64() / 2.0)).await;
+/// Keeps a connection from one of our places to one of another node's, as long as it is wanted.
+async fn dial(home: Home, from: u8, address: String, to: u8, mut wanted: watch::Receiver<()>) {
+    let (mut pause, mut told) = (PAUSE, String::new());
+    loop {
+        let mut was_up = false;
+        let ended = async {
+            let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(&address)).await;
+            let connected = connecting.map_err(|_| "nobody answers".to_string())?;
+            let socket = connected.map_err(|error| error.to_string())?;
+            let us = home.identity(from);
+            let stream = Stream::dial(us, to, home.key.clone(), nonce()?, home.clock.mono());
+            carry(socket, stream, &home, &mut wanted, || was_up = true).await
+        };
+        if let Err(why) = ended.await
+            && why != told
+        {
+            // Once, however often it is tried.
+            tracing::warn!(%address, from, to, %why, "no connection");
+            told = why;
         }
-    })
+        if was_up {
+            told.clear();
+        }
+        pause = if was_up { PAUSE } else { (pause * 2).min(PAUSE_MAX) };
+        // Whoever lost the same node does not come back in step.
+        let pause = pause / 2 + pause.mul_f64(fastrand::f64() / 2.0);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = wanted.changed() => return,
+        }
+    }
 }
 
 /// Runs a connection to its end: why it ended.
@@ -136,6 +142,7 @@ async fn carry(
     socket: TcpStream,
     mut stream: Stream,
     home: &Home,
+    wanted: &mut watch::Receiver<()>,
     up: impl FnOnce(),
 ) -> Result<(), String> {
     let line = home.lines.fetch_add(1, Ordering::Relaxed);
@@ -143,7 +150,11 @@ async fn carry(
     socket.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, mut batches) = mpsc::channel(BATCHES_MAX);
     let mut met = Some((up, sender));
-    let ended = turns(&socket, &mut stream, home, line, &mut met, &mut batches).await;
+    // Not by dropping the future: the place is to be told of the end, or it counts on this connection for ever.
+    let ended = tokio::select! {
+        ended = turns(&socket, &mut stream, home, line, &mut met, &mut batches) => ended,
+        _ = wanted.changed() => Err("it is not wanted any more".into()),
+    };
     if met.is_none() {
         home.tell(stream.us().core, News::Parted(line)).await;
     }
@@ -218,11 +229,61 @@ fn nonce() -> Result<[u8; 32], String> {
     Ok(nonce)
 }
 
+/// Connections to one node, which are kept up as long as this is.
+pub(super) struct Kept {
+    /// Its end is what the dialers hear.
+    _wanted: watch::Sender<()>,
+}
+
 /// Every place of ours to every place of another node.
-pub(super) fn dial_all(home: &Home, address: &str, cores: u8) -> Vec<JoinHandle<()>> {
+pub(super) fn dial_all(home: &Home, address: &str, cores: u8) -> Kept {
+    let (keeper, wanted) = watch::channel(());
     let has_data = !home.us.roles.both(DATA_ROLES).is_empty();
     let ours = (0..home.us.cores).filter(|_| has_data).chain([Peer::CONTROL_CORE]);
     let pairs =
         ours.flat_map(|from| (0..cores).chain([Peer::CONTROL_CORE]).map(move |to| (from, to)));
-    pairs.map(|(from, to)| dial(home.clone(), from, address.to_string(), to)).collect()
+    for (from, to) in pairs {
+        tokio::spawn(dial(home.clone(), from, address.to_string(), to, wanted.clone()));
+    }
+    Kept { _wanted: keeper }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{NodeId, Role, Roles};
+
+    fn home(node: u16) -> (Home, mpsc::Receiver<News>) {
+        let (control, news) = mpsc::channel(8);
+        let us = Identity {
+            cell: "c".into(),
+            node: NodeId(node),
+            incarnation: u64::from(node),
+            roles: Roles::of(&[Role::Health]),
+            core: Peer::CONTROL_CORE,
+            cores: 0,
+            ring_epoch: 1,
+        };
+        let key = CellKey([7; 32]);
+        let (ring_epoch, lines) = (Arc::default(), Arc::new(AtomicU64::new(1)));
+        let cores = Vec::new();
+        (Home { us, key, clock: Clock::new(), cores, control, ring_epoch, lines }, news)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_not_wanted_any_more_is_parted_from_on_both_sides() {
+        let ((one, mut of_one), (other, mut of_other)) = (home(1), home(2));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        tokio::spawn(answer(listener, other));
+        let kept = dial_all(&one, &address, 0);
+        for news in [&mut of_one, &mut of_other] {
+            assert!(matches!(news.recv().await, Some(News::Met(..))));
+        }
+        drop(kept);
+        for news in [&mut of_one, &mut of_other] {
+            let next = tokio::time::timeout(Duration::from_secs(5), news.recv()).await;
+            assert!(matches!(next, Ok(Some(News::Parted(_)))), "it is told: {next:?}");
+        }
+    }
 }

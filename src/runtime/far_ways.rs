@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::far::News;
-use super::place::{Hands, Place, Shards};
+use crate::place::{Hands, Place, Shards};
 use crate::time::Now;
 use crate::wire::link::Batch;
 

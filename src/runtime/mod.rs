@@ -3,7 +3,6 @@
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
-//! - `place`: the shards of one core or of the control plane, and all mail between places
 //! - `far`, `far_ways`: connections to other nodes
 //! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
@@ -22,7 +21,6 @@ mod host;
 mod letters;
 mod mesh;
 pub mod node;
-mod place;
 mod sockets;
 mod stats;
 mod uring;

@@ -1,17 +1,24 @@
 //! What is to happen, and when: virtual time.
 
 use std::collections::BinaryHeap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use campanile::ids::{Ask, Peer, Role};
+use campanile::ring::Ring;
+use campanile::ring::change::Cell;
 use campanile::time::{Mono, Now, Wall};
 use campanile::wire::link::Batch;
+use campanile::wire::stream::Identity;
+
+use crate::lines::Dial;
 
 /// Everything that can happen in the world.
 #[derive(Debug)]
 pub(crate) enum Happening {
-    /// A place of the node takes its turn; void unless `number` is the one that it waits for.
+    /// A place of a node takes its turn; void unless `number` is the one that it waits for.
     Turn {
+        node: usize,
         place: usize,
         number: u64,
     },
@@ -60,8 +67,43 @@ pub(crate) enum Happening {
     Healed {
         at: usize,
     },
-    /// The node's process starts.
-    Start,
+    /// A node's process starts.
+    Start {
+        node: usize,
+    },
+    /// A process looks for its place in the ring.
+    Join {
+        process: u32,
+    },
+    /// It follows the ring.
+    Follow {
+        process: u32,
+    },
+    /// A write of the ring reaches the store: over the ring with epoch `was`.
+    Write {
+        by: Writer,
+        was: u64,
+        next: Rc<Cell>,
+    },
+    /// A connection is tried.
+    Dial(Dial),
+    /// What a side of a connection sent arrives.
+    Ferry {
+        line: usize,
+        side: usize,
+    },
+    /// A side has heard nothing for too long, if the wall with this number still stands.
+    Silent {
+        line: usize,
+        side: usize,
+        wall: u64,
+    },
+    /// A process goes on that stood still.
+    GoOn {
+        process: u32,
+    },
+    /// The operator looks at the ring.
+    Operate,
     /// The process ends that was told to drain.
     Stop {
         process: u32,
@@ -72,9 +114,38 @@ pub(crate) enum Happening {
     Quiet,
 }
 
+/// Who writes the ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writer {
+    /// A manager, who asked for it, against whom.
+    Manager {
+        process: u32,
+        ask: Ask,
+        dead: u64,
+    },
+    /// Whoever takes its seats back.
+    Joiner {
+        process: u32,
+    },
+    Operator,
+}
+
+/// What a place hears of a connection to another node.
+#[derive(Debug)]
+pub(crate) enum Far {
+    Met(Identity, usize),
+    Batch(Batch),
+    Parted,
+}
+
 /// What comes to a place.
 #[derive(Debug)]
 pub(crate) enum Arrival {
+    Far {
+        line: usize,
+        news: Far,
+    },
+    Ring(Rc<Ring>),
     Mail {
         from: usize,
         batch: Batch,

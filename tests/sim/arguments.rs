@@ -25,9 +25,12 @@ pub(crate) struct Arguments {
     pub(crate) without: u64,
     /// Print what happened over all seeds.
     pub(crate) table: bool,
+    /// Stop at the first seed that fails, and look for nothing else.
+    pub(crate) first: bool,
 }
 
-const USAGE: &str = "cargo sim -- [--seeds N] [--from N] [--turns N] [--threads N] [--table]
+const USAGE: &str =
+    "cargo sim -- [--seeds N] [--from N] [--turns N] [--threads N] [--table] [--first]
 cargo sim -- --seed N [--turns N] [--without BITS] [--shrink]
 cargo sim -- --canary
 
@@ -37,6 +40,7 @@ cargo sim -- --canary
 --shrink     leave out faults of its plan as long as it still fails
 --without B  leave out the faults whose bits are set
 --turns N    happenings of one world at most (3000000)
+--first      stop at the first seed that fails; no canaries, nothing need have been seen
 --table      print what happened over all seeds
 --canary     only the canaries";
 
@@ -54,6 +58,7 @@ impl Arguments {
             shrink: false,
             without: 0,
             table: false,
+            first: false,
         };
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -70,6 +75,7 @@ impl Arguments {
                 "--canary" => arguments.what = What::Canaries,
                 "--shrink" => arguments.shrink = true,
                 "--table" => arguments.table = true,
+                "--first" => arguments.first = true,
                 _ => return Err(USAGE.into()),
             }
         }

@@ -1,8 +1,10 @@
-//! Judges what is said between shards and to the driver's hands: I2, I13, I14, and what stands at the end.
+//! Judges what is said between shards and to the driver's hands: I2, I3, I5, I13, I14, and what stands at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
-use campanile::ids::Role;
+use campanile::ids::{Peer, Role, Slot};
+use campanile::ring::Ring;
 use campanile::wire::Message;
 use campanile::wire::message::namespace::DURABLE;
 
@@ -12,11 +14,18 @@ use crate::database::Database;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Violation(pub(crate) String);
 
+/// Where a shard is: node and core.
+pub(crate) type Spot = (u16, u8);
+
+pub(crate) fn spot(peer: Peer) -> Spot {
+    (peer.node.0, peer.core)
+}
+
 /// One direction of one link, as far as subscriptions are concerned: who is told, and by whom.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Way {
-    pub(crate) subscriber: usize,
-    pub(crate) provider: usize,
+    pub(crate) subscriber: Spot,
+    pub(crate) provider: Spot,
     pub(crate) role: Role,
 }
 
@@ -28,20 +37,40 @@ struct Subscription {
     next: Option<u64>,
 }
 
-/// Of one process of the node; a new process begins anew.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    moment: u64,
+    slot: Slot,
+    seat_epoch: u32,
+}
+
+#[derive(Clone, Debug)]
+struct RingRead {
+    began: u64,
+    ring: Option<Rc<Ring>>,
+}
+
+/// Reads that may still count for a removal that is on its way.
+const PROOFS: usize = 8;
+
+/// What is known of the processes that run; one that ends takes its part along.
 #[derive(Default, Debug)]
 pub(crate) struct Checker {
     subscriptions: BTreeMap<(Way, u32), Subscription>,
     /// By owner and channel: the tip when it was first asked for there.
-    opened: BTreeMap<(usize, String), u64>,
+    opened: BTreeMap<(Spot, String), u64>,
     /// Publications on their way, by their dispatcher's number.
-    published: BTreeMap<u32, (String, u64)>,
-    /// When the dispatcher heard that an owner has it.
-    accepted: BTreeMap<(String, u64), u64>,
-    /// When reads of the ring began, and the latest of those that were answered.
-    ring_reads: BTreeMap<u32, u64>,
-    ring_proof: u64,
+    published: BTreeMap<u32, (String, u64, Slot)>,
+    /// When the dispatcher heard that an owner has it, and under which epoch of its seat.
+    accepted: BTreeMap<(String, u64), Accepted>,
+    /// When reads of the ring began, and what they found; those that were answered last.
+    ring_reads: BTreeMap<u32, RingRead>,
+    proofs: VecDeque<RingRead>,
     moment: u64,
+    /// The newest ring that each place was told.
+    epochs: BTreeMap<Spot, u64>,
+    /// By channel: the highest offset that left the outbox, and the ring that was read before.
+    finalised: BTreeMap<String, (u64, u64)>,
     violation: Option<Violation>,
 }
 
@@ -50,11 +79,12 @@ impl Checker {
     pub(crate) fn heard(
         &mut self,
         database: &Database,
-        (here, to): (usize, Role),
-        (from_place, from): (usize, Role),
+        here: Peer,
+        from: Peer,
         message: &Message<'_>,
     ) {
         self.moment += 1;
+        let ((here, to), (from_place, from)) = ((spot(here), here.role), (spot(from), from.role));
         let told = Way { subscriber: here, provider: from_place, role: from };
         let is_told = to == Role::Gateway && matches!(from, Role::Channel | Role::Gateway);
         match *message {
@@ -77,17 +107,31 @@ impl Checker {
             Message::Unsuback { handle } if is_told => {
                 self.subscriptions.remove(&(told, handle.0));
             }
-            Message::Publish { namespace: DURABLE, ask, name, offset, .. } => {
-                self.published.insert(ask.0, (name.into(), offset));
+            Message::Publish { namespace: DURABLE, ask, name, offset, slot, .. } => {
+                self.published.insert(ask.0, (name.into(), offset, slot));
             }
-            Message::Published { ask, accepted: true, .. } if to == Role::Admin => {
-                if let Some(what) = self.published.get(&ask.0) {
-                    self.accepted.insert(what.clone(), self.moment);
+            Message::Published { ask, accepted: true, seat_epoch, .. } if to == Role::Admin => {
+                if let Some((name, offset, slot)) = self.published.get(&ask.0) {
+                    let accepted = Accepted { moment: self.moment, slot: *slot, seat_epoch };
+                    self.accepted.insert((name.clone(), *offset), accepted);
                 } else {
                     self.broken(format!("I2: an owner accepts {ask:?}, which it was not given"));
                 }
             }
             _ => {}
+        }
+    }
+
+    /// I3: an owner answers a subscriber, by the ring that it knows now.
+    pub(crate) fn answers(&mut self, owner: Peer, to: Peer, handle: u32, tip: u64) {
+        let way = Way { subscriber: spot(to), provider: spot(owner), role: owner.role };
+        let Some(subscription) = self.subscriptions.get(&(way, handle)) else { return };
+        let Some((offset, epoch)) = self.finalised.get(&subscription.name) else { return };
+        if tip < *offset && self.epoch_of(way.provider) >= *epoch {
+            self.broken(format!(
+                "I3: the owner at {:?} answers {} with {tip}, and {offset} left the outbox under ring {epoch}",
+                way.provider, subscription.name
+            ));
         }
     }
 
@@ -102,7 +146,7 @@ impl Checker {
             let name = subscription.name.clone();
             let opened = opened.copied();
             self.broken(format!(
-                "I14: the owner at {} opens {name} at {tip}, and it had {opened:?} before that was asked",
+                "I14: the owner at {:?} opens {name} at {tip}, and it had {opened:?} before that was asked",
                 way.provider
             ));
         }
@@ -118,9 +162,25 @@ impl Checker {
         }
     }
 
-    /// A place is told that its link to another is lost, or new: what it was told on the last life is void.
-    pub(crate) fn link_changed(&mut self, here: usize, other: usize) {
-        self.subscriptions.retain(|(way, _), _| (way.subscriber, way.provider) != (here, other));
+    /// A shard is told that its link to another is lost, or new: what it was told on the last life is void.
+    pub(crate) fn link_changed(&mut self, here: Peer, other: Peer) {
+        if here.role == Role::Gateway {
+            let gone = Way { subscriber: spot(here), provider: spot(other), role: other.role };
+            self.subscriptions.retain(|(way, _), _| *way != gone);
+        }
+    }
+
+    /// A process ended: what its shards said and were told is void. `is_desk`: the dispatcher was there.
+    pub(crate) fn ended(&mut self, node: u16, is_desk: bool) {
+        self.subscriptions.retain(|(way, _), _| way.subscriber.0 != node && way.provider.0 != node);
+        self.opened.retain(|(spot, _), _| spot.0 != node);
+        self.epochs.retain(|spot, _| spot.0 != node);
+        if is_desk {
+            self.published.clear();
+            self.accepted.clear();
+            self.ring_reads.clear();
+            self.proofs.clear();
+        }
     }
 
     /// The dispatcher asks its driver for something.
@@ -128,17 +188,34 @@ impl Checker {
         self.moment += 1;
         match question {
             Message::RingRead { ask } => {
-                self.ring_reads.insert(ask.0, self.moment);
+                let read = RingRead { began: self.moment, ring: None };
+                self.ring_reads.insert(ask.0, read);
             }
             Message::OutboxRemove { ids, .. } => {
                 for id in ids.iter::<u64>() {
                     let Some(what) = database.outbox.get(&id) else { continue };
                     let accepted = self.accepted.get(what).copied();
-                    if accepted.is_none_or(|accepted| accepted >= self.ring_proof) {
-                        self.broken(format!(
-                            "I2: {what:?} leaves the outbox: accepted {accepted:?}, ring read {}",
-                            self.ring_proof
-                        ));
+                    let proof = accepted.and_then(|accepted| {
+                        let proves = |read: &&RingRead| {
+                            read.began > accepted.moment
+                                && read.ring.as_ref().is_some_and(|ring| {
+                                    ring.channel_owner(accepted.slot).2 == accepted.seat_epoch
+                                })
+                        };
+                        self.proofs.iter().rev().find(proves)
+                    });
+                    let Some(proof) = proof else {
+                        let what = format!(
+                            "I2: {what:?} leaves the outbox: {accepted:?}, reads of the ring began at {:?}",
+                            self.proofs.iter().map(|read| read.began).collect::<Vec<_>>()
+                        );
+                        return self.broken(what);
+                    };
+                    let epoch = proof.ring.as_ref().map_or(0, |ring| ring.ring_epoch);
+                    let (name, offset) = what;
+                    let known = self.finalised.entry(name.clone()).or_default();
+                    if *offset > known.0 {
+                        *known = (*offset, epoch);
                     }
                 }
             }
@@ -146,11 +223,34 @@ impl Checker {
         }
     }
 
-    /// The dispatcher is told the ring.
-    pub(crate) fn ring_is(&mut self, ask: u32) {
-        if let Some(began) = self.ring_reads.remove(&ask) {
-            self.ring_proof = self.ring_proof.max(began);
+    /// The store is read for the dispatcher.
+    pub(crate) fn ring_read(&mut self, ask: u32, ring: &Rc<Ring>) {
+        if let Some(read) = self.ring_reads.get_mut(&ask) {
+            read.ring = Some(Rc::clone(ring));
         }
+    }
+
+    /// The dispatcher is told what was read.
+    pub(crate) fn ring_is(&mut self, ask: u32) {
+        if let Some(read) = self.ring_reads.remove(&ask) {
+            self.proofs.push_back(read);
+            if self.proofs.len() > PROOFS {
+                self.proofs.pop_front();
+            }
+        }
+    }
+
+    /// I5: a place is told a ring.
+    pub(crate) fn ring_told(&mut self, here: Spot, epoch: u64) {
+        let known = self.epochs.insert(here, epoch);
+        if known.is_some_and(|known| known >= epoch) {
+            self.broken(format!("I5: {here:?} has ring {known:?} and is told {epoch}"));
+        }
+    }
+
+    /// The newest ring that a place was told.
+    pub(crate) fn epoch_of(&self, here: Spot) -> u64 {
+        self.epochs.get(&here).copied().unwrap_or(0)
     }
 
     /// I15, I22: at the end, everybody who subscribed stands at the channel's tip.

@@ -70,7 +70,7 @@ impl World {
 
     /// rtm.connect, if there is somebody who answers.
     fn connect(&mut self, client: usize) {
-        if !self.node.is_up() || self.node.is_draining || self.hands.is_away {
+        if self.desk().is_none() || self.hands.is_away {
             return;
         }
         let device = &mut self.devices[client];
@@ -100,23 +100,24 @@ impl World {
 
     /// The socket of a client is to be opened.
     pub(crate) fn open(&mut self, client: usize, number: u64) {
-        let device = &mut self.devices[client];
+        let device = &self.devices[client];
         let is_wanted = device.attempt == number && device.client.phase == Phase::Opening;
         if !is_wanted || device.is_retired {
             return;
         }
-        if !self.node.is_up() || self.node.is_draining {
-            return device.client.lost();
-        }
-        let process = self.node.process;
-        let socket = self.network.open(&mut self.agenda, Some(client), process);
+        let Some(at) = self.a_gateway() else {
+            return self.devices[client].client.lost();
+        };
+        let (process, life) = (self.nodes[at].process, self.nodes[at].life);
+        let socket = self.network.open(&mut self.agenda, Some(client), (at, process));
         let conn = self.network.sockets[socket].conn;
         if conn == Conn(0) {
             self.outside.coverage.saw("sockets refused");
-            return device.client.lost();
+            return self.devices[client].client.lost();
         }
+        let device = &mut self.devices[client];
         device.socket = Some(socket);
-        device.client.opened(self.agenda.now, Origin { life: self.node.life, conn });
+        device.client.opened(self.agenda.now, Origin { life, conn });
         self.write(client);
     }
 
@@ -158,14 +159,14 @@ impl World {
     /// A client ends its connection of its own accord; it may have fetched its next ticket before.
     fn go(&mut self, client: usize) {
         self.outside.coverage.saw("clients that went");
-        let device = &mut self.devices[client];
-        if self.workload.chance(200) && self.node.is_up() && !self.hands.is_away {
+        if self.workload.chance(200) && self.desk().is_some() && !self.hands.is_away {
+            let device = &mut self.devices[client];
             let (user, flags) = (device.client.user.clone(), device.client.flags());
             device.ahead = Some(self.outside.database.connect(&user, flags));
             return;
         }
         if self.workload.chance(100) && self.stage == Stage::Active {
-            device.is_retired = true;
+            self.devices[client].is_retired = true;
             self.outside.coverage.saw("clients that went for good");
         }
         let device = &mut self.devices[client];

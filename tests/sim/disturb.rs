@@ -16,10 +16,12 @@ impl World {
         let planned = self.plan[at].clone();
         let until = self.agenda.now + planned.lasts;
         self.outside.trace.tell(self.agenda.now, || format!("fault: {planned:?}"));
-        let places = self.node.sizes.cores as u64 + 1;
+        let count = self.nodes.len() as u64;
+        let of = |node: u64| (node % count) as usize;
+        let places = |world: &Self, node: u64| world.nodes[of(node)].control() as u64 + 1;
         let saw = match planned.fault {
-            Fault::Crash { is_told } => self.crash(is_told, planned.lasts),
-            Fault::Drain => self.drain(planned.lasts),
+            Fault::Crash { node, is_told } => self.crash(of(node), is_told, planned.lasts),
+            Fault::Drain { node } => self.drain(of(node), planned.lasts),
             Fault::DatabaseAway => {
                 self.hands.is_away = true;
                 "faults: database away"
@@ -40,18 +42,56 @@ impl World {
                 self.hands.words_lost = per_mille;
                 "faults: words lost"
             }
-            Fault::Stuck { place } => {
-                self.node.stick((place % places) as usize, until);
+            Fault::Stuck { node, place } => {
+                let places = places(self, node);
+                self.nodes[of(node)].stick((place % places) as usize, until);
                 "faults: a place stuck"
             }
-            Fault::SlowMail { from, to } => {
-                self.node.slow_down((from % places) as usize, (to % places) as usize, until);
+            Fault::SlowMail { node, from, to } => {
+                let places = places(self, node);
+                self.nodes[of(node)].slow_down(
+                    (from % places) as usize,
+                    (to % places) as usize,
+                    until,
+                );
                 "faults: slow mail"
             }
             Fault::Cut { is_all, how } => self.cut(is_all, how),
             Fault::SlowReaders { slowness } => self.slow_down(slowness),
             Fault::StoppedReaders => self.freeze(until),
+            Fault::Pause { node } => self.pause(of(node), until),
+            Fault::Wall { from, to, is_both_ways } => {
+                self.standing.insert(at);
+                self.walls(from, to, is_both_ways, true);
+                if is_both_ways { "faults: walls" } else { "faults: walls one way" }
+            }
+            Fault::Partition { nodes } => {
+                self.standing.insert(at);
+                self.partition(nodes, true);
+                "faults: partitions"
+            }
+            Fault::SlowLines { node, ms } => {
+                self.slow_lines(of(node), ms);
+                "faults: slow connections of a node"
+            }
+            Fault::LinesCut { from, to } => {
+                self.cut_lines(of(from), of(to));
+                "faults: connections between nodes cut"
+            }
+            Fault::StoreAway => {
+                self.store.is_away = true;
+                "faults: ring store away"
+            }
+            Fault::StoreOdd { answers_lost, stale } => {
+                (self.store.answers_lost, self.store.stale) = (answers_lost, stale);
+                "faults: ring store odd"
+            }
+            Fault::WatchSlow { ms } => {
+                self.store.watch_ms = ms;
+                "faults: late news of the ring"
+            }
         };
+        self.note_trouble();
         self.outside.coverage.saw(saw);
     }
 
@@ -69,40 +109,161 @@ impl World {
                 }
             }
             Fault::StoppedReaders => self.thaw(),
+            Fault::Wall { from, to, is_both_ways } if self.standing.remove(&at) => {
+                self.walls(from, to, is_both_ways, false);
+            }
+            Fault::Partition { nodes } if self.standing.remove(&at) => self.partition(nodes, false),
+            Fault::SlowLines { node, .. } => {
+                let count = self.nodes.len();
+                self.slow_lines((node % count as u64) as usize, 0);
+            }
+            Fault::StoreAway => self.store.is_away = false,
+            Fault::StoreOdd { .. } => (self.store.answers_lost, self.store.stale) = (0, 0),
+            Fault::WatchSlow { .. } => self.store.watch_ms = 0,
             // The others end by themselves.
             _ => {}
         }
     }
 
-    fn crash(&mut self, is_told: bool, down: std::time::Duration) -> &'static str {
-        if self.node.is_up() {
-            let (node, mut around) = self.node_and_around();
-            node.end(&mut around, is_told);
+    fn crash(&mut self, at: usize, is_told: bool, down: std::time::Duration) -> &'static str {
+        if self.nodes[at].process != 0 {
+            self.end(at, is_told);
         }
-        self.agenda.after(down, Happening::Start);
+        self.agenda.after(down, Happening::Start { node: at });
         if is_told { "faults: crash" } else { "faults: crash that nobody is told" }
     }
 
-    fn drain(&mut self, window: std::time::Duration) -> &'static str {
-        if self.node.is_up() && !self.node.is_draining {
-            self.node.is_draining = true;
-            let process = self.node.process;
-            for place in 0..self.node.sizes.cores {
+    fn end(&mut self, at: usize, is_told: bool) {
+        // Its walls go with it: others of the same node may stand.
+        if self.nodes[at].paused_since.take().is_some() {
+            self.mute(at, false);
+        }
+        self.impaired[at] = self.agenda.now;
+        let (node, mut around) = self.node_and_around(at);
+        node.end(&mut around, is_told);
+    }
+
+    fn drain(&mut self, at: usize, window: std::time::Duration) -> &'static str {
+        if self.nodes[at].is_up() && !self.nodes[at].is_draining {
+            let node = &mut self.nodes[at];
+            node.is_draining = true;
+            let process = node.process;
+            for place in 0..node.control() {
                 let until = self.agenda.now + window;
-                self.node.arrive(&mut self.agenda, (process, place), Arrival::Drain { until });
+                node.arrive(&mut self.agenda, place, Arrival::Drain { until });
             }
             self.agenda.after(window + millis(1_500), Happening::Stop { process });
         }
         "faults: drain"
     }
 
-    /// A drained process ends, and the next starts.
+    /// A process ends that was told to, and the next starts.
     pub(crate) fn stop(&mut self, process: u32) {
-        if self.node.process == process && self.node.is_up() {
-            let (node, mut around) = self.node_and_around();
-            node.end(&mut around, true);
+        let Some(at) = self.node_of(process) else { return };
+        self.end(at, true);
+        self.agenda.after(millis(200), Happening::Start { node: at });
+    }
+
+    /// A process stands still: for others it is silent.
+    fn pause(&mut self, at: usize, until: Mono) -> &'static str {
+        let node = &mut self.nodes[at];
+        if node.process != 0 && node.paused_since.is_none() {
+            node.paused_until = until;
+            node.paused_since = Some(self.agenda.now);
+            for place in 0..=node.control() {
+                node.stick(place, until);
+            }
+            let process = node.process;
+            self.mute(at, true);
+            self.agenda.at(until, Happening::GoOn { process });
         }
-        self.agenda.after(millis(200), Happening::Start);
+        "faults: pause"
+    }
+
+    /// It goes on. Whoever stood still for longer than a stream waits finds its own connections silent.
+    pub(crate) fn go_on(&mut self, process: u32) {
+        let Some(at) = self.node_of(process) else { return };
+        let Some(since) = self.nodes[at].paused_since.take() else { return };
+        self.nodes[at].paused_until = Mono(0);
+        self.impaired[at] = self.agenda.now;
+        if self.agenda.now.since(since) >= campanile::limits::LINK_SILENCE_MAX {
+            self.outside.coverage.saw("processes that stood still for long");
+            for (line, side) in self.lines.of(process) {
+                self.close(line, side);
+            }
+        }
+        self.mute(at, false);
+    }
+
+    /// Nothing comes from a node or to it any more; or it does again.
+    fn mute(&mut self, at: usize, is_on: bool) {
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            self.wall(at, other, is_on);
+            self.wall(other, at, is_on);
+        }
+    }
+
+    fn wall(&mut self, from: usize, to: usize, is_on: bool) {
+        if is_on {
+            self.lines.raise(&mut self.agenda, from, to);
+        } else {
+            self.lines.lower(&mut self.agenda, from, to);
+        }
+    }
+
+    fn walls(&mut self, from: u64, to: u64, is_both_ways: bool, is_on: bool) {
+        let count = self.nodes.len() as u64;
+        let (from, to) = ((from % count) as usize, (to % count) as usize);
+        if from != to {
+            self.wall(from, to, is_on);
+            if is_both_ways {
+                self.wall(to, from, is_on);
+            }
+        }
+    }
+
+    fn partition(&mut self, nodes: u64, is_on: bool) {
+        for a in 0..self.nodes.len() {
+            for b in 0..self.nodes.len() {
+                if nodes >> a & 1 != nodes >> b & 1 {
+                    self.wall(a, b, is_on);
+                }
+            }
+        }
+    }
+
+    fn slow_lines(&mut self, at: usize, ms: u64) {
+        for other in (0..self.nodes.len()).filter(|other| *other != at) {
+            self.lines.slow_down(at, other, ms);
+            self.lines.slow_down(other, at, ms);
+        }
+    }
+
+    fn cut_lines(&mut self, a: usize, b: usize) {
+        let lines: Vec<usize> = self.lines.between(a, b).collect();
+        for line in lines {
+            if self.faults.chance(700) {
+                let side = usize::from(self.faults.chance(500));
+                self.close(line, side);
+            }
+        }
+    }
+
+    /// Nodes with which something is wrong now: a manager may give their seats away.
+    pub(crate) fn note_trouble(&mut self) {
+        let now = self.agenda.now;
+        for at in 0..self.nodes.len() {
+            let node = &self.nodes[at];
+            let is_alone = || {
+                (0..self.nodes.len()).any(|other| {
+                    other != at
+                        && (self.lines.is_hindered(at, other) || self.lines.is_hindered(other, at))
+                })
+            };
+            if !node.is_up() || node.paused_until > now || node.is_stuck(now) || is_alone() {
+                self.impaired[at] = now;
+            }
+        }
     }
 
     fn cut(&mut self, is_all: bool, how: Cut) -> &'static str {
@@ -161,15 +322,13 @@ impl World {
         for at in 0..self.plan.len() {
             self.heal(at);
         }
-        for place in 0..=self.node.sizes.cores {
-            self.node.stick(place, Mono(0));
-            for other in 0..=self.node.sizes.cores {
-                self.node.slow_down(place, other, Mono(0));
+        for at in 0..self.nodes.len() {
+            self.go_on(self.nodes[at].process);
+            self.nodes[at].unstick();
+            // A process that is down, or on its way down, is followed by another.
+            if self.nodes[at].process == 0 {
+                self.agenda.after(millis(100), Happening::Start { node: at });
             }
-        }
-        // A process that is down, or on its way down, is followed by another.
-        if !self.node.is_up() {
-            self.agenda.after(millis(100), Happening::Start);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use campanile::shard::{Counter, Report};
+use campanile::shard::Counter;
 use campanile::time::Mono;
 use campanile::wire::Message;
 
@@ -68,10 +68,12 @@ impl World {
 
     /// I17.
     fn bounds(&mut self) -> Result<(), Violation> {
-        if let Some(over) = self.node.places.iter().find_map(Place::overfull) {
+        self.note_trouble();
+        let mut places = self.nodes.iter().flat_map(|node| &node.places);
+        if let Some(over) = places.find_map(Place::overfull) {
             return Err(Violation(over));
         }
-        let limits = self.node.sizes.limits.clone();
+        let limits = self.sizes.limits.clone();
         let connections = f64::from(limits.connections_max);
         let outbox =
             f64::from(limits.outbox_bytes_max.max(limits.guest_outbox_bytes_max)) + 1_024.0;
@@ -98,20 +100,19 @@ impl World {
             self.outside.coverage.saw("bounds looked at");
             if value > max {
                 return Err(Violation(format!(
-                    "I17: {name} of place {place} is {value}, above {max}"
+                    "I17: {name} of place {place:?} is {value}, above {max}"
                 )));
             }
         }
         Ok(())
     }
 
-    fn gauges(&mut self) -> Vec<(usize, &'static str, f64)> {
+    /// By node and place.
+    fn gauges(&self) -> Vec<((usize, usize), &'static str, f64)> {
         let mut gauges = Vec::new();
-        for (number, place) in self.node.places.iter_mut().enumerate() {
-            for role in place.shards.roles() {
-                let mut report = Report::default();
-                place.shards.of(*role).report(&mut report);
-                gauges.extend(report.gauges.iter().map(|(name, value)| (number, *name, *value)));
+        for node in &self.nodes {
+            for (number, place) in node.places.iter().enumerate() {
+                place.report(|name, value| gauges.push(((node.at, number), name, value)));
             }
         }
         gauges
@@ -137,7 +138,7 @@ impl World {
 
     fn rest(&mut self, since: Mono, rested: Option<Mono>) -> Result<(), Violation> {
         let now = self.agenda.now;
-        if self.node.is_up() && !self.node.is_draining && now.since(since) > SAID_AGAIN {
+        if self.desk().is_some() && now.since(since) > SAID_AGAIN {
             // What was said by hand may have been lost; the last word counts.
             for user in std::mem::take(&mut self.by_hand) {
                 let away = self.outside.database.manual_away.contains(&user);
@@ -156,7 +157,7 @@ impl World {
                     _ => "at rest later",
                 };
                 self.outside.coverage.saw(what);
-                self.node.http.clear();
+                self.nodes[self.layout.webapp].http.clear();
                 for (at, user) in self.outside.database.users.clone().iter().enumerate() {
                     self.ask_presence(user, at as u32);
                 }
@@ -175,7 +176,7 @@ impl World {
 
     /// Whether connections become too old all the time: then there is no rest, but moments in which nothing is missing.
     fn is_restless(&self) -> bool {
-        self.node.sizes.limits.connection_age_max < REST
+        self.sizes.limits.connection_age_max < REST
     }
 
     fn stable(&self) -> Duration {
@@ -185,8 +186,15 @@ impl World {
     /// What is not yet as it must be.
     fn unrest(&self) -> Option<Violation> {
         let database = &self.outside.database;
-        if !self.node.is_up() || self.node.is_draining {
-            return Some(Violation("I22: there is no process".into()));
+        let is_down = |node: &&crate::node::Node| !node.is_up() || node.is_draining;
+        if let Some(down) = self.nodes.iter().find(is_down) {
+            return Some(Violation(format!("I22: there is no process of {}", down.part.name)));
+        }
+        if let Some(behind) =
+            (0..self.nodes.len()).find(|at| self.layout.is_cell && !self.is_current(*at))
+        {
+            let name = &self.nodes[behind].part.name;
+            return Some(Violation(format!("I11: {name} does not have the newest ring")));
         }
         let here = self.devices.iter().filter(|device| !device.is_retired);
         if let Some(owed) = here.clone().find_map(|device| device.client.owed(database)) {
@@ -221,7 +229,7 @@ impl World {
     /// The truth of a dot, when nobody does anything any more.
     fn is_active(&self, user: &str) -> bool {
         let database = &self.outside.database;
-        let is_asleep = self.node.sizes.is_sleepy && !database.is_bot(user);
+        let is_asleep = self.sizes.is_sleepy && !database.is_bot(user);
         self.connections(user) > 0 && !database.manual_away.contains(user) && !is_asleep
     }
 
@@ -233,11 +241,13 @@ impl World {
     /// What HTTP was told about everybody.
     fn asked(&mut self, since: Mono, quiet: Mono) -> Result<(), Violation> {
         let users = self.outside.database.users.len();
-        if self.node.http.len() < users && self.agenda.now.since(since) < Duration::from_secs(2) {
+        if self.nodes[self.layout.webapp].http.len() < users
+            && self.agenda.now.since(since) < Duration::from_secs(2)
+        {
             return Ok(());
         }
         let mut answers = BTreeMap::new();
-        for bytes in &self.node.http {
+        for bytes in &self.nodes[self.layout.webapp].http {
             if let Ok(Message::PresenceIs { ask, active, online, connections, .. }) =
                 Message::decode(bytes)
             {
@@ -295,7 +305,7 @@ impl World {
                 | "desk_reads_waiting"
                 | "outbox_in_flight"
                 | "source_questions" => true,
-                "presence_users" => !self.has_hands && !self.node.sizes.is_sleepy,
+                "presence_users" => !self.has_hands && !self.sizes.is_sleepy,
                 _ => false,
             };
             is_kept && *value != 0.0
@@ -304,7 +314,7 @@ impl World {
             None => self.stage = Stage::Done,
             Some((place, name, value)) if self.agenda.now.since(since) > REST => {
                 return Err(Violation(format!(
-                    "everybody has gone, and {name} of place {place} is {value}"
+                    "everybody has gone, and {name} of place {place:?} is {value}"
                 )));
             }
             Some(_) => {}

@@ -9,10 +9,13 @@ use crate::random::Random;
 pub(crate) enum Fault {
     /// The process dies and another starts; clients are told by a reset, or by nobody.
     Crash {
+        node: u64,
         is_told: bool,
     },
-    /// The process is told to drain, ends, and another starts.
-    Drain,
+    /// A process is told to drain, ends, and another starts.
+    Drain {
+        node: u64,
+    },
     /// The database answers with excuses, or not at all.
     DatabaseAway,
     /// The database takes up to so long for each step.
@@ -26,10 +29,12 @@ pub(crate) enum Fault {
     WordsLost(u64),
     /// A core, or the control plane, stands still.
     Stuck {
+        node: u64,
         place: u64,
     },
     /// Mail between two places is slow one way.
     SlowMail {
+        node: u64,
         from: u64,
         to: u64,
     },
@@ -43,6 +48,42 @@ pub(crate) enum Fault {
         slowness: u64,
     },
     StoppedReaders,
+    // Of cells only.
+    /// A process stands still, and does not know it (SIGSTOP).
+    Pause {
+        node: u64,
+    },
+    /// Nothing gets from one node to another, or the other way either, and nobody is told.
+    Wall {
+        from: u64,
+        to: u64,
+        is_both_ways: bool,
+    },
+    /// Nodes whose bits are set are cut off from the others.
+    Partition {
+        nodes: u64,
+    },
+    /// Everything from a node, or to it, takes up to so many milliseconds.
+    SlowLines {
+        node: u64,
+        ms: u64,
+    },
+    /// The connections between two nodes are reset.
+    LinesCut {
+        from: u64,
+        to: u64,
+    },
+    /// The ring store does not answer.
+    StoreAway,
+    /// In a thousand: writes of the ring that nobody knows the end of, reads of watchers that are too old.
+    StoreOdd {
+        answers_lost: u64,
+        stale: u64,
+    },
+    /// News of the ring take up to so many milliseconds.
+    WatchSlow {
+        ms: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,13 +104,15 @@ pub(crate) struct Planned {
 
 /// Kinds of faults: each world has some of them.
 const KINDS: u64 = 12;
+const KINDS_OF_CELLS: u64 = 20;
 
 /// The plan for a world that is active for so long. One in eight has none.
-pub(crate) fn draw(random: &mut Random, active: Duration) -> Vec<Planned> {
+pub(crate) fn draw(random: &mut Random, active: Duration, is_cell: bool) -> Vec<Planned> {
     if random.chance(125) {
         return Vec::new();
     }
-    let kinds: Vec<u64> = (0..KINDS).filter(|_| random.chance(400)).collect();
+    let kinds = if is_cell { KINDS_OF_CELLS } else { KINDS };
+    let kinds: Vec<u64> = (0..kinds).filter(|_| random.chance(400)).collect();
     let seconds = active.as_secs();
     let mut plan = Vec::new();
     for _ in 0..random.between(1, 2 + seconds / 2) {
@@ -88,20 +131,33 @@ pub(crate) fn draw(random: &mut Random, active: Duration) -> Vec<Planned> {
 
 fn fault(kind: u64, random: &mut Random) -> Fault {
     match kind {
-        0 => Fault::Crash { is_told: random.chance(600) },
-        1 => Fault::Drain,
+        0 => Fault::Crash { node: random.next(), is_told: random.chance(600) },
+        1 => Fault::Drain { node: random.next() },
         2 => Fault::DatabaseAway,
         3 => Fault::DatabaseSlow { ms: *random.pick(&[20, 200, 2_000]) },
         4 => Fault::QuestionsLost(*random.pick(&[50, 300])),
         5 => Fault::AnswersLost(*random.pick(&[50, 300])),
         6 => Fault::WordsLost(*random.pick(&[100, 600])),
-        7 => Fault::Stuck { place: random.below(8) },
-        8 => Fault::SlowMail { from: random.below(8), to: random.below(8) },
+        7 => Fault::Stuck { node: random.next(), place: random.below(8) },
+        8 => Fault::SlowMail { node: random.next(), from: random.below(8), to: random.below(8) },
         9 => Fault::Cut {
             is_all: random.chance(200),
             how: *random.pick(&[Cut::Fin, Cut::Reset, Cut::Reset, Cut::Silent]),
         },
         10 => Fault::SlowReaders { slowness: *random.pick(&[20, 200]) },
-        _ => Fault::StoppedReaders,
+        11 => Fault::StoppedReaders,
+        12 => Fault::Pause { node: random.next() },
+        13 => {
+            Fault::Wall { from: random.next(), to: random.next(), is_both_ways: random.chance(500) }
+        }
+        14 => Fault::Partition { nodes: random.next() },
+        15 => Fault::SlowLines { node: random.next(), ms: *random.pick(&[20, 100, 200]) },
+        16 => Fault::LinesCut { from: random.next(), to: random.next() },
+        17 => Fault::StoreAway,
+        18 => Fault::StoreOdd {
+            answers_lost: *random.pick(&[0, 300]),
+            stale: *random.pick(&[0, 300]),
+        },
+        _ => Fault::WatchSlow { ms: *random.pick(&[300, 2_000]) },
     }
 }

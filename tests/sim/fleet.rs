@@ -39,6 +39,12 @@ fn options(arguments: Arguments, canary: Option<Canary>) -> Options {
     Options { canary, is_told: false, happenings_max, without }
 }
 
+/// One seed again: what is wrong.
+pub(crate) fn replay(seed: u64) -> Option<String> {
+    let options = Options { canary: None, is_told: false, happenings_max: 3_000_000, without: 0 };
+    run(seed, options).violation.map(|violation| violation.0)
+}
+
 /// One seed, told in full. True: it is good.
 pub(crate) fn one(seed: u64, arguments: Arguments) -> bool {
     let plain = options(arguments, None);
@@ -97,12 +103,15 @@ pub(crate) fn many(arguments: Arguments) -> bool {
     let next = AtomicU64::new(arguments.from);
     let sum = Mutex::new((Coverage::new(), Vec::new(), 0u64, 0.0f64));
     let options = options(arguments, None);
+    let has_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= arguments.from + arguments.seeds {
+                    if seed >= arguments.from + arguments.seeds
+                        || has_failed.load(Ordering::Relaxed)
+                    {
                         return;
                     }
                     let mut outcome = run(seed, options);
@@ -118,6 +127,7 @@ pub(crate) fn many(arguments: Arguments) -> bool {
                     sum.2 += outcome.happenings;
                     sum.3 += outcome.age.as_secs_f64();
                     if let Some(violation) = outcome.violation {
+                        has_failed.store(arguments.first, Ordering::Relaxed);
                         sum.1.push((seed, violation));
                     }
                 }
@@ -141,6 +151,12 @@ pub(crate) fn many(arguments: Arguments) -> bool {
     for (seed, Violation(what)) in violations.iter().take(TOLD_MAX) {
         let cut: String = what.chars().take(400).collect();
         println!("seed {seed}: {cut}\n  cargo sim -- --seed {seed}");
+    }
+    if arguments.first {
+        return violations.is_empty();
+    }
+    if let Some((seed, _)) = violations.first() {
+        shrink(*seed, options);
     }
     let missing = coverage.missing();
     let is_covered = arguments.seeds < COVERED_FROM || missing.is_empty();

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use campanile::ids::{Ask, Role};
-use campanile::ring::Ring;
-use campanile::wire::{Message, Packed};
+use campanile::wire::Message;
 
 use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
 use crate::answers::encoded;
@@ -15,7 +14,6 @@ use crate::random::Random;
 #[derive(Debug)]
 pub(crate) struct Hands {
     pub(crate) random: Random,
-    ring: Ring,
     /// Faults that are on now.
     pub(crate) is_away: bool,
     pub(crate) slow_ms: u64,
@@ -28,10 +26,9 @@ pub(crate) struct Hands {
 }
 
 impl Hands {
-    pub(crate) fn new(random: Random, ring: Ring) -> Self {
+    pub(crate) fn new(random: Random) -> Self {
         Self {
             random,
-            ring,
             is_away: false,
             slow_ms: 0,
             questions_lost: 0,
@@ -50,7 +47,6 @@ impl Hands {
         (role, ask, question): (Role, Ask, Vec<u8>),
     ) {
         let decoded = Message::decode(&question).expect("shards encode");
-        outside.checker.asked(&outside.database, &decoded);
         outside.coverage.message(decoded.name());
         if self.random.chance(self.questions_lost) {
             return outside.coverage.saw("questions lost");
@@ -59,13 +55,14 @@ impl Hands {
         agenda.after(pause, Happening::Do { process, role, ask, question });
     }
 
-    /// The database does it. `control`: the place that is told.
+    /// The database does it. `control`: the place that is told. `ring`: what the ring store says, if it was asked.
     pub(crate) fn carry_out(
         &mut self,
         agenda: &mut Agenda,
         outside: &mut Outside,
         (process, control): (u32, usize),
         (role, ask, question): (Role, Ask, &[u8]),
+        ring: Option<Vec<u8>>,
     ) {
         let decoded = Message::decode(question).expect("shards encode");
         outside.trace.note(agenda.now, b'd', [u64::from(ask.0), role as u64], question);
@@ -76,7 +73,7 @@ impl Hands {
                 .collect()
         });
         let (list, rows) = match decoded {
-            Message::RingRead { .. } => (vec![self.ring_is(ask)], Vec::new()),
+            Message::RingRead { .. } => (ring.into_iter().collect(), Vec::new()),
             ref other if self.is_away => {
                 outside.coverage.saw("questions excused");
                 (Database::excuse(ask, other), Vec::new())
@@ -123,13 +120,5 @@ impl Hands {
     fn pause(&mut self) -> Duration {
         let usual = micros(self.random.between(50, 3_000));
         if self.slow_ms == 0 { usual } else { usual + millis(self.random.below(self.slow_ms)) }
-    }
-
-    fn ring_is(&self, ask: Ask) -> Vec<u8> {
-        let mut list = Vec::new();
-        let rows = self.ring.seats.iter().enumerate();
-        let rows = rows.map(|(seat, row)| (seat as u16, row.seat_epoch));
-        let seats = Packed::pack(rows, &mut list);
-        encoded(&Message::RingIs { ask, ring_epoch: self.ring.ring_epoch, seats })
     }
 }

@@ -1,4 +1,4 @@
-//! The simulated node: seeded worlds in virtual time, in which everything goes wrong and nothing may be missed.
+//! The simulated node and the simulated cell: seeded worlds in virtual time, in which everything goes wrong and nothing may be missed.
 //!
 //! `cargo sim` runs many seeds, the canaries and some seeds twice; `cargo sim -- --seed N` tells one of them in full.
 
@@ -6,6 +6,7 @@ mod agenda;
 mod answered;
 mod answers;
 mod arguments;
+mod bugbase;
 mod canary;
 mod checker;
 mod client;
@@ -20,13 +21,19 @@ mod frames;
 mod guest;
 mod hands;
 mod hearing;
+mod layout;
+mod lines;
 mod network;
 mod node;
+mod operator;
 mod outside;
 mod place;
+mod process;
 mod random;
 mod sizes;
+mod sockets;
 mod speech;
+mod store;
 mod streams;
 mod trace;
 mod track;
@@ -48,7 +55,8 @@ fn main() -> ExitCode {
     };
     let is_good = match arguments.what {
         What::One { seed } => fleet::one(seed, arguments),
-        What::Many => fleet::many(arguments) & fleet::canaries(arguments),
+        What::Many if arguments.first => fleet::many(arguments),
+        What::Many => bugbase::replay() & fleet::many(arguments) & fleet::canaries(arguments),
         What::Canaries => fleet::canaries(arguments),
     };
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -32,6 +32,8 @@ struct Bite {
 pub(crate) struct Socket {
     /// `None`: a stranger.
     pub(crate) client: Option<usize>,
+    /// Where it ends: which node, which process of it, which core.
+    pub(crate) node: usize,
     pub(crate) process: u32,
     pub(crate) core: usize,
     pub(crate) conn: Conn,
@@ -89,7 +91,8 @@ struct Table {
 pub(crate) struct Network {
     pub(crate) random: Random,
     pub(crate) sockets: Vec<Socket>,
-    tables: Vec<Table>,
+    /// By node and core.
+    tables: Vec<Vec<Table>>,
     connections_max: usize,
 }
 
@@ -102,11 +105,11 @@ pub(crate) enum Read {
 }
 
 impl Network {
-    pub(crate) fn new(random: Random, cores: usize, connections_max: u32) -> Self {
+    pub(crate) fn new(random: Random, nodes: usize, connections_max: u32) -> Self {
         Self {
             random,
             sockets: Vec::new(),
-            tables: (0..cores).map(|_| Table::default()).collect(),
+            tables: (0..nodes).map(|_| Vec::new()).collect(),
             connections_max: connections_max as usize,
         }
     }
@@ -116,19 +119,20 @@ impl Network {
         &mut self,
         agenda: &mut Agenda,
         client: Option<usize>,
-        process: u32,
+        (node, process): (usize, u32),
     ) -> usize {
-        let core = self.random.below(self.tables.len() as u64) as usize;
+        let core = self.random.below(self.tables[node].len() as u64) as usize;
         let number = self.sockets.len();
         let (up_bite, down_bite) = (self.bite(), self.bite());
         let capacity = *self.random.pick(&[600, 2_000, 8_000, 64_000]);
         let stingy = *self.random.pick(&[0, 0, 100, 500]);
-        let table = &mut self.tables[core];
+        let table = &mut self.tables[node][core];
         let in_use = table.by_index.iter().flatten().count();
         let is_full = in_use >= self.connections_max;
         let conn = if is_full { Conn(0) } else { table.take(core as u8, number) };
         self.sockets.push(Socket {
             client,
+            node,
             process,
             core,
             conn,
@@ -163,8 +167,8 @@ impl Network {
     }
 
     /// The socket of a connection that is open.
-    pub(crate) fn of(&self, conn: Conn) -> Option<usize> {
-        let table = self.tables.get(usize::from(conn.core()))?;
+    pub(crate) fn of(&self, node: usize, conn: Conn) -> Option<usize> {
+        let table = self.tables[node].get(usize::from(conn.core()))?;
         let socket = (*table.by_index.get(conn.index() as usize)?)?;
         (self.sockets[socket].conn == conn).then_some(socket)
     }
@@ -177,8 +181,8 @@ impl Network {
     pub(crate) fn forget(&mut self, socket: usize) {
         let one = &mut self.sockets[socket];
         one.server = Server::default();
-        let (core, conn) = (one.core, one.conn);
-        self.tables[core].give_back(conn);
+        let (node, core, conn) = (one.node, one.core, one.conn);
+        self.tables[node][core].give_back(conn);
     }
 
     // ---- the client's side
@@ -329,7 +333,7 @@ impl Network {
         self.plan_up(agenda, socket);
     }
 
-    /// The node's process is gone: its clients are told by a reset, or by nobody.
+    /// A node's process is gone: its clients are told by a reset, or by nobody.
     pub(crate) fn crash(&mut self, agenda: &mut Agenda, process: u32, is_told: bool) {
         for socket in 0..self.sockets.len() {
             let one = &self.sockets[socket];
@@ -345,8 +349,8 @@ impl Network {
     }
 
     /// A new process numbers its connections from the beginning.
-    pub(crate) fn restart(&mut self) {
-        self.tables.fill_with(Table::default);
+    pub(crate) fn restart(&mut self, node: usize, cores: usize) {
+        self.tables[node] = (0..cores).map(|_| Table::default()).collect();
     }
 
     pub(crate) fn linger(agenda: &mut Agenda, socket: usize, ms: u64) {

@@ -1,45 +1,51 @@
-//! The node's process: its places, their turns, the mail between them, the server's side of its sockets; its end and its next start.
+//! A node's process: its places, their turns, the mail between them and to others, the server's side of its sockets; its end and its next
+//! start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use campanile::admin::shard::Admin;
 use campanile::centrifuge::config;
 use campanile::centrifuge::rules::Rules;
 use campanile::channel::shard::Owner;
+use campanile::charm::health::Health;
+use campanile::charm::manager::{Manager, ManagerConfig};
 use campanile::gateway::shard::{Gateway, GatewayConfig};
-use campanile::ids::{Conn, Role};
+use campanile::ids::{NodeId, Peer, Role};
+use campanile::place::{CONTROL_ROLES, DATA_ROLES, Whole};
 use campanile::presence::shard::Roster;
+use campanile::ring::view::View;
 use campanile::ring::{Ring, Secret};
-use campanile::shard::{Door, Input, Slices, Why};
+use campanile::shard::Input;
 use campanile::time::Mono;
 use campanile::webapp::desk::Desk;
 use campanile::wire::Message;
+use campanile::wire::stream::Identity;
 
-use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
+use crate::agenda::{Agenda, Arrival, Far, Happening, micros, millis};
 use crate::hands::Hands;
-use crate::network::{End, Network};
+use crate::layout::Part;
+use crate::lines::Lines;
+use crate::network::Network;
 use crate::outside::Outside;
-use crate::place::{NODE, Place, Shards, Want};
+use crate::place::{Actor, Place, Want};
 use crate::random::Random;
 use crate::sizes::Sizes;
 
 /// Of the guests' tokens.
 pub(crate) const TOKEN_SECRET: &str = "sim";
 pub(crate) const SECRET: Secret = Secret([7; 16]);
-/// How long last words may take to be written, and the client to end its side after them, in milliseconds.
-const LAST_WORDS_MS: u64 = 3_000;
-const LINGER_MS: u64 = 1_000;
 
 /// The turns of one place.
 #[derive(Default, Debug)]
-struct Turns {
+pub(super) struct Turns {
     inbox: VecDeque<Arrival>,
     /// When the next is, and its number.
     due: Option<Mono>,
     number: u64,
-    dirty: VecDeque<usize>,
-    doomed: Vec<usize>,
+    pub(super) dirty: VecDeque<usize>,
+    pub(super) doomed: Vec<usize>,
     /// The core does nothing until then.
     stuck_until: Mono,
 }
@@ -58,29 +64,63 @@ pub(crate) struct Around<'a> {
     pub(crate) agenda: &'a mut Agenda,
     pub(crate) network: &'a mut Network,
     pub(crate) hands: &'a mut Hands,
+    pub(crate) lines: &'a mut Lines,
     pub(crate) outside: &'a mut Outside,
+}
+
+/// The way to a place of another node, as `runtime/far_ways` keeps it.
+#[derive(Debug)]
+struct FarWay {
+    line: usize,
+    side: usize,
+    is_up: bool,
+}
+
+/// What of a process's start its node does not know by itself.
+pub(crate) struct Begin {
+    pub(crate) process: u32,
+    pub(crate) id: NodeId,
+    pub(crate) life: u64,
+    pub(crate) desk: NodeId,
+    pub(crate) manager: ManagerConfig,
+    pub(crate) ring: Rc<Ring>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// Counts the processes.
+    /// Its place in the world.
+    pub(crate) at: usize,
+    pub(crate) part: Part,
+    /// Of the process that runs, or starts; 0: none does.
     pub(crate) process: u32,
+    /// Its number in the cell, once it has one.
+    pub(crate) id: NodeId,
     pub(crate) life: u64,
     pub(crate) is_draining: bool,
+    /// It stands still until then.
+    pub(crate) paused_until: Mono,
+    pub(crate) paused_since: Option<Mono>,
     pub(crate) sizes: Sizes,
-    pub(crate) ring: Ring,
+    /// The rings that its process was told.
+    pub(crate) view: View,
+    /// When the last of them comes to its places.
+    pub(crate) rings_until: Mono,
+    /// Orders to dial, by the node that is dialed and its cores.
+    pub(crate) dialing: BTreeMap<(u16, String, u8), u64>,
     rules: Arc<Rules>,
-    /// None while there is no process.
+    /// None while there is no process, or it has no place in the ring.
     pub(crate) places: Vec<Place>,
     /// What shards answered to HTTP handlers.
     pub(crate) http: Vec<Vec<u8>>,
-    turns: Vec<Turns>,
+    pub(super) turns: Vec<Turns>,
     carriers: Vec<Carrier>,
-    mail: Random,
+    /// By place, in the order in which they were met.
+    far: Vec<Vec<FarWay>>,
+    pub(crate) mail: Random,
 }
 
 /// What guests may do: everything, in channels with short streams, and with little patience.
-fn rules() -> Arc<Rules> {
+pub(crate) fn rules() -> Arc<Rules> {
     let sections = serde_json::json!({
         "client": { "insecure": true, "token": { "hmac_secret_key": TOKEN_SECRET }, "ping_interval": "3s", "pong_timeout": "2s", "stale_close_delay": "3s" },
         "channel": { "without_namespace": {
@@ -92,80 +132,192 @@ fn rules() -> Arc<Rules> {
 }
 
 impl Node {
-    pub(crate) fn new(sizes: Sizes, mail: Random) -> Self {
-        let ring = Ring::new(&[(NODE, sizes.cores as u8)]);
+    pub(crate) fn new(
+        at: usize,
+        part: Part,
+        sizes: Sizes,
+        rules: Arc<Rules>,
+        mail: Random,
+    ) -> Self {
         Self {
+            at,
+            id: part.id.unwrap_or_default(),
+            part,
             process: 0,
             life: 0,
             is_draining: false,
+            paused_until: Mono(0),
+            paused_since: None,
             sizes,
-            ring,
-            rules: rules(),
+            view: View::default(),
+            rings_until: Mono(0),
+            dialing: BTreeMap::new(),
+            rules,
             places: Vec::new(),
             http: Vec::new(),
             turns: Vec::new(),
             carriers: Vec::new(),
+            far: Vec::new(),
             mail,
         }
     }
 
+    /// It runs, and has its place in the ring.
     pub(crate) fn is_up(&self) -> bool {
         !self.places.is_empty()
     }
 
+    /// The number of its control plane's place; its cores are before that.
     pub(crate) fn control(&self) -> usize {
-        self.sizes.cores
+        self.part.cores
     }
 
-    /// A new process with a new life.
-    pub(crate) fn start(&mut self, around: &mut Around<'_>) {
-        self.process += 1;
-        self.life = self.mail.next() | 1;
-        self.is_draining = false;
-        let cores = self.sizes.cores;
-        let limits = &self.sizes.limits;
-        let seed = self.mail.next();
-        around.network.restart();
-        for core in 0..cores {
-            let desk = campanile::ids::Peer::control(NODE, Role::Webapp);
-            let config = GatewayConfig {
-                node: NODE,
-                desk,
-                core: core as u8,
-                cores: cores as u8,
-                life: self.life,
-                secret: SECRET,
-                hands_over: false,
-                echo: false,
-                rules: Arc::clone(&self.rules),
-                url: Some("ws://here".into()),
-            };
-            let shards = Shards::Data(Box::new((
-                Gateway::new(config, limits),
-                Owner::new(NODE, core as u8, desk, seed ^ core as u64, limits),
-                Roster::new(NODE, core as u8, seed ^ core as u64, limits),
-            )));
-            self.places.push(Place::new(shards, core, cores, self.life, limits));
+    /// Who a place of it says it is to other nodes.
+    pub(crate) fn identity(&self, place: usize, ring_epoch: u64) -> Identity {
+        let core = if place == self.control() { Peer::CONTROL_CORE } else { place as u8 };
+        Identity {
+            cell: "sim".into(),
+            node: self.id,
+            incarnation: self.life,
+            roles: self.part.roles,
+            core,
+            cores: self.part.cores as u8,
+            ring_epoch,
         }
-        let admin = Admin::new(NODE, SECRET, seed, limits);
-        let shards = Shards::Control(Box::new((admin, Desk::new(NODE, limits))));
-        self.places.push(Place::new(shards, cores, cores, self.life, limits));
+    }
+
+    /// A new process with a new life has its place in the ring.
+    pub(crate) fn start(&mut self, begin: Begin, around: &mut Around<'_>) {
+        let Begin { process, id, life, desk, manager, ring } = begin;
+        (self.process, self.id, self.life) = (process, id, life);
+        self.is_draining = false;
+        self.rings_until = around.agenda.now;
+        let whole = Whole { node: id, life, roles: self.part.roles, cores: self.part.cores };
+        let cores = whole.cores;
+        let seed = self.mail.next();
+        around.network.restart(self.at, cores);
+        let is_told = around.outside.trace.is_told();
+        for place in 0..=cores {
+            let roles = whole.roles.both(if place == cores { CONTROL_ROLES } else { DATA_ROLES });
+            let actors = roles
+                .iter()
+                .map(|role| (role, self.actor(role, place, whole, desk, manager, seed)));
+            let actors = actors.collect();
+            let limits = &self.sizes.limits;
+            self.places.push(Place::new(whole, place, actors, limits, is_told));
+        }
         self.turns = (0..=cores).map(|_| Turns::default()).collect();
+        self.far = (0..=cores).map(|_| Vec::new()).collect();
         self.carriers = vec![Carrier::default(); (cores + 1) * (cores + 1)];
         for place in 0..=cores {
-            self.places[place].begin(around.agenda.clocks(), &self.ring, around.outside);
+            self.told_ring(place, &ring, around);
+            self.places[place].begin(around.agenda.clocks(), &ring, around.outside);
             self.obey(place, around);
             let after = micros(self.mail.below(2_000));
             self.wake(around.agenda, place, around.agenda.now + after);
         }
     }
 
+    fn actor(
+        &self,
+        role: Role,
+        place: usize,
+        whole: Whole,
+        desk: NodeId,
+        manager: ManagerConfig,
+        seed: u64,
+    ) -> Actor {
+        let (node, limits, core) = (whole.node, &self.sizes.limits, place as u8);
+        let desk = Peer::control(desk, Role::Webapp);
+        match role {
+            Role::Gateway => {
+                let config = GatewayConfig {
+                    node,
+                    desk,
+                    core,
+                    cores: whole.cores as u8,
+                    life: whole.life,
+                    secret: SECRET,
+                    hands_over: false,
+                    echo: false,
+                    rules: Arc::clone(&self.rules),
+                    url: Some("ws://here".into()),
+                };
+                Actor::Gateway(Box::new(Gateway::new(config, limits)))
+            }
+            Role::Channel => {
+                Actor::Owner(Box::new(Owner::new(node, core, desk, seed ^ place as u64, limits)))
+            }
+            Role::Presence => {
+                Actor::Roster(Box::new(Roster::new(node, core, seed ^ place as u64, limits)))
+            }
+            Role::Admin => Actor::Admin(Box::new(Admin::new(node, SECRET, seed, limits))),
+            Role::Webapp => Actor::Desk(Box::new(Desk::new(node, limits))),
+            Role::Health => Actor::Health(Box::new(Health::new())),
+            Role::Ring => Actor::Manager(Box::new(Manager::new(manager))),
+            Role::Http => unreachable!("handlers are no shard"),
+        }
+    }
+
     /// The process is gone, with everything that it knew.
     pub(crate) fn end(&mut self, around: &mut Around<'_>, is_told: bool) {
+        if self.is_up() {
+            around.outside.checker.ended(self.id.0, self.part.is(Role::Webapp));
+            around.outside.streams.forget_pending(self.id.0);
+        }
         self.places.clear();
-        around.outside.checker = crate::checker::Checker::default();
-        around.outside.streams.forget_pending();
+        self.dialing.clear();
+        self.paused_until = Mono(0);
         around.network.crash(around.agenda, self.process, is_told);
+        around.lines.die(around.agenda, self.process, is_told);
+        self.process = 0;
+    }
+
+    fn told_ring(&self, place: usize, ring: &Ring, around: &mut Around<'_>) {
+        let core = if place == self.control() { Peer::CONTROL_CORE } else { place as u8 };
+        around.outside.checker.ring_told((self.id.0, core), ring.ring_epoch);
+    }
+
+    /// News of a connection to another node, as `runtime/far_ways` tells them to its place.
+    fn hear_far(&mut self, place: usize, line: usize, news: Far, around: &mut Around<'_>) {
+        let now = around.agenda.clocks();
+        let here = &mut self.places[place];
+        let ways = &mut self.far[place];
+        let find = |ways: &[FarWay]| ways.iter().position(|way| way.line == line && way.is_up);
+        match news {
+            Far::Met(other, side) => {
+                let far = here.meet(now, &other, around.outside);
+                let way = FarWay { line, side, is_up: true };
+                if far == ways.len() {
+                    ways.push(way);
+                } else {
+                    let old = std::mem::replace(&mut ways[far], way);
+                    if old.is_up {
+                        around.lines.close(around.agenda, old.line, old.side);
+                    }
+                }
+            }
+            Far::Batch(batch) => {
+                if let Some(far) = find(ways) {
+                    let other = far + self.part.cores + 1;
+                    here.receive(now, other, &batch, around.outside);
+                }
+            }
+            Far::Parted => {
+                if let Some(far) = find(ways) {
+                    ways[far].is_up = false;
+                    here.part(now, far, around.outside);
+                }
+            }
+        }
+    }
+
+    /// Whether a place waits to say something over a connection.
+    pub(crate) fn is_waiting_for(&self, place: usize, line: usize) -> bool {
+        let Some(ways) = self.far.get(place) else { return false };
+        let far = ways.iter().position(|way| way.line == line && way.is_up);
+        self.is_up()
+            && far.is_some_and(|far| self.places[place].has_mail_for(far + self.part.cores + 1))
     }
 
     /// A core, or the control plane, does nothing for a while.
@@ -175,34 +327,41 @@ impl Node {
         }
     }
 
+    /// Whether a place of it does nothing now.
+    pub(crate) fn is_stuck(&self, now: Mono) -> bool {
+        self.turns.iter().any(|turns| turns.stuck_until > now)
+    }
+
+    /// Nothing hinders it any more.
+    pub(crate) fn unstick(&mut self) {
+        self.turns.iter_mut().for_each(|turns| turns.stuck_until = Mono(0));
+        self.carriers.iter_mut().for_each(|carrier| carrier.slow_until = Mono(0));
+    }
+
     /// Mail from one place to another is slow for a while.
     pub(crate) fn slow_down(&mut self, from: usize, to: usize, until: Mono) {
-        let at = from * (self.sizes.cores + 1) + to;
+        let at = from * (self.part.cores + 1) + to;
         if let Some(carrier) = self.carriers.get_mut(at) {
             carrier.slow_until = until;
         }
     }
 
-    /// Something comes to a place of the process with this number.
-    pub(crate) fn arrive(
-        &mut self,
-        agenda: &mut Agenda,
-        (process, place): (u32, usize),
-        what: Arrival,
-    ) {
-        if process == self.process && self.is_up() {
+    /// Something comes to a place.
+    pub(crate) fn arrive(&mut self, agenda: &mut Agenda, place: usize, what: Arrival) {
+        if self.is_up() {
             self.turns[place].inbox.push_back(what);
             let pause = micros(self.mail.between(1, 100));
             self.wake(agenda, place, agenda.now + pause);
         }
     }
 
-    fn wake(&mut self, agenda: &mut Agenda, place: usize, at: Mono) {
+    pub(crate) fn wake(&mut self, agenda: &mut Agenda, place: usize, at: Mono) {
         let turns = &mut self.turns[place];
         if turns.due.is_none_or(|due| at < due) {
             turns.due = Some(at);
             turns.number += 1;
-            agenda.at(at, Happening::Turn { place, number: turns.number });
+            let (node, number) = (self.at, turns.number);
+            agenda.at(at, Happening::Turn { node, place, number });
         }
     }
 
@@ -240,7 +399,7 @@ impl Node {
         match arrival {
             Arrival::Mail { from, batch } => {
                 around.outside.coverage.saw("batches");
-                let carrier = from * (self.sizes.cores + 1) + place;
+                let carrier = from * (self.part.cores + 1) + place;
                 self.carriers[carrier].in_flight -= 1;
                 here.receive(now, from, &batch, around.outside);
                 if self.places[from].has_mail_for(place) {
@@ -258,10 +417,16 @@ impl Node {
                 here.settle(now, around.outside);
             }
             Arrival::Word(word) => {
-                let to = campanile::ids::Peer::control(NODE, Role::Admin);
+                let to = Peer::control(self.id, Role::Admin);
                 here.say(now, to, &word, around.outside);
             }
             Arrival::Http { to, message } => here.say(now, to, &message, around.outside),
+            Arrival::Far { line, news } => self.hear_far(place, line, news, around),
+            Arrival::Ring(ring) => {
+                around.outside.coverage.saw("rings that changed");
+                self.told_ring(place, &ring, around);
+                self.places[place].change(now, &ring, around.outside);
+            }
             Arrival::Drain { until } => {
                 here.input(now, Role::Gateway, Input::Drain { until }, around.outside);
                 here.settle(now, around.outside);
@@ -274,51 +439,8 @@ impl Node {
         }
     }
 
-    fn socket(&mut self, place: usize, socket: usize, arrival: Arrival, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
-        let one = &mut around.network.sockets[socket];
-        let conn = one.conn;
-        if !one.server.is_open {
-            return;
-        }
-        let server = &mut one.server;
-        let here = &mut self.places[place];
-        match arrival {
-            Arrival::Accepted { .. } => {
-                let remote = Network::remote();
-                let input = Input::Accepted { conn, door: Door::Websocket, remote };
-                here.input(now, Role::Gateway, input, around.outside);
-            }
-            Arrival::Bytes { mut bytes, .. } => {
-                // What a closed connection still says is thrown away.
-                if !(server.is_closing || server.is_lingering || server.is_doomed) {
-                    around.outside.trace.note(now.mono, b'r', [conn.0, 0], &bytes);
-                    let input = Input::Received { conn, bytes: &mut bytes };
-                    here.input(now, Role::Gateway, input, around.outside);
-                }
-            }
-            Arrival::Writable { .. } => {
-                server.is_blocked = false;
-                server.is_waking = false;
-                server.is_dirty = false;
-                here.input(now, Role::Gateway, Input::Writable { conn }, around.outside);
-                self.dirty(place, socket, around.network);
-            }
-            Arrival::Ended { .. } if server.is_lingering || server.is_blocked => {
-                self.doom(place, socket, around.network);
-            }
-            Arrival::Ended { .. } => {
-                server.has_ended = true;
-                server.is_closing = true;
-                self.dirty(place, socket, around.network);
-            }
-            _ => self.doom(place, socket, around.network),
-        }
-        self.places[place].settle(now, around.outside);
-    }
-
     /// Does what shards want done outside.
-    fn obey(&mut self, place: usize, around: &mut Around<'_>) {
+    pub(super) fn obey(&mut self, place: usize, around: &mut Around<'_>) {
         while let Some(want) = self.places[place].wants.pop_front() {
             match want {
                 Want::Ask { role, ask, question } => {
@@ -327,17 +449,17 @@ impl Node {
                 }
                 Want::Http(bytes) => self.http.push(bytes),
                 Want::Dirty(conn) => {
-                    if let Some(socket) = around.network.of(conn) {
+                    if let Some(socket) = around.network.of(self.at, conn) {
                         self.dirty(place, socket, around.network);
                     }
                 }
                 Want::Pause(conn) => {
-                    if let Some(socket) = around.network.of(conn) {
+                    if let Some(socket) = around.network.of(self.at, conn) {
                         around.network.sockets[socket].server.is_paused = true;
                     }
                 }
                 Want::Resume(conn) => {
-                    if let Some(socket) = around.network.of(conn) {
+                    if let Some(socket) = around.network.of(self.at, conn) {
                         around.network.sockets[socket].server.is_paused = false;
                         around.network.read_on(around.agenda, socket);
                     }
@@ -347,155 +469,49 @@ impl Node {
         }
     }
 
-    fn close(&mut self, place: usize, conn: Conn, reset: bool, around: &mut Around<'_>) {
-        let Some(socket) = around.network.of(conn) else { return };
-        let server = &mut around.network.sockets[socket].server;
-        if reset {
-            server.is_closing = true;
-            around.network.shut(around.agenda, socket, End::Reset);
-            return self.doom(place, socket, around.network);
-        }
-        if !server.is_closing {
-            server.is_closing = true;
-            server.is_paused = false;
-            around.network.read_on(around.agenda, socket);
-            Network::linger(around.agenda, socket, LAST_WORDS_MS);
-            self.dirty(place, socket, around.network);
-        }
-    }
-
-    fn dirty(&mut self, place: usize, socket: usize, network: &mut Network) {
-        let server = &mut network.sockets[socket].server;
-        let waits = server.is_dirty || server.is_blocked;
-        server.is_dirty = true;
-        if !waits {
-            self.turns[place].dirty.push_back(socket);
-        }
-    }
-
-    fn doom(&mut self, place: usize, socket: usize, network: &mut Network) {
-        let server = &mut network.sockets[socket].server;
-        if server.is_open && !server.is_doomed {
-            server.is_doomed = true;
-            self.turns[place].doomed.push(socket);
-        }
-    }
-
-    /// A closed connection waits no longer for its client.
-    pub(crate) fn lingered(&mut self, socket: usize, around: &mut Around<'_>) {
-        let one = &around.network.sockets[socket];
-        if one.process == self.process && self.is_up() && one.server.is_open {
-            let core = one.core;
-            self.doom(core, socket, around.network);
-            self.wake(around.agenda, core, around.agenda.now);
-        }
-    }
-
-    /// Writes to every dirty connection once.
-    fn flush(&mut self, place: usize, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
-        for socket in std::mem::take(&mut self.turns[place].dirty) {
-            let one = &mut around.network.sockets[socket];
-            let (conn, server) = (one.conn, &mut one.server);
-            if !server.is_open || !server.is_dirty || server.is_blocked || server.is_doomed {
-                continue;
-            }
-            server.is_dirty = false;
-            let write_bytes_max = self.sizes.write_bytes_max;
-            let mut slices = Slices::new(write_bytes_max);
-            self.places[place].shards.edge().outgoing(conn, &mut slices);
-            let given = slices.bytes;
-            if given == 0 {
-                self.emptied(place, socket, around);
-                continue;
-            }
-            let taken = around.network.send(around.agenda, socket, &slices.list);
-            drop(slices);
-            let input = Input::Sent { conn, bytes: taken };
-            self.places[place].input(now, Role::Gateway, input, around.outside);
-            self.places[place].settle(now, around.outside);
-            self.obey(place, around);
-            let server = &mut around.network.sockets[socket].server;
-            if taken < given {
-                server.is_dirty = true;
-            } else if given >= write_bytes_max || server.is_closing {
-                self.dirty(place, socket, around.network);
-            }
-        }
-    }
-
-    /// The outbox has nothing more: a connection that closes is shut now.
-    fn emptied(&mut self, place: usize, socket: usize, around: &mut Around<'_>) {
-        let server = &mut around.network.sockets[socket].server;
-        if !server.is_closing {
-            return;
-        }
-        if server.has_ended {
-            return self.doom(place, socket, around.network);
-        }
-        if !server.is_lingering {
-            server.is_lingering = true;
-            around.network.shut(around.agenda, socket, End::Fin);
-            Network::linger(around.agenda, socket, LINGER_MS);
-        }
-    }
-
-    /// Connections that are over.
-    fn bury(&mut self, place: usize, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
-        while let Some(socket) = self.turns[place].doomed.pop() {
-            let one = &around.network.sockets[socket];
-            let (conn, server) = (one.conn, one.server);
-            let why = if server.has_ended {
-                Why::Ended
-            } else if server.is_closing || server.is_lingering {
-                Why::Closed
-            } else {
-                Why::Broken
-            };
-            around.network.forget(socket);
-            around.network.shut(around.agenda, socket, End::Fin);
-            let input = Input::Closed { conn, why };
-            self.places[place].input(now, Role::Gateway, input, around.outside);
-            self.places[place].settle(now, around.outside);
-            self.obey(place, around);
-        }
-    }
-
     /// Mail to other places, as far as there is room between. True: some is left here.
     fn carry(&mut self, place: usize, around: &mut Around<'_>) -> bool {
         let now = around.agenda.clocks();
-        for other in 0..=self.sizes.cores {
-            let at = place * (self.sizes.cores + 1) + other;
-            while other != place
-                && self.carriers[at].in_flight < self.sizes.batches_max
-                && let Some(batch) = self.places[place].take(other)
-            {
-                let carrier = &mut self.carriers[at];
-                let pause = if carrier.slow_until > now.mono {
-                    millis(self.mail.between(1, 200))
-                } else if self.mail.chance(20) {
-                    micros(self.mail.between(100, 10_000))
-                } else {
-                    micros(self.mail.between(2, 60))
-                };
-                carrier.last = carrier.last.max(now.mono + pause);
-                carrier.in_flight += 1;
-                let what = Arrival::Mail { from: place, batch };
-                let (process, place) = (self.process, other);
-                around.agenda.at(carrier.last, Happening::Arrive { process, place, what });
-            }
-        }
-        self.places[place].look_for_room(now, around.outside);
-        self.obey(place, around);
-        let has_room = |other: &usize| {
-            let at = place * (self.sizes.cores + 1) + other;
-            self.carriers[at].in_flight < self.sizes.batches_max
+        let cores = self.part.cores;
+        let (carriers, ways) = (&self.carriers, &self.far[place]);
+        let batches_max = self.sizes.batches_max;
+        let lines = &*around.lines;
+        let room = |other: usize| match other.checked_sub(cores + 1) {
+            Some(far) if ways[far].is_up => lines.room(ways[far].line, ways[far].side),
+            Some(_) => 0,
+            None => batches_max.saturating_sub(carriers[place * (cores + 1) + other].in_flight),
         };
+        let batches = self.places[place].carry(now, room, around.outside);
+        for (other, batch) in batches {
+            if let Some(far) = other.checked_sub(cores + 1) {
+                let FarWay { line, side, .. } = self.far[place][far];
+                around.lines.send(around.agenda, line, side, batch);
+                continue;
+            }
+            let carrier = &mut self.carriers[place * (cores + 1) + other];
+            let pause = if carrier.slow_until > now.mono {
+                millis(self.mail.between(1, 200))
+            } else if self.mail.chance(20) {
+                micros(self.mail.between(100, 10_000))
+            } else {
+                micros(self.mail.between(2, 60))
+            };
+            carrier.last = carrier.last.max(now.mono + pause);
+            carrier.in_flight += 1;
+            let what = Arrival::Mail { from: place, batch };
+            let (process, place) = (self.process, other);
+            around.agenda.at(carrier.last, Happening::Arrive { process, place, what });
+        }
+        self.obey(place, around);
         // What lies behind a full carrier is carried when the other side has taken a batch.
-        (0..=self.sizes.cores)
-            .filter(|other| *other != place)
-            .filter(has_room)
-            .any(|other| self.places[place].has_mail_for(other))
+        let (carriers, ways, lines) = (&self.carriers, &self.far[place], &*around.lines);
+        let room = |other: usize| match other.checked_sub(cores + 1) {
+            Some(far) if ways[far].is_up => lines.room(ways[far].line, ways[far].side),
+            Some(_) => 0,
+            None => batches_max.saturating_sub(carriers[place * (cores + 1) + other].in_flight),
+        };
+        let here = &self.places[place];
+        (0..here.others())
+            .any(|other| other != place && room(other) > 0 && here.has_mail_for(other))
     }
 }

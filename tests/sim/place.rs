@@ -1,27 +1,64 @@
-//! The shards of one core, or of the control plane, on the real links: a driver like those of `runtime/`, by the waist alone.
+//! One place of a node, overheard: the real place with the real shards; what they hear and want is noted, judged and told to the world.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use campanile::admin::shard::Admin;
 use campanile::channel::shard::Owner;
+use campanile::charm::health::Health;
+use campanile::charm::manager::Manager;
 use campanile::gateway::shard::Gateway;
-use campanile::ids::{Ask, Conn, NodeId, Peer, Role};
+use campanile::ids::{Ask, Conn, Peer, Role};
 use campanile::limits::Limits;
+use campanile::place::{self, CONTROL_ROLES, Whole};
 use campanile::presence::shard::Roster;
 use campanile::ring::Ring;
-use campanile::shard::{Budget, Counter, Edge, Effect, Effects, Input, Shard};
-use campanile::time::{Mono, Now, sooner};
+use campanile::shard::{Budget, Counter, Edge, Effect, Effects, Input, Report, Shard};
+use campanile::time::{Mono, Now};
 use campanile::webapp::desk::Desk;
-use campanile::wire::link::{Batch, Bounds, Class, Link, Received, Sent, envelopes};
-use campanile::wire::{Field, Hello, Message, VERSION};
+use campanile::wire::Message;
+use campanile::wire::link::{Batch, Class};
+use campanile::wire::stream::Identity;
 
 use crate::outside::Outside;
+use crate::trace;
 
-/// The shards of one place.
+/// A shard of any role.
 #[derive(Debug)]
-pub(crate) enum Shards {
-    Data(Box<(Gateway, Owner, Roster)>),
-    Control(Box<(Admin, Desk)>),
+pub(crate) enum Actor {
+    Gateway(Box<Gateway>),
+    Owner(Box<Owner>),
+    Roster(Box<Roster>),
+    Admin(Box<Admin>),
+    Desk(Box<Desk>),
+    Health(Box<Health>),
+    Manager(Box<Manager>),
+}
+
+impl Actor {
+    fn shard(&self) -> &dyn Shard {
+        match self {
+            Self::Gateway(shard) => &**shard,
+            Self::Owner(shard) => &**shard,
+            Self::Roster(shard) => &**shard,
+            Self::Admin(shard) => &**shard,
+            Self::Desk(shard) => &**shard,
+            Self::Health(shard) => &**shard,
+            Self::Manager(shard) => &**shard,
+        }
+    }
+    fn shard_mut(&mut self) -> &mut dyn Shard {
+        match self {
+            Self::Gateway(shard) => &mut **shard,
+            Self::Owner(shard) => &mut **shard,
+            Self::Roster(shard) => &mut **shard,
+            Self::Admin(shard) => &mut **shard,
+            Self::Desk(shard) => &mut **shard,
+            Self::Health(shard) => &mut **shard,
+            Self::Manager(shard) => &mut **shard,
+        }
+    }
 }
 
 /// What only the world can do for a shard.
@@ -35,333 +72,349 @@ pub(crate) enum Want {
     Http(Vec<u8>),
 }
 
-pub(crate) const NODE: NodeId = NodeId(0);
-const DATA_ROLES: &[Role] = &[Role::Gateway, Role::Channel, Role::Presence];
-const CONTROL_ROLES: &[Role] = &[Role::Admin, Role::Webapp];
-const BUDGET: Budget = Budget { units: 64 };
+/// What was seen of a place, in order.
+#[derive(Debug)]
+enum Seen {
+    Said {
+        to: Role,
+        peer: Peer,
+        bytes: Vec<u8>,
+    },
+    /// A shard is told that a peer is lost, or up.
+    Linked {
+        to: Role,
+        peer: Peer,
+    },
+    Count {
+        role: Role,
+        what: Counter,
+        by: u32,
+    },
+    Reset,
+    /// An owner answers a subscriber.
+    Answers {
+        to: Peer,
+        handle: u32,
+        tip: u64,
+    },
+    Want(Want),
+}
 
-impl Shards {
-    pub(crate) fn roles(&self) -> &'static [Role] {
-        match self {
-            Self::Data(_) => DATA_ROLES,
-            Self::Control(_) => CONTROL_ROLES,
+type Notes = Rc<RefCell<Vec<Seen>>>;
+
+/// A shard, and whoever listens at its door.
+#[derive(Debug)]
+struct Overheard {
+    here: Peer,
+    actor: Actor,
+    notes: Notes,
+    is_told: bool,
+}
+
+impl Shard for Overheard {
+    fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
+        let to = self.here.role;
+        match &input {
+            Input::Wire { peer, message } => {
+                if self.is_told {
+                    let text = format!("{message:?}");
+                    let cut: String = text.chars().take(240).collect();
+                    trace::line(
+                        now.mono,
+                        &format!("  {} -> {} {cut}", name(*peer), name(self.here)),
+                    );
+                }
+                let mut bytes = Vec::new();
+                message.encode(&mut bytes);
+                self.notes.borrow_mut().push(Seen::Said { to, peer: *peer, bytes });
+            }
+            Input::PeerUp { peer, .. } | Input::PeerLost { peer } => {
+                if self.is_told {
+                    let what = if matches!(input, Input::PeerUp { .. }) { "up" } else { "lost" };
+                    trace::line(
+                        now.mono,
+                        &format!("  {} is {what} to {}", name(*peer), name(self.here)),
+                    );
+                }
+                self.notes.borrow_mut().push(Seen::Linked { to, peer: *peer });
+            }
+            _ => {}
+        }
+        let may_answer = to == Role::Channel
+            && matches!(
+                input,
+                Input::Wire { message: Message::Subscribe { .. } | Message::TipIs { .. }, .. }
+            );
+        let had_holes = may_answer && self.holes() > 0;
+        self.actor.shard_mut().handle(now, input, out);
+        // What is held behind a hole is known too, and follows.
+        let is_whole = may_answer && !had_holes && self.holes() == 0;
+        for effect in out.list() {
+            match *effect {
+                Effect::Reset { .. } => self.notes.borrow_mut().push(Seen::Reset),
+                Effect::Send { peer, message, .. } if is_whole => {
+                    if let Ok(Message::Suback { handle, tip, .. }) =
+                        Message::decode(out.bytes(message))
+                    {
+                        let handle = handle.0;
+                        self.notes.borrow_mut().push(Seen::Answers { to: peer, handle, tip });
+                    }
+                }
+                _ => {}
+            }
         }
     }
-    pub(crate) fn of(&mut self, role: Role) -> &mut dyn Shard {
-        match (self, role) {
-            (Self::Data(shards), Role::Gateway) => &mut shards.0,
-            (Self::Data(shards), Role::Channel) => &mut shards.1,
-            (Self::Data(shards), Role::Presence) => &mut shards.2,
-            (Self::Control(shards), Role::Admin) => &mut shards.0,
-            (Self::Control(shards), Role::Webapp) => &mut shards.1,
-            (_, role) => panic!("there is no {role:?} here"),
-        }
+    fn advance(&mut self, now: Now, budget: Budget, out: &mut Effects) -> bool {
+        self.actor.shard_mut().advance(now, budget, out)
     }
-    pub(crate) fn edge(&self) -> &dyn Edge {
-        match self {
-            Self::Data(shards) => &shards.0,
-            Self::Control(_) => panic!("clients come to cores"),
-        }
+    fn deadline(&self) -> Option<Mono> {
+        self.actor.shard().deadline()
+    }
+    fn report(&self, into: &mut Report) {
+        self.actor.shard().report(into);
     }
 }
 
-/// Per core, and one for the control plane. Places of the node are numbered: its cores, then the control plane.
+impl Overheard {
+    /// Channels of an owner in which something is missing.
+    fn holes(&self) -> u64 {
+        let mut report = Report::default();
+        self.actor.shard().report(&mut report);
+        let holes = report.gauges.iter().find(|(name, _)| *name == "channel_holes");
+        holes.map_or(0, |(_, count)| *count as u64)
+    }
+}
+
+fn name(peer: Peer) -> String {
+    format!("{}.{}.{}", peer.node.0, peer.core, peer.role.as_str())
+}
+
+#[derive(Debug)]
+struct Cast(Vec<Overheard>);
+
+impl place::Shards for Cast {
+    fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
+        let one = self.0.iter_mut().find(|one| one.here.role == role)?;
+        Some(one)
+    }
+}
+
+/// Notes what a driver would do.
+#[derive(Debug)]
+struct Hands(Notes);
+
+impl place::Hands for Hands {
+    fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects) {
+        let seen = match effect {
+            Effect::Count { what, by } => Seen::Count { role, what, by },
+            Effect::Dirty { conn, .. } => Seen::Want(Want::Dirty(conn)),
+            Effect::Pause { conn } => Seen::Want(Want::Pause(conn)),
+            Effect::Resume { conn } => Seen::Want(Want::Resume(conn)),
+            Effect::Close { conn, reset } => Seen::Want(Want::Close { conn, reset }),
+            Effect::Ask { ask, question } => {
+                let question = effects.bytes(question).to_vec();
+                Seen::Want(Want::Ask { role, ask, question })
+            }
+            other => unreachable!("no world serves plain HTTP, and mail is the place's: {other:?}"),
+        };
+        self.0.borrow_mut().push(seen);
+    }
+    fn tell_http(&mut self, message: &[u8]) {
+        self.0.borrow_mut().push(Seen::Want(Want::Http(message.to_vec())));
+    }
+}
+
+/// Places of a node are numbered: its cores, its control plane, then those of others as they were met.
 #[derive(Debug)]
 pub(crate) struct Place {
-    pub(crate) shards: Shards,
+    inner: place::Place<Cast>,
+    hands: Hands,
+    notes: Notes,
     /// In the order in which shards wanted it.
     pub(crate) wants: VecDeque<Want>,
-    here: usize,
-    cores: usize,
-    hello: Hello,
-    bounds: Bounds,
-    links: Vec<Link>,
-    /// Envelopes for shards of this place.
-    local: Vec<u8>,
-    local_bulk: bool,
-    /// Places whose link broke; our shards are not told yet.
-    lost: VecDeque<usize>,
-    effects: Effects,
+    address: Peer,
+    mail_max: (u32, u64),
 }
 
 impl Place {
     pub(crate) fn new(
-        shards: Shards,
+        whole: Whole,
         here: usize,
-        cores: usize,
-        life: u64,
+        actors: Vec<(Role, Actor)>,
         limits: &Limits,
+        is_told: bool,
     ) -> Self {
-        let bounds = Bounds {
-            bytes_max: limits.mail_bytes_max as usize,
-            messages_max: limits.mail_messages_max,
-        };
+        let notes = Notes::default();
+        let core = if here == whole.cores { Peer::CONTROL_CORE } else { here as u8 };
+        let cast = actors.into_iter().map(|(role, actor)| Overheard {
+            here: Peer::new(whole.node, role, core),
+            actor,
+            notes: Rc::clone(&notes),
+            is_told,
+        });
         Self {
-            shards,
+            inner: place::Place::new(Cast(cast.collect()), here, whole, limits),
+            hands: Hands(Rc::clone(&notes)),
+            notes,
             wants: VecDeque::new(),
-            here,
-            cores,
-            hello: Hello { version: VERSION, node: NODE, incarnation: life },
-            bounds,
-            links: (0..=cores).map(|_| Link::new(bounds)).collect(),
-            local: Vec::new(),
-            local_bulk: false,
-            lost: VecDeque::new(),
-            effects: Effects::default(),
+            address: Peer::new(whole.node, Role::Http, core),
+            mail_max: (limits.mail_messages_max, u64::from(limits.mail_bytes_max)),
         }
     }
 
-    /// The ring and the neighbours on this place, which are there from the beginning.
     pub(crate) fn begin(&mut self, now: Now, ring: &Ring, outside: &mut Outside) {
-        for &role in self.shards.roles() {
-            self.input(now, role, Input::Ring { ring }, outside);
-        }
-        self.neighbours(now, self.here, Some(1), outside);
-        self.settle(now, outside);
+        self.inner.begin(now, ring, &mut self.hands);
+        self.look(now, outside);
     }
-
+    pub(crate) fn change(&mut self, now: Now, ring: &Ring, outside: &mut Outside) {
+        self.inner.change(now, ring, &mut self.hands);
+        self.look(now, outside);
+    }
     /// One input for one shard; mail on this place waits for `settle`.
     pub(crate) fn input(&mut self, now: Now, role: Role, input: Input<'_>, outside: &mut Outside) {
-        let mut effects = std::mem::take(&mut self.effects);
-        effects.clear();
-        self.shards.of(role).handle(now, input, &mut effects);
-        self.carry_out(role, &effects, outside);
-        self.effects = effects;
+        self.inner.input(now, role, input, &mut self.hands);
+        self.look(now, outside);
     }
-
-    /// Handles the mail of this place until none is left.
     pub(crate) fn settle(&mut self, now: Now, outside: &mut Outside) {
-        loop {
-            if let Some(other) = self.lost.pop_front() {
-                self.neighbours(now, other, None, outside);
-            } else if !self.local.is_empty() {
-                let mail = std::mem::take(&mut self.local);
-                for envelope in envelopes(&mail) {
-                    let (from, to, message) = envelope.expect("written below");
-                    self.wire(now, (self.here, from), to, message, outside);
-                }
-            } else if std::mem::take(&mut self.local_bulk) {
-                self.room(now, self.here, outside);
-            } else {
-                return;
-            }
-        }
+        self.inner.settle(now, &mut self.hands);
+        self.look(now, outside);
     }
-
-    /// Deadlines that passed, and work that budgets cut off. True: more is left.
     pub(crate) fn advance(&mut self, now: Now, outside: &mut Outside) -> bool {
-        let mut more = false;
-        for &role in self.shards.roles() {
-            if self.shards.of(role).deadline().is_some_and(|due| due <= now.mono) {
-                self.input(now, role, Input::Tick, outside);
-            }
-            let mut effects = std::mem::take(&mut self.effects);
-            effects.clear();
-            more |= self.shards.of(role).advance(now, BUDGET, &mut effects);
-            self.carry_out(role, &effects, outside);
-            self.effects = effects;
-            self.settle(now, outside);
-        }
+        let more = self.inner.advance(now, &mut self.hands);
+        self.look(now, outside);
         more
     }
-
     pub(crate) fn deadline(&mut self) -> Option<Mono> {
-        let roles = self.shards.roles().iter();
-        roles.fold(None, |soonest, role| sooner(soonest, self.shards.of(*role).deadline()))
+        self.inner.deadline()
     }
-
-    /// A batch of another place.
     pub(crate) fn receive(&mut self, now: Now, other: usize, batch: &Batch, outside: &mut Outside) {
-        match self.links[other].receive(batch) {
-            Received::Nothing => {}
-            Received::Up { life, was_up } => {
-                if was_up {
-                    self.neighbours(now, other, None, outside);
-                }
-                self.neighbours(now, other, Some(life), outside);
-            }
-            Received::Mail => {
-                for envelope in envelopes(&batch.bytes) {
-                    // Our own answers may break the link half way: the rest is of an older life then.
-                    if !self.links[other].is_up() {
-                        break;
-                    }
-                    let (from, to, message) = envelope.expect("links carry whole envelopes");
-                    self.wire(now, (other, from), to, message, outside);
-                }
-            }
-        }
-        self.settle(now, outside);
+        self.inner.receive(now, other, batch, &mut self.hands);
+        self.look(now, outside);
     }
-
-    /// The next batch for another place.
-    pub(crate) fn take(&mut self, other: usize) -> Option<Batch> {
-        self.links[other].take()
+    /// A connection to a place of another node is up: which of those that were met it is.
+    pub(crate) fn meet(&mut self, now: Now, other: &Identity, outside: &mut Outside) -> usize {
+        let at = self.inner.meet(now, other, &mut self.hands);
+        self.look(now, outside);
+        at - self.inner.far_from()
     }
-
-    /// Tells our shards which places take bulk again.
-    pub(crate) fn look_for_room(&mut self, now: Now, outside: &mut Outside) {
-        for other in 0..self.links.len() {
-            if other != self.here && self.links[other].has_room() {
-                self.room(now, other, outside);
-            }
-        }
-        self.settle(now, outside);
+    /// That connection is gone.
+    pub(crate) fn part(&mut self, now: Now, far: usize, outside: &mut Outside) {
+        self.inner.part(now, far + self.inner.far_from(), &mut self.hands);
+        self.look(now, outside);
     }
-
-    /// Whether there is something for another place.
+    /// Batches for other places, as far as there is room.
+    pub(crate) fn carry(
+        &mut self,
+        now: Now,
+        room: impl Fn(usize) -> usize,
+        outside: &mut Outside,
+    ) -> Vec<(usize, Batch)> {
+        let taken = RefCell::new(Vec::<(usize, Batch)>::new());
+        self.inner.carry(
+            now,
+            &mut self.hands,
+            |other| {
+                let taken = taken.borrow();
+                taken.iter().filter(|(to, _)| *to == other).count() < room(other)
+            },
+            |other, batch| taken.borrow_mut().push((other, batch)),
+        );
+        self.look(now, outside);
+        taken.into_inner()
+    }
     pub(crate) fn has_mail_for(&self, other: usize) -> bool {
-        self.links[other].has_waiting()
+        self.inner.links()[other].has_waiting()
     }
-
-    /// I17: no mailbox holds more than its bounds.
-    pub(crate) fn overfull(&self) -> Option<String> {
-        let is_over = |link: &Link| {
-            let out = link.outstanding();
-            out.messages > self.bounds.messages_max || out.bytes > self.bounds.bytes_max as u64
-        };
-        let link = self.links.iter().find(|link| is_over(link))?;
-        Some(format!("I17: a link of place {} holds {:?}", self.here, link.outstanding()))
+    /// Other places that were ever met, our own included.
+    pub(crate) fn others(&self) -> usize {
+        self.inner.links().len()
     }
 
     /// The writer of the database, or an HTTP handler, says something to a shard.
     pub(crate) fn say(&mut self, now: Now, to: Peer, message: &[u8], outside: &mut Outside) {
-        if self.place_of(to) == self.here {
+        if CONTROL_ROLES.contains(to.role) {
             let message = Message::decode(message).expect("handlers encode");
-            let peer = Peer::control(NODE, Role::Http);
-            self.input(now, to.role, Input::Wire { peer, message }, outside);
+            let peer = Peer::control(self.inner.node(), Role::Http);
+            self.inner.input(now, to.role, Input::Wire { peer, message }, &mut self.hands);
         } else {
-            self.send(Role::Http, to, message, Class::Live, outside);
+            self.inner.send(Role::Http, to, message, Class::Live, &mut self.hands);
         }
         self.settle(now, outside);
     }
 
-    fn wire(
-        &mut self,
-        now: Now,
-        (from_place, from): (usize, Role),
-        to: Role,
-        bytes: &[u8],
-        outside: &mut Outside,
-    ) {
-        let message = Message::decode(bytes).expect("shards of one binary understand each other");
-        outside.coverage.message(message.name());
-        outside.trace.note(now.mono, b'w', [(self.here * 8 + from_place) as u64, to as u64], bytes);
-        outside.trace.tell(now.mono, || {
-            let text = format!("{message:?}");
-            let cut = text.chars().take(240).collect::<String>();
-            format!("  {}.{} -> {}.{} {cut}", from_place, from.as_str(), self.here, to.as_str())
-        });
-        if to == Role::Http {
-            return self.wants.push_back(Want::Http(bytes.to_vec()));
-        }
-        let ways = ((self.here, to), (from_place, from));
-        crate::streams::heard(outside, ways.0, ways.1, &message);
-        outside.checker.heard(&outside.database, ways.0, ways.1, &message);
-        let peer = self.peer(from_place, from);
-        self.input(now, to, Input::Wire { peer, message }, outside);
+    pub(crate) fn gateways(&self) -> Vec<Peer> {
+        self.inner.gateways()
     }
 
-    fn carry_out(&mut self, role: Role, effects: &Effects, outside: &mut Outside) {
-        for &effect in effects.list() {
-            let want = match effect {
-                Effect::Send { peer, message, class } => {
-                    self.send(role, peer, effects.bytes(message), class, outside);
-                    continue;
-                }
-                Effect::Reset { peer } => {
-                    let other = self.place_of(peer);
-                    outside.coverage.saw("links reset by a shard");
-                    if other != self.here {
-                        self.links[other].break_off();
-                        self.lost.push_back(other);
+    pub(crate) fn edge(&self) -> &dyn Edge {
+        let edge = self.inner.shards.0.iter().find_map(|one| match &one.actor {
+            Actor::Gateway(gateway) => Some(&**gateway),
+            _ => None,
+        });
+        edge.expect("clients come to gateways")
+    }
+
+    pub(crate) fn report(&self, mut each: impl FnMut(&'static str, f64)) {
+        for one in &self.inner.shards.0 {
+            let mut report = Report::default();
+            one.report(&mut report);
+            report.gauges.iter().for_each(|(name, value)| each(name, *value));
+        }
+    }
+
+    /// I17: no mailbox holds more than its bounds.
+    pub(crate) fn overfull(&self) -> Option<String> {
+        let (messages_max, bytes_max) = self.mail_max;
+        let mut held = self.inner.links().iter().map(campanile::wire::link::Link::outstanding);
+        let over = held.find(|out| out.messages > messages_max || out.bytes > bytes_max)?;
+        Some(format!("I17: a link of {} holds {over:?}", name(self.address)))
+    }
+
+    /// Judges what was seen since the last look.
+    fn look(&mut self, now: Now, outside: &mut Outside) {
+        if self.notes.borrow().is_empty() {
+            return;
+        }
+        let mut seen = std::mem::take(&mut *self.notes.borrow_mut());
+        for one in seen.drain(..) {
+            match one {
+                Seen::Want(want) => {
+                    if let Want::Ask { question, .. } = &want {
+                        let question = Message::decode(question).expect("shards encode");
+                        outside.checker.asked(&outside.database, &question);
                     }
-                    continue;
+                    self.wants.push_back(want);
                 }
-                Effect::HandOver { .. } => unreachable!("no world serves plain HTTP"),
-                Effect::Count { what, by } => {
+                Seen::Reset => outside.coverage.saw("links reset by a shard"),
+                Seen::Count { role, what, by } => {
                     outside.coverage.count(what, by);
                     if what == Counter::WireBroken {
                         outside.checker.broken(format!("{role:?} was told what it does not know"));
                     }
-                    continue;
                 }
-                Effect::Dirty { conn, .. } => Want::Dirty(conn),
-                Effect::Pause { conn } => Want::Pause(conn),
-                Effect::Resume { conn } => Want::Resume(conn),
-                Effect::Close { conn, reset } => Want::Close { conn, reset },
-                Effect::Ask { ask, question } => {
-                    let question = effects.bytes(question).to_vec();
-                    Want::Ask { role, ask, question }
+                Seen::Answers { to, handle, tip } => {
+                    let owner = Peer { role: Role::Channel, ..self.address };
+                    outside.checker.answers(owner, to, handle, tip);
                 }
-            };
-            self.wants.push_back(want);
-        }
-    }
-
-    fn send(&mut self, from: Role, to: Peer, message: &[u8], class: Class, outside: &mut Outside) {
-        let other = self.place_of(to);
-        if other == self.here {
-            (from as u8).write(&mut self.local);
-            (to.role as u8).write(&mut self.local);
-            message.write(&mut self.local);
-            self.local_bulk |= class == Class::Bulk;
-            return;
-        }
-        match self.links[other].send(from, to.role, message, class) {
-            Sent::Queued => {}
-            Sent::Down => outside.coverage.saw("mail said to a link that is down"),
-            Sent::Dropped => outside.coverage.count(Counter::MailDropped, 1),
-            Sent::Overflowed => {
-                outside.coverage.count(Counter::MailOverflows, 1);
-                if class == Class::Bulk {
-                    outside.coverage.saw("mailboxes overflowed by bulk");
+                Seen::Linked { to, peer } => {
+                    outside.checker.link_changed(Peer { role: to, ..self.address }, peer);
                 }
-                self.lost.push_back(other);
+                Seen::Said { to, peer, bytes } => {
+                    said(now, Peer { role: to, ..self.address }, peer, &bytes, outside);
+                }
             }
         }
+        *self.notes.borrow_mut() = seen;
     }
+}
 
-    /// Tells our shards that those of `other` are up with a life, or lost.
-    fn neighbours(&mut self, now: Now, other: usize, life: Option<u32>, outside: &mut Outside) {
-        if other != self.here {
-            outside.checker.link_changed(self.here, other);
-            outside.trace.tell(now.mono, || format!("  {} <> {other}: {life:?}", self.here));
-        }
-        for &role in self.roles_of(other) {
-            let peer = self.peer(other, role);
-            for &listener in self.shards.roles() {
-                let input = match life {
-                    Some(life) => Input::PeerUp { peer, life, hello: self.hello },
-                    None => Input::PeerLost { peer },
-                };
-                self.input(now, listener, input, outside);
-            }
-        }
-    }
-
-    fn room(&mut self, now: Now, other: usize, outside: &mut Outside) {
-        for &role in self.roles_of(other) {
-            let peer = self.peer(other, role);
-            for &listener in self.shards.roles() {
-                self.input(now, listener, Input::PeerRoom { peer }, outside);
-            }
-        }
-    }
-
-    fn roles_of(&self, place: usize) -> &'static [Role] {
-        if place == self.cores { CONTROL_ROLES } else { DATA_ROLES }
-    }
-
-    fn place_of(&self, peer: Peer) -> usize {
-        if peer.core == Peer::CONTROL_CORE { self.cores } else { usize::from(peer.core) }
-    }
-
-    fn peer(&self, place: usize, role: Role) -> Peer {
-        if place == self.cores {
-            Peer::control(NODE, role)
-        } else {
-            Peer::new(NODE, role, place as u8)
-        }
-    }
+/// A shard heard a message.
+fn said(now: Now, here: Peer, peer: Peer, bytes: &[u8], outside: &mut Outside) {
+    let message = Message::decode(bytes).expect("just encoded");
+    outside.coverage.message(message.name());
+    let number =
+        |peer: Peer| u64::from(peer.node.0) << 16 | u64::from(peer.core) << 8 | peer.role as u64;
+    outside.trace.note(now.mono, b'w', [number(here), number(peer)], bytes);
+    crate::streams::heard(outside, here, peer, &message);
+    outside.checker.heard(&outside.database, here, peer, &message);
 }

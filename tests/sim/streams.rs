@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use campanile::ids::Role;
+use campanile::ids::{Peer, Role};
 use campanile::wire::Message;
 use campanile::wire::message::namespace::MEMORY;
 
-use crate::checker::Violation;
+use crate::checker::{Spot, Violation, spot};
 use crate::guest::WORKSPACE;
 use crate::outside::Outside;
 
@@ -25,24 +25,24 @@ pub(crate) struct Streams {
     /// By channel: what stands in any life of it.
     pub(crate) known: BTreeSet<(String, String)>,
     /// On their way to an owner: by the gateway core and its question.
-    pending: BTreeMap<(usize, u32), (String, String)>,
+    pending: BTreeMap<(Spot, u32), (String, String)>,
 }
 
 impl Streams {
     /// A gateway core asks an owner to publish.
-    pub(crate) fn sent(&mut self, from: usize, ask: u32, inside: &str, payload: &[u8]) {
+    pub(crate) fn sent(&mut self, from: Spot, ask: u32, inside: &str, payload: &[u8]) {
         let data = campanile::centrifuge::payload::read(payload, 0, true).map(|one| one.data);
         let data = String::from_utf8(data.unwrap_or_default()).unwrap_or_default();
         self.pending.insert((from, ask), (inside[1..].into(), data));
     }
 
-    /// A new process: its questions have nothing to do with those of the last one.
-    pub(crate) fn forget_pending(&mut self) {
-        self.pending.clear();
+    /// A process ended: the questions of the next have nothing to do with its.
+    pub(crate) fn forget_pending(&mut self, node: u16) {
+        self.pending.retain(|(spot, _), _| spot.0 != node);
     }
 
     /// The owner did.
-    pub(crate) fn published(&mut self, to: usize, ask: u32, epoch: u32, offset: u64) -> Judged {
+    pub(crate) fn published(&mut self, to: Spot, ask: u32, epoch: u32, offset: u64) -> Judged {
         let Some((channel, data)) = self.pending.remove(&(to, ask)) else { return Ok(()) };
         self.stands(&channel, &campanile::centrifuge::push::epoch(epoch), offset, &data)
     }
@@ -76,12 +76,8 @@ impl Streams {
 }
 
 /// A message comes to its shard: publications on their way to owners of memory channels, and what became of them.
-pub(crate) fn heard(
-    outside: &mut Outside,
-    (here, to): (usize, Role),
-    (from_place, from): (usize, Role),
-    message: &Message<'_>,
-) {
+pub(crate) fn heard(outside: &mut Outside, here: Peer, from: Peer, message: &Message<'_>) {
+    let ((here, to), (from_place, from)) = ((spot(here), here.role), (spot(from), from.role));
     match *message {
         Message::Publish { namespace: MEMORY, ask, name, payload, .. } if to == Role::Channel => {
             outside.streams.sent(from_place, ask.0, name, payload);

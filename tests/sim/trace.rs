@@ -31,11 +31,20 @@ impl Trace {
     /// A line for a reader; not part of the hash.
     pub(crate) fn tell(&self, now: Mono, line: impl FnOnce() -> String) {
         if self.is_told {
-            println!("{:>12.6} {}", now.0 as f64 / 1e9 - 1_000.0, line());
+            self::line(now, &line());
         }
+    }
+
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
     }
 
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
+}
+
+/// A line of a story that is told.
+pub(crate) fn line(now: Mono, text: &str) {
+    println!("{:>12.6} {text}", now.0 as f64 / 1e9 - 1_000.0);
 }

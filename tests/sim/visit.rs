@@ -36,7 +36,7 @@ impl World {
         let now = self.agenda.now;
         match self.guests[at].phase {
             Phase::Away => {
-                if self.node.is_up() && !self.node.is_draining {
+                if self.a_gateway().is_some() {
                     let guest = &mut self.guests[at];
                     guest.phase = Phase::Opening;
                     guest.attempt += 1;
@@ -66,15 +66,16 @@ impl World {
     /// The socket of a guest is to be opened.
     pub(crate) fn open_guest(&mut self, client: usize, number: u64) {
         let at = client - GUESTS_FROM;
-        let guest = &mut self.guests[at];
+        let guest = &self.guests[at];
         if guest.attempt != number || guest.phase != Phase::Opening || guest.is_retired {
             return;
         }
-        if !self.node.is_up() || self.node.is_draining {
-            return guest.lost();
-        }
-        let process = self.node.process;
-        let socket = self.network.open(&mut self.agenda, Some(client), process);
+        let Some(gateway) = self.a_gateway() else {
+            return self.guests[at].lost();
+        };
+        let process = self.nodes[gateway].process;
+        let socket = self.network.open(&mut self.agenda, Some(client), (gateway, process));
+        let guest = &mut self.guests[at];
         if self.network.sockets[socket].conn == campanile::ids::Conn(0) {
             return guest.lost();
         }

@@ -12,7 +12,6 @@ use crate::ending::Stage;
 use crate::guest::CHANNELS;
 use crate::network::End;
 use crate::node::SECRET;
-use crate::place::NODE;
 use crate::speech::text;
 use crate::world::World;
 
@@ -27,7 +26,7 @@ impl World {
         }
         let pause = self.soon(self.api_pause_us * 2);
         self.agenda.after(pause, Happening::Api);
-        if !self.node.is_up() || self.hands.is_away {
+        if self.desk().is_none() || self.hands.is_away {
             return;
         }
         let user = self.workload.pick(&self.outside.database.users).clone();
@@ -96,7 +95,7 @@ impl World {
         self.change(|world| world.outside.database.away(user, away));
         let (slot, key) = (slot_of(user), SECRET.key_of(user));
         let manual = encoded(&Message::Manual { slot, user: key, away });
-        self.http(Peer::control(NODE, Role::Webapp), manual);
+        self.http(self.desk_shard(), manual);
     }
 
     /// A back end wants a guest's user to leave a channel, or to go.
@@ -110,11 +109,15 @@ impl World {
         let what = *self.workload.pick(&[order::UNSUBSCRIBE, order::DISCONNECT]);
         let arguments = serde_json::json!({"user": user, "channel": channel}).to_string();
         let arguments = arguments.as_bytes();
-        for core in 0..self.node.control() {
+        for gateway in self.known_gateways() {
             let ask = campanile::ids::Ask(0);
             let order = encoded(&Message::Order { ask, what, arguments });
-            self.http(Peer::new(NODE, Role::Gateway, core as u8), order);
+            self.http(gateway, order);
         }
+    }
+
+    fn desk_shard(&self) -> Peer {
+        Peer::control(self.nodes[self.layout.webapp].id, Role::Webapp)
     }
 
     /// users.getPresence.
@@ -122,7 +125,7 @@ impl World {
         let ask = campanile::ids::Ask(ask);
         let (slot, user) = (slot_of(user), SECRET.key_of(user));
         let query = encoded(&Message::PresenceQuery { ask, slot, user });
-        self.http(Peer::control(NODE, Role::Webapp), query);
+        self.http(self.desk_shard(), query);
     }
 
     /// Somebody who speaks no RTM, or does not go on.
@@ -132,10 +135,9 @@ impl World {
         }
         let pause = self.soon(6_000_000);
         self.agenda.after(pause, Happening::Stranger);
-        if !self.node.is_up() || self.node.is_draining {
-            return;
-        }
-        let socket = self.network.open(&mut self.agenda, None, self.node.process);
+        let Some(at) = self.a_gateway() else { return };
+        let process = self.nodes[at].process;
+        let socket = self.network.open(&mut self.agenda, None, (at, process));
         let upgrade = |ticket: &str| {
             format!(
                 "GET /websocket/{ticket} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

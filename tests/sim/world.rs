@@ -1,10 +1,11 @@
-//! One seeded world: a node with its clients, its database, and what goes wrong between them.
+//! One seeded world: a node or a cell of them, with its clients, its database and ring store, and what goes wrong between them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use campanile::ids::Peer;
+use campanile::ids::{Ask, Peer, Role};
 use campanile::time::Mono;
+use campanile::wire::Message;
 
 use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
 use crate::canary::{Canary, Tamper};
@@ -17,11 +18,14 @@ use crate::ending::Stage;
 use crate::faults::{self, Planned};
 use crate::guest::Guest;
 use crate::hands::Hands;
+use crate::layout::Layout;
+use crate::lines::Lines;
 use crate::network::Network;
-use crate::node::{Around, Node};
+use crate::node::{self, Around, Node};
 use crate::outside::Outside;
 use crate::random::Random;
 use crate::sizes::Sizes;
+use crate::store::Store;
 use crate::streams::Streams;
 use crate::trace::Trace;
 use crate::visit::GUESTS_FROM;
@@ -52,7 +56,23 @@ pub(crate) struct Outcome {
 pub(crate) struct World {
     pub(crate) agenda: Agenda,
     pub(crate) network: Network,
-    pub(crate) node: Node,
+    pub(crate) lines: Lines,
+    pub(crate) layout: Layout,
+    pub(crate) sizes: Sizes,
+    pub(crate) nodes: Vec<Node>,
+    /// By the number of a process: its node, and when it started.
+    pub(crate) processes: Vec<usize>,
+    pub(crate) began: Vec<Mono>,
+    pub(crate) orders: u64,
+    pub(crate) store: Store,
+    /// Times at which a manager gave seats away.
+    pub(crate) replacements: Vec<Mono>,
+    /// By node: when something was wrong with it last.
+    pub(crate) impaired: Vec<Mono>,
+    /// Walls of the plan that stand now.
+    pub(crate) standing: BTreeSet<usize>,
+    /// What the operator does.
+    pub(crate) operations: Random,
     pub(crate) hands: Hands,
     pub(crate) outside: Outside,
     pub(crate) devices: Vec<Device>,
@@ -84,6 +104,10 @@ const DATABASE: u64 = 4;
 const WORKLOAD: u64 = 5;
 const FAULTS: u64 = 6;
 const TAMPER: u64 = 7;
+const LAYOUT: u64 = 900;
+const LINES: u64 = 901;
+const STORE: u64 = 902;
+const OPERATOR: u64 = 903;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -92,7 +116,8 @@ impl World {
         let mut workload = Random::new(seed, WORKLOAD);
         let mut faults = Random::new(seed, FAULTS);
         let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
-        let mut plan = faults::draw(&mut faults, active);
+        let layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
+        let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let mut nth = 0;
         plan.retain(|_| {
             nth += 1;
@@ -109,12 +134,28 @@ impl World {
         }
         let mut agenda = Agenda::new();
         let devices = populate(&database, seed, options, &mut workload);
-        let node = Node::new(sizes.clone(), Random::new(seed, MAIL));
-        let mut hands = Hands::new(Random::new(seed, DATABASE), node.ring.clone());
+        let rules = node::rules();
+        let nodes: Vec<Node> = layout
+            .parts
+            .iter()
+            .enumerate()
+            .map(|(at, part)| {
+                let mail = Random::new(seed, MAIL + (at as u64) * 10_000);
+                Node::new(at, part.clone(), sizes.clone(), std::sync::Arc::clone(&rules), mail)
+            })
+            .collect();
+        let store = Store::new(Random::new(seed, STORE), layout.entries());
+        let lines = Lines::new(Random::new(seed, LINES), nodes.len(), sizes.batches_max);
+        let mut hands = Hands::new(Random::new(seed, DATABASE));
         if let Some(Canary::LieAboutTip(per_mille)) = options.canary {
             hands.lies = per_mille;
         }
-        agenda.after(Duration::ZERO, Happening::Start);
+        for node in 0..nodes.len() {
+            agenda.after(Duration::ZERO, Happening::Start { node });
+        }
+        if layout.is_cell {
+            agenda.after(millis(1_500), Happening::Operate);
+        }
         agenda.after(millis(2), Happening::Api);
         agenda.after(millis(5), Happening::Look);
         agenda.after(millis(workload.below(4_000)), Happening::Stranger);
@@ -132,7 +173,7 @@ impl World {
             agenda.after(planned.at, Happening::Fault { at });
             agenda.after((planned.at + planned.lasts).min(active), Happening::Healed { at });
         }
-        let limits = &sizes.limits;
+        let limits = sizes.limits.clone();
         let outside = Outside {
             database,
             checker: Checker::default(),
@@ -145,13 +186,24 @@ impl World {
             ticket_timeout: limits.ticket_timeout,
             text_max: limits.publication_bytes_max as usize / 2 - 250,
         };
-        let network = Network::new(Random::new(seed, NETWORK), sizes.cores, limits.connections_max);
+        let network = Network::new(Random::new(seed, NETWORK), nodes.len(), limits.connections_max);
         let api_pause_us = *workload.pick(&[30_000, 100_000, 300_000]);
         let client_pause_ms = *workload.pick(&[300, 800, 2_000]);
         Self {
             agenda,
             network,
-            node,
+            lines,
+            impaired: vec![Mono(0); nodes.len()],
+            layout,
+            sizes,
+            nodes,
+            processes: Vec::new(),
+            began: Vec::new(),
+            orders: 0,
+            store,
+            replacements: Vec::new(),
+            standing: BTreeSet::new(),
+            operations: Random::new(seed, OPERATOR),
             hands,
             outside,
             devices,
@@ -207,32 +259,31 @@ impl World {
 
     fn step(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
-            Happening::Turn { place, number } => {
-                let (node, mut around) = self.node_and_around();
+            Happening::Turn { node, place, number } => {
+                let (node, mut around) = self.node_and_around(node);
                 node.turn(place, number, &mut around);
             }
             Happening::Arrive { process, place, what } => {
-                self.node.arrive(&mut self.agenda, (process, place), what);
+                if let Some(at) = self.node_of(process) {
+                    self.nodes[at].arrive(&mut self.agenda, place, what);
+                }
             }
             Happening::Do { process, role, ask, question } => {
-                let is_there = process == self.node.process && self.node.is_up();
-                // A process that died may have had its question on the way into the database.
-                if is_there || self.faults.chance(500) {
-                    let to = (process, self.node.control());
-                    let (agenda, outside) = (&mut self.agenda, &mut self.outside);
-                    self.hands.carry_out(agenda, outside, to, (role, ask, &question));
-                }
+                self.carry_out(process, role, ask, &question);
             }
             Happening::Up { socket } => {
                 if let Some(what) = self.network.up(&mut self.agenda, socket) {
                     let one = &self.network.sockets[socket];
-                    let to = (one.process, one.core);
-                    self.node.arrive(&mut self.agenda, to, what);
+                    let (process, core) = (one.process, one.core);
+                    if let Some(at) = self.node_of(process) {
+                        self.nodes[at].arrive(&mut self.agenda, core, what);
+                    }
                 }
             }
             Happening::Down { socket } => return self.read(socket),
             Happening::Linger { socket } => {
-                let (node, mut around) = self.node_and_around();
+                let at = self.network.sockets[socket].node;
+                let (node, mut around) = self.node_and_around(at);
                 node.lingered(socket, &mut around);
             }
             Happening::Open { client, number } if client >= GUESTS_FROM => {
@@ -245,7 +296,15 @@ impl World {
             Happening::Stranger => self.visit(),
             Happening::Fault { at } => self.disturb(at),
             Happening::Healed { at } => self.heal(at),
-            Happening::Start => self.start(),
+            Happening::Start { node } => self.start(node),
+            Happening::Join { process } => self.join(process),
+            Happening::Follow { process } => self.follow(process),
+            Happening::Write { by, was, next } => return self.write_ring(by, was, &next),
+            Happening::Dial(dial) => self.dial(dial),
+            Happening::Ferry { line, side } => self.ferry(line, side),
+            Happening::Silent { line, side, wall } => self.silent(line, side, wall),
+            Happening::GoOn { process } => self.go_on(process),
+            Happening::Operate => self.operate(),
             Happening::Stop { process } => self.stop(process),
             Happening::Look => return self.look(),
             Happening::Quiet => self.quieten(),
@@ -253,33 +312,56 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn node_and_around(&mut self) -> (&mut Node, Around<'_>) {
+    pub(crate) fn node_and_around(&mut self, at: usize) -> (&mut Node, Around<'_>) {
         let around = Around {
             agenda: &mut self.agenda,
             network: &mut self.network,
             hands: &mut self.hands,
+            lines: &mut self.lines,
             outside: &mut self.outside,
         };
-        (&mut self.node, around)
+        (&mut self.nodes[at], around)
     }
 
-    fn start(&mut self) {
-        if !self.node.is_up() {
-            self.outside.trace.tell(self.agenda.now, || "a process starts".into());
-            let (node, mut around) = self.node_and_around();
-            node.start(&mut around);
+    /// What a shard of a control plane asked of its driver's hands.
+    fn carry_out(&mut self, process: u32, role: Role, ask: Ask, question: &[u8]) {
+        let at = self.node_of(process);
+        let decoded = Message::decode(question).expect("shards encode");
+        if let Message::Replace { .. } = decoded {
+            if at.is_some() {
+                self.replace(process, ask, &decoded);
+            }
+            return;
+        }
+        // A process that died may have had its question on the way into the database.
+        if at.is_some() || self.faults.chance(500) {
+            let to = (process, self.layout.parts[self.layout.webapp].cores);
+            let read = matches!(decoded, Message::RingRead { .. });
+            let kept = if read { self.store.read() } else { None };
+            let ring = kept.map(|kept| {
+                self.outside.checker.ring_read(ask.0, &kept.ring);
+                self.store.ring_is(ask)
+            });
+            if read && ring.is_none() {
+                self.outside.coverage.saw("ring reads that failed");
+                return;
+            }
+            let (agenda, outside) = (&mut self.agenda, &mut self.outside);
+            self.hands.carry_out(agenda, outside, to, (role, ask, question), ring);
         }
     }
 
-    /// An HTTP handler says something to a shard of the control plane.
+    /// An HTTP handler says something to a shard.
     pub(crate) fn http(&mut self, to: Peer, message: Vec<u8>) {
-        let to_place = (self.node.process, self.node.control());
-        self.node.arrive(&mut self.agenda, to_place, Arrival::Http { to, message });
+        let at = self.layout.webapp;
+        let place = self.nodes[at].control();
+        self.nodes[at].arrive(&mut self.agenda, place, Arrival::Http { to, message });
     }
 
     /// The writer tells of what was committed by the Web API.
     pub(crate) fn committed(&mut self, rows: &[u64]) {
-        let to = (self.node.process, self.node.control());
+        let desk = &self.nodes[self.layout.webapp];
+        let to = (desk.process, desk.control());
         let Some(Canary::ForgetRow(every)) = self.options.canary else {
             return self.hands.tell(&mut self.agenda, &mut self.outside, to, rows);
         };

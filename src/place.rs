@@ -16,24 +16,23 @@ use crate::wire::stream::Identity;
 use crate::wire::{Field, Hello, Message, VERSION};
 
 /// The shards of one place.
-pub(super) trait Shards {
+pub trait Shards {
     /// `None`: there is no such shard here.
     fn of(&mut self, role: Role) -> Option<&mut dyn Shard>;
 }
 
-pub(super) const DATA_ROLES: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
-pub(super) const CONTROL_ROLES: Roles =
-    Roles::of(&[Role::Admin, Role::Webapp, Role::Ring, Role::Health]);
+pub const DATA_ROLES: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
+pub const CONTROL_ROLES: Roles = Roles::of(&[Role::Admin, Role::Webapp, Role::Ring, Role::Health]);
 
 /// Which process this is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Whole {
-    pub(super) node: NodeId,
+pub struct Whole {
+    pub node: NodeId,
     /// Drawn at its start.
-    pub(super) life: u64,
-    pub(super) roles: Roles,
+    pub life: u64,
+    pub roles: Roles,
     /// Of the data plane.
-    pub(super) cores: usize,
+    pub cores: usize,
 }
 
 /// A place of another node.
@@ -47,7 +46,7 @@ struct Far {
 }
 
 /// What only a driver can do for its shards: sockets, questions, counting, answers to HTTP handlers.
-pub(super) trait Hands {
+pub trait Hands {
     fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects);
     /// A message for somebody who is no shard.
     fn tell_http(&mut self, message: &[u8]);
@@ -58,8 +57,8 @@ pub(super) trait Hands {
 /// Per core, and one for the control plane. Places are numbered: the cores of this node, its control plane, then those of others as they
 /// were met.
 #[derive(Debug)]
-pub(super) struct Place<S> {
-    pub(super) shards: S,
+pub struct Place<S> {
+    pub shards: S,
     here: usize,
     whole: Whole,
     hello: Hello,
@@ -82,7 +81,7 @@ pub(super) struct Place<S> {
 const BUDGET: Budget = Budget { units: 64 };
 
 impl<S: Shards> Place<S> {
-    pub(super) fn new(shards: S, here: usize, whole: Whole, limits: &Limits) -> Self {
+    pub fn new(shards: S, here: usize, whole: Whole, limits: &Limits) -> Self {
         let bounds = Bounds {
             bytes_max: limits.mail_bytes_max as usize,
             messages_max: limits.mail_messages_max,
@@ -105,14 +104,14 @@ impl<S: Shards> Place<S> {
     }
 
     /// The ring and the neighbours on this place, which are there from the beginning.
-    pub(super) fn begin(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
+    pub fn begin(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
         self.ring(now, ring, hands);
         self.neighbours(now, self.here, Some(self.life), hands);
         self.settle(now, hands);
     }
 
     /// Another ring: every shard sees for itself what is somebody else's now.
-    pub(super) fn change(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
+    pub fn change(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
         self.ring(now, ring, hands);
         self.settle(now, hands);
     }
@@ -124,7 +123,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// A connection to a place of another node is up: its number here. Its link says hello.
-    pub(super) fn meet(&mut self, now: Now, other: &Identity, hands: &mut impl Hands) -> usize {
+    pub fn meet(&mut self, now: Now, other: &Identity, hands: &mut impl Hands) -> usize {
         let hello = Hello { version: VERSION, node: other.node, incarnation: other.incarnation };
         let far =
             Far { node: other.node, core: other.core, roles: other.roles, hello, is_there: true };
@@ -144,7 +143,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// That connection is gone, and with it what was on its way.
-    pub(super) fn part(&mut self, now: Now, place: usize, hands: &mut impl Hands) {
+    pub fn part(&mut self, now: Now, place: usize, hands: &mut impl Hands) {
         let at = place - self.far_from();
         self.far[at].is_there = false;
         let was_up = self.links[place].is_up();
@@ -156,7 +155,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// One input for one shard, and what it wants done; mail on this place waits for `settle`.
-    pub(super) fn input(&mut self, now: Now, role: Role, input: Input<'_>, hands: &mut impl Hands) {
+    pub fn input(&mut self, now: Now, role: Role, input: Input<'_>, hands: &mut impl Hands) {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
         if let Some(shard) = self.shards.of(role) {
@@ -167,7 +166,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// Handles the mail of this place until none is left.
-    pub(super) fn settle(&mut self, now: Now, hands: &mut impl Hands) {
+    pub fn settle(&mut self, now: Now, hands: &mut impl Hands) {
         loop {
             if let Some(other) = self.lost.pop_front() {
                 self.neighbours(now, other, None, hands);
@@ -188,7 +187,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// Deadlines that passed, and work that budgets cut off. True: more is left.
-    pub(super) fn advance(&mut self, now: Now, hands: &mut impl Hands) -> bool {
+    pub fn advance(&mut self, now: Now, hands: &mut impl Hands) -> bool {
         let mut more = false;
         for role in self.roles_of(self.here).iter() {
             let due = self.shards.of(role).and_then(|shard| shard.deadline());
@@ -207,20 +206,14 @@ impl<S: Shards> Place<S> {
         more
     }
 
-    pub(super) fn deadline(&mut self) -> Option<Mono> {
+    pub fn deadline(&mut self) -> Option<Mono> {
         self.roles_of(self.here).iter().fold(None, |soonest, role| {
             sooner(soonest, self.shards.of(role).and_then(|shard| shard.deadline()))
         })
     }
 
     /// A batch of another place.
-    pub(super) fn receive(
-        &mut self,
-        now: Now,
-        other: usize,
-        batch: &Batch,
-        hands: &mut impl Hands,
-    ) {
+    pub fn receive(&mut self, now: Now, other: usize, batch: &Batch, hands: &mut impl Hands) {
         match self.links[other].receive(batch) {
             Received::Nothing => {}
             Received::Up { life, was_up } => {
@@ -251,7 +244,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// What is to be carried to other places, as long as the carrier takes it; `carry` gives back what it does not take.
-    pub(super) fn carry(
+    pub fn carry(
         &mut self,
         now: Now,
         hands: &mut impl Hands,
@@ -320,13 +313,13 @@ impl<S: Shards> Place<S> {
     }
 
     /// Whether something that is said to a shard goes on its way now.
-    pub(super) fn reaches(&self, to: Peer) -> bool {
+    pub fn reaches(&self, to: Peer) -> bool {
         let is_up = |other: usize| other == self.here || self.links[other].is_up();
         self.place_of(to).is_some_and(is_up)
     }
 
     /// Says something in the name of a role of this place.
-    pub(super) fn send(
+    pub fn send(
         &mut self,
         from: Role,
         to: Peer,
@@ -412,7 +405,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// Cores of gateways that are there, sorted.
-    pub(super) fn gateways(&self) -> Vec<Peer> {
+    pub fn gateways(&self) -> Vec<Peer> {
         let whole = self.whole;
         let is_one = whole.roles.contains(Role::Gateway);
         let ours = (0..whole.cores as u8).filter(|_| is_one);
@@ -425,12 +418,17 @@ impl<S: Shards> Place<S> {
         all
     }
 
-    pub(super) fn node(&self) -> NodeId {
+    /// By the number of the other place; our own among them is not in use.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    pub fn node(&self) -> NodeId {
         self.whole.node
     }
 
     /// Of this place.
-    pub(super) fn roles(&self) -> Roles {
+    pub fn roles(&self) -> Roles {
         self.roles_of(self.here)
     }
 
@@ -439,7 +437,7 @@ impl<S: Shards> Place<S> {
     }
 
     /// The number of the first place of another node.
-    pub(super) fn far_from(&self) -> usize {
+    pub fn far_from(&self) -> usize {
         self.whole.cores + 1
     }
 

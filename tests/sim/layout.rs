@@ -1,0 +1,157 @@
+//! Which nodes a world has, and what each does: one with all roles, as `dev` is, or a cell.
+
+use std::time::Duration;
+
+use campanile::charm::manager::ManagerConfig;
+use campanile::ids::{NodeId, Role, Roles};
+use campanile::limits::RING_IDS_MAX;
+use campanile::ring::document::NodeEntry;
+
+use crate::agenda::millis;
+use crate::random::Random;
+
+/// One node, whatever process runs as it.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) roles: Roles,
+    pub(crate) cores: usize,
+    /// `None`: its number is the ring's to give.
+    pub(crate) id: Option<NodeId>,
+}
+
+impl Part {
+    pub(crate) fn is(&self, role: Role) -> bool {
+        self.roles.contains(role)
+    }
+    /// It takes seats, and waits for them at its start.
+    pub(crate) fn owns(&self) -> bool {
+        self.is(Role::Channel) || self.is(Role::Presence)
+    }
+    /// As an operator brings it into the ring: no process of it was seen yet.
+    pub(crate) fn entry(&self, id: u16) -> NodeEntry {
+        NodeEntry {
+            id,
+            name: self.name.clone(),
+            incarnation: 0,
+            address: self.name.clone(),
+            cores: self.cores as u8,
+            weight: 100,
+            zone: String::new(),
+            replaced: false,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) parts: Vec<Part>,
+    /// Places in the list.
+    pub(crate) webapp: usize,
+    pub(crate) managers: Vec<usize>,
+    pub(crate) is_cell: bool,
+    /// In which at most one node is replaced.
+    pub(crate) window: Duration,
+}
+
+const OWNER: &[Role] = &[Role::Channel, Role::Presence];
+const DESK: &[Role] = &[Role::Webapp, Role::Admin];
+
+fn with(roles: Roles, more: &[Role]) -> Roles {
+    Roles(roles.0 | Roles::of(more).0)
+}
+
+impl Layout {
+    /// `cores`: of the only node.
+    pub(crate) fn draw(random: &mut Random, cores: usize) -> Self {
+        if random.chance(450) {
+            return Self::one(cores);
+        }
+        let health = Roles::of(&[Role::Health]);
+        let mut parts = Vec::new();
+        let mut add = |name: String, roles: Roles, cores: u64| {
+            parts.push(Part { name, roles, cores: cores as usize, id: None });
+            parts.len() - 1
+        };
+        for nth in 0..*random.pick(&[1, 2, 2, 3, 3]) {
+            let mut roles = with(health, OWNER);
+            if random.chance(200) {
+                roles = with(roles, &[Role::Gateway]);
+            }
+            add(format!("cs{nth}"), roles, random.between(1, 2));
+        }
+        let gateways: Vec<usize> = (0..*random.pick(&[1, 1, 2]))
+            .map(|nth| {
+                add(format!("gs{nth}"), with(health, &[Role::Gateway]), random.between(1, 2))
+            })
+            .collect();
+        let webapp = add("web".into(), with(health, DESK), 0);
+        let mut managers = Vec::new();
+        match random.below(4) {
+            0 => managers.push(webapp),
+            1 => managers.push(add("rm0".into(), with(health, &[Role::Ring]), 0)),
+            2 => managers.extend([
+                webapp,
+                gateways[0],
+                add("rm0".into(), with(health, &[Role::Ring]), 0),
+            ]),
+            _ => managers
+                .extend((0..3).map(|nth| add(format!("rm{nth}"), with(health, &[Role::Ring]), 0))),
+        }
+        for &manager in &managers {
+            parts[manager].roles = with(parts[manager].roles, &[Role::Ring]);
+        }
+        for (at, part) in parts.iter_mut().enumerate() {
+            if !part.owns() {
+                part.id = Some(NodeId(RING_IDS_MAX + at as u16));
+            }
+        }
+        let window = millis(*random.pick(&[1_500, 5_000, 60_000]));
+        Self { parts, webapp, managers, is_cell: true, window }
+    }
+
+    fn one(cores: usize) -> Self {
+        let roles =
+            Roles::of(&[Role::Gateway, Role::Channel, Role::Presence, Role::Admin, Role::Webapp]);
+        let part = Part { name: "one".into(), roles, cores, id: Some(NodeId(0)) };
+        Self {
+            parts: vec![part],
+            webapp: 0,
+            managers: vec![],
+            is_cell: false,
+            window: ManagerConfig::WINDOW,
+        }
+    }
+
+    /// The nodes of the first ring.
+    pub(crate) fn entries(&self) -> Vec<NodeEntry> {
+        let owners = self.parts.iter().filter(|part| part.owns());
+        let first = u16::from(self.is_cell);
+        owners.enumerate().map(|(nth, part)| part.entry(nth as u16 + first)).collect()
+    }
+
+    /// What a manager, or whoever would be one, goes by.
+    pub(crate) fn manager(&self, at: usize, me: NodeId) -> ManagerConfig {
+        let rank = self.managers.iter().position(|manager| *manager == at).unwrap_or(0) as u32;
+        ManagerConfig {
+            me,
+            managers: self.managers.len().max(1),
+            rank,
+            window: self.window,
+            ..ManagerConfig::alone(me)
+        }
+    }
+
+    /// Whether it is for the first to dial the second, of nodes that are both in no ring.
+    pub(crate) fn is_for(&self, us: usize, other: usize) -> bool {
+        let is_manager = |at: usize| self.managers.contains(&at);
+        let is_known = other == self.webapp || is_manager(other);
+        let id = |at: usize| self.parts[at].id;
+        us != other && is_known && !(is_manager(us) && (id(other) < id(us) || !is_manager(other)))
+    }
+
+    pub(crate) fn gateways(&self) -> Vec<usize> {
+        let all = self.parts.iter().enumerate();
+        all.filter(|(_, part)| part.is(Role::Gateway)).map(|(at, _)| at).collect()
+    }
+}

@@ -1,0 +1,187 @@
+//! Who changes a ring by hand, and who may have given seats away: I10.
+
+use std::rc::Rc;
+
+use campanile::ids::{Ask, NodeId, Role, Seat, Slot};
+use campanile::ring::assign::Kind;
+use campanile::ring::change::Cell;
+use campanile::ring::slot_of;
+use campanile::wire::Message;
+use campanile::wire::message::outcome;
+
+use crate::agenda::{Arrival, Happening, Writer, millis};
+use crate::answers::encoded;
+use crate::checker::Violation;
+use crate::store::{Kept, Swapped};
+use crate::world::World;
+
+impl World {
+    // ---- managers
+
+    /// A manager wants a node replaced: reads the ring, and writes it anew.
+    pub(crate) fn replace(&mut self, process: u32, ask: Ask, question: &Message<'_>) {
+        let Message::Replace { node, incarnation, live, .. } = *question else { return };
+        let what = match self.store.read() {
+            None => outcome::FAILED,
+            Some(kept) => {
+                let live: Vec<u16> = live.iter().collect();
+                match kept.cell.replace_process((NodeId(node), incarnation), &live) {
+                    None => outcome::LATE,
+                    Some(Err(_)) => outcome::FAILED,
+                    Some(Ok(next)) => {
+                        let pause = self.store.pause();
+                        let by = Writer::Manager { process, ask, dead: incarnation };
+                        let (was, next) = (kept.epoch(), Rc::new(next));
+                        return self.agenda.after(pause, Happening::Write { by, was, next });
+                    }
+                }
+            }
+        };
+        self.tell_manager(process, ask, what);
+    }
+
+    pub(crate) fn replaced(&mut self, process: u32, ask: Ask, swapped: Swapped) {
+        let what = match swapped {
+            Swapped::Done => outcome::DONE,
+            Swapped::Late => outcome::LATE,
+            Swapped::Unreachable | Swapped::Unknown => outcome::FAILED,
+        };
+        self.tell_manager(process, ask, what);
+    }
+
+    fn tell_manager(&mut self, process: u32, ask: Ask, what: u8) {
+        let Some(at) = self.node_of(process) else { return };
+        let (role, list) = (Role::Ring, vec![encoded(&Message::Replaced { ask, what })]);
+        let place = self.nodes[at].control();
+        let pause = self.store.pause();
+        let what = Arrival::Answer { role, ask, list };
+        self.agenda.after(pause, Happening::Arrive { process, place, what });
+    }
+
+    /// I10: a manager gave a node's seats away.
+    pub(crate) fn judge_replacement(
+        &mut self,
+        manager: u32,
+        dead: u64,
+        before: &Rc<Kept>,
+    ) -> Result<(), Violation> {
+        self.outside.coverage.saw("nodes replaced");
+        let now = self.agenda.now;
+        let after = Rc::clone(self.store.newest());
+        if (&after.cell.channels, &after.cell.users) != (&before.cell.channels, &before.cell.users)
+        {
+            return Err(Violation("I8: a replacement moves slots".into()));
+        }
+        self.store.replaced(u128::from(dead));
+        if let Some(at) = self.nodes.iter().position(|node| node.process != 0 && node.life == dead)
+        {
+            let is_impaired = now.since(self.impaired[at]) < TROUBLE;
+            if !is_impaired && self.nodes[at].paused_until < now {
+                let name = &self.nodes[at].part.name;
+                return Err(Violation(format!(
+                    "I10: {name} is replaced, and nothing is wrong with it"
+                )));
+            }
+        }
+        // A manager knows of what happened since it runs.
+        let began = self.began[manager as usize - 1];
+        let (window, nodes) = (self.layout.window, before.cell.document.nodes.len());
+        let allowed = (nodes / 10).max(1);
+        let recent = self.replacements.iter().filter(|at| now.since(**at) < window && **at > began);
+        if recent.count() >= allowed {
+            return Err(Violation(format!(
+                "I10: more than {allowed} of {nodes} are replaced in {window:?}"
+            )));
+        }
+        self.replacements.push(now);
+        Ok(())
+    }
+
+    // ---- the operator
+
+    /// Looks at the ring now and then: brings back who waits, and moves slots under load.
+    pub(crate) fn operate(&mut self) {
+        let pause = millis(self.operations.between(200, 3_000));
+        self.agenda.after(pause, Happening::Operate);
+        let Some(kept) = self.store.read() else { return };
+        let cell = &kept.cell;
+        let next =
+            self.missing(cell).or_else(|| if self.is_quiet() { None } else { self.wish(cell) });
+        if let Some(next) = next {
+            let pause = self.store.pause();
+            let (was, next) = (kept.epoch(), Rc::new(next));
+            self.agenda.after(pause, Happening::Write { by: Writer::Operator, was, next });
+        }
+    }
+
+    /// A node that stands by: it is given its share.
+    fn missing(&mut self, cell: &Cell) -> Option<Cell> {
+        let document = &cell.document;
+        let is_idle = |node: &&crate::node::Node| {
+            node.is_up()
+                && node.part.owns()
+                && document.named(&node.part.name).is_some_and(|known| {
+                    !known.replaced && document.seats_of(known.id).next().is_none()
+                })
+        };
+        let part = self.nodes.iter().find(is_idle)?.part.clone();
+        self.outside.coverage.saw("operator: a node added");
+        cell.add(part.entry(0)).ok()
+    }
+
+    fn wish(&mut self, cell: &Cell) -> Option<Cell> {
+        let held: Vec<u16> = (0..cell.document.seats.len() as u16)
+            .filter(|seat| cell.document.seats[usize::from(*seat)].node.is_some())
+            .collect();
+        let seat = Seat(*self.operations.pick(&held));
+        match self.operations.below(10) {
+            0..=3 => {
+                self.outside.coverage.saw("operator: a slot moved");
+                let (kind, slot) = self.a_slot();
+                cell.move_slot(kind, slot, seat).ok()
+            }
+            4 | 5 => {
+                // There and back, before everybody has heard of it.
+                self.outside.coverage.saw("operator: a slot moved there and back");
+                let (kind, slot) = self.a_slot();
+                let there = cell.move_slot(kind, slot, seat).ok()?;
+                let home = cell.table(kind).seats[usize::from(slot.0)];
+                let back = there.move_slot(kind, slot, home).ok()?;
+                let was = there.document.ring_epoch;
+                let pause = millis(self.operations.between(10, 400));
+                self.agenda.after(
+                    pause,
+                    Happening::Write { by: Writer::Operator, was, next: Rc::new(back) },
+                );
+                Some(there)
+            }
+            6 => {
+                self.outside.coverage.saw("operator: a step of a plan");
+                cell.step().map(|(next, _)| next)
+            }
+            7 => {
+                self.outside.coverage.saw("operator: another weight");
+                let names: Vec<&String> =
+                    cell.document.nodes.iter().map(|node| &node.name).collect();
+                let name = (*self.operations.pick(&names)).clone();
+                let weight = *self.operations.pick(&[0, 50, 100, 300]);
+                cell.weigh(&name, weight).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// A slot in which there is something.
+    fn a_slot(&mut self) -> (Kind, Slot) {
+        if self.operations.chance(200) {
+            let users = &self.outside.database.users;
+            return (Kind::Users, slot_of(self.operations.pick::<String>(users)));
+        }
+        let mut names: Vec<String> = self.outside.database.channels.keys().cloned().collect();
+        names.extend(crate::guest::CHANNELS.iter().map(|name| format!(".{name}")));
+        (Kind::Channels, slot_of(self.operations.pick::<String>(&names)))
+    }
+}
+
+/// After a trouble so long ago a node is well.
+const TROUBLE: std::time::Duration = std::time::Duration::from_secs(6);

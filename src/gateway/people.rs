@@ -20,7 +20,7 @@ pub(super) struct Person {
     pub(super) active_s: u32,
     slot: Slot,
     flags: u16,
-    /// On which life of the link to its presence shard `Told...` and `unwatching` are true.
+    /// On which life, as `Keepers` counts them, of the link to its presence shard `Told...` and `unwatching` are true.
     life: u16,
     /// `Unwatch`es that are not answered: the handle is not free.
     unwatching: u16,

@@ -200,11 +200,11 @@ impl Gateway {
         }
     }
 
-    fn peer_up(&mut self, turn: &mut Turn<'_>, peer: Peer, life: u32) {
+    fn peer_up(&mut self, turn: &mut Turn<'_>, peer: Peer) {
         match peer.role {
             Role::Gateway => self.neighbour_up(turn, peer),
             Role::Channel => self.owner_up(peer),
-            Role::Presence => self.keeper_up(peer, life),
+            Role::Presence => self.keeper_up(peer),
             Role::Webapp => self.desk_up(turn),
             Role::Admin | Role::Http | Role::Ring | Role::Health => {}
         }
@@ -262,7 +262,7 @@ impl Shard for Gateway {
             // The driver asks for the outbox by itself.
             Input::Writable { .. } => {}
             Input::Closed { conn, .. } => self.closed(turn, conn),
-            Input::PeerUp { peer, life, .. } => self.peer_up(turn, peer, life),
+            Input::PeerUp { peer, .. } => self.peer_up(turn, peer),
             Input::PeerRoom { peer } => self.peer_room(turn, peer),
             Input::PeerLost { peer } => self.peer_lost(turn, peer),
             Input::Ring { ring } => self.ring_changed(turn, ring),

@@ -24,6 +24,9 @@ use crate::wire::room::{Credit, Room};
 #[derive(Debug, Default)]
 pub(super) struct Keepers {
     by_peer: FxHashMap<Peer, Keeper>,
+    /// Counts the lives of all links to them: each has a number of its own here. By the links' numbers, what one keeper was told in its
+    /// third life would be taken for something that another knows, who has the user in its own third life.
+    lives: u32,
     /// Open queries: by connection, how many answers are to come.
     queries: FxHashMap<u32, u32>,
 }
@@ -151,8 +154,10 @@ impl Gateway {
         more
     }
 
-    pub(super) fn keeper_up(&mut self, peer: Peer, life: u32) {
+    pub(super) fn keeper_up(&mut self, peer: Peer) {
         let credit = Credit::new(self.grant);
+        self.keepers.lives = self.keepers.lives.wrapping_add(1);
+        let life = self.keepers.lives;
         let keeper = Keeper { is_up: true, life, credit, unsaid: VecDeque::new(), said: Some(0) };
         self.keepers.by_peer.insert(peer, keeper);
     }

@@ -1,0 +1,43 @@
+//! What presence shards are told of users here.
+
+use super::*;
+
+/// Every user's presence is kept by this node.
+fn kept_by(node: NodeId, ring_epoch: u64) -> (Ring, Peer) {
+    let mut ring = Ring::new(&[(node, 1)]);
+    ring.ring_epoch = ring_epoch;
+    (ring, Peer::new(node, Role::Presence, 0))
+}
+
+#[test]
+fn who_keeps_a_user_from_now_on_is_told_although_its_link_is_as_old_as_the_last_one_s() {
+    let mut stage = Stage::new(&Limits::DEFAULT);
+    let ((_, first), (ring, second)) = (kept_by(ME, 1), kept_by(NodeId(1), 2));
+    stage.up(first, 1);
+    stage.up(second, 1);
+    stage.connect(conn(0));
+    stage.say(conn(0), r#"{"type":"presence_sub","ids":["U2"]}"#);
+    let told = |stage: &Stage, peer| -> Vec<&str> {
+        stage.heard(peer).iter().map(Message::name).collect()
+    };
+    assert_eq!(told(&stage, first), ["Watch"], "and of U1 when it connected");
+    for peer in [first, second] {
+        stage.input(Input::PeerLost { peer });
+    }
+    stage.input(Input::Ring { ring: &ring });
+    stage.said.clear();
+    for peer in [first, second] {
+        stage.up(peer, 2);
+    }
+    assert!(told(&stage, first).is_empty());
+    assert_eq!(told(&stage, second), ["Online", "Watch"]);
+    // It goes back by the next ring, and the links are of the same age again.
+    for peer in [first, second] {
+        stage.input(Input::PeerLost { peer });
+    }
+    stage.input(Input::Ring { ring: &kept_by(ME, 3).0 });
+    stage.said.clear();
+    stage.up(second, 3);
+    stage.up(first, 2);
+    assert_eq!(told(&stage, first), ["Online", "Watch"]);
+}

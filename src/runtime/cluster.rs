@@ -31,7 +31,7 @@ use crate::limits::RING_IDS_MAX;
 use crate::place::Whole;
 use crate::ring::Ring;
 use crate::ring::change::Cell;
-use crate::ring::document::NodeEntry;
+use crate::ring::document::{Document, NodeEntry};
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
@@ -169,12 +169,9 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         lines: Arc::new(AtomicU64::new(1)),
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
-    // The webapp and the managers dial the nodes of the ring; others dial them, and of these only the control planes have something for them.
-    let is_in_ring = cell.document.node(id).is_some();
     let known = config.webapp.iter().chain(&config.managers);
-    let known = known.filter(|(node, _)| !is_in_ring && is_ours_to_dial(config, id, *node));
-    let _kept: Vec<_> = known.map(|(_, address)| far::dial_all(&home, address, 0)).collect();
-    let keeping = tokio::spawn(keep_up(home, store, cell, boxes.clone(), tell_rings));
+    let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
+    let keeping = tokio::spawn(keep_up(home, store, cell, known, boxes.clone(), tell_rings));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let mut router = watch::router(watch);
@@ -317,6 +314,7 @@ async fn keep_up(
     home: Home,
     store: Store,
     first: Cell,
+    known: Vec<(NodeId, String)>,
     cores: Vec<LetterBox>,
     control: mpsc::Sender<Arc<Ring>>,
 ) -> String {
@@ -328,7 +326,12 @@ async fn keep_up(
     let mut dialing = BTreeMap::new();
     let mut cell = first;
     loop {
-        reach(&home, &cell, &mut dialing);
+        let wanted = to_dial(home.us.node, &cell.document, &known);
+        dialing.retain(|node, _| wanted.contains(node));
+        for node in wanted {
+            let (_, address, cores) = node.clone();
+            dialing.entry(node).or_insert_with(|| far::dial_all(&home, &address, cores));
+        }
         let Some(next) = told.recv().await else { return "nobody follows the ring".into() };
         let us = next.document.node(home.us.node);
         if let Some(us) = us.filter(|us| us.incarnation != u128::from(home.us.incarnation)) {
@@ -366,16 +369,44 @@ async fn keep_up(
     }
 }
 
-/// Dials the nodes of a ring that are ours to dial. Of two nodes of the ring the one with the lower number dials; others dial them all.
-fn reach(home: &Home, cell: &Cell, dialing: &mut BTreeMap<(u16, String, u8), far::Kept>) {
-    let document = &cell.document;
-    let us = home.us.node;
-    let is_ours = |id: u16| id != us.0 && (document.node(us).is_none() || us.0 < id);
-    let nodes = document.nodes.iter().filter(|node| is_ours(node.id));
-    let wanted: Vec<_> = nodes.map(|node| (node.id, node.address.clone(), node.cores)).collect();
-    dialing.retain(|node, _| wanted.contains(node));
-    for node in wanted {
-        let (_, address, cores) = node.clone();
-        dialing.entry(node).or_insert_with(|| far::dial_all(home, &address, cores));
+/// Whom we dial, with how many cores. Of two nodes of the ring the one with the lower number dials; others dial them all.
+///
+/// The webapp and the managers (`known`) dial the nodes of the ring; others dial them, also who was in the ring until now and may have clients,
+/// and of these only the control planes have something for them.
+fn to_dial(us: NodeId, ring: &Document, known: &[(NodeId, String)]) -> Vec<(u16, String, u8)> {
+    let is_in = ring.node(us).is_some();
+    let is_ours = |id: u16| id != us.0 && (!is_in || us.0 < id);
+    let nodes = ring.nodes.iter().filter(|node| is_ours(node.id));
+    let nodes = nodes.map(|node| (node.id, node.address.clone(), node.cores));
+    let known = known.iter().filter(|(id, _)| !is_in && ring.node(*id).is_none());
+    nodes.chain(known.map(|(id, address)| (id.0, address.clone(), 0))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_left_the_ring_reaches_the_webapp_itself_from_then_on() {
+        let node = |id: u16| NodeEntry {
+            id,
+            name: format!("cs{id}"),
+            incarnation: 1,
+            address: format!("10.0.0.{id}:7400"),
+            cores: 2,
+            weight: 100,
+            zone: String::new(),
+            replaced: false,
+        };
+        let before = Cell::new("one", vec![node(1), node(2), node(3)]).expect("a ring");
+        let known = [(NodeId(10_000), "10.0.1.1:7400".to_string())];
+        let dialed = |us: u16, cell: &Cell| -> Vec<u16> {
+            to_dial(NodeId(us), &cell.document, &known).iter().map(|(id, ..)| *id).collect()
+        };
+        assert_eq!(dialed(2, &before), [3], "the webapp dials the nodes of the ring");
+        assert_eq!(dialed(10_001, &before), [1, 2, 3, 10_000]);
+        let mut after = before.clone();
+        after.document.nodes.retain(|node| node.id != 2);
+        assert_eq!(dialed(2, &after), [1, 3, 10_000]);
     }
 }

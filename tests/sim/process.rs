@@ -114,7 +114,6 @@ impl World {
         if !self.layout.is_cell {
             return;
         }
-        self.reach_peers(at, kept);
         self.reach(at, &Rc::clone(kept));
         self.agenda.after(micros(100), Happening::Follow { process });
     }
@@ -207,30 +206,21 @@ impl World {
 
     // ---- connections
 
-    /// Nodes in no ring that are ours to dial: only their control planes have something for us.
-    fn reach_peers(&mut self, at: usize, kept: &Rc<Kept>) {
-        if kept.cell.document.node(self.nodes[at].id).is_some() {
-            return;
-        }
-        let others: Vec<usize> =
-            (0..self.nodes.len()).filter(|other| self.layout.is_for(at, *other)).collect();
-        for other in others {
-            let order = self.next_order();
-            self.dial_all(at, other, 0, order);
-        }
-    }
-
-    /// Dials the nodes of a ring that are ours to dial. Of two nodes of the ring the one with the lower number dials; others dial them all.
+    /// Dials whom `runtime/cluster` would. Of two nodes of the ring the one with the lower number dials; others dial them all.
     fn reach(&mut self, at: usize, kept: &Rc<Kept>) {
         let document = &kept.cell.document;
         let us = self.nodes[at].id;
         let is_ours = |id: u16| id != us.0 && (document.node(us).is_none() || us.0 < id);
-        let wanted: Vec<_> = document
+        let nodes = document.nodes.iter().filter(|node| is_ours(node.id));
+        let nodes = nodes.map(|node| (node.id, node.address.clone(), node.cores));
+        // Others that are in no ring: only their control planes have something for us.
+        let others = self
             .nodes
             .iter()
-            .filter(|node| is_ours(node.id))
-            .map(|node| (node.id, node.address.clone(), node.cores))
-            .collect();
+            .filter(|other| document.node(us).is_none() && self.layout.is_for(at, other.at));
+        let others =
+            others.map(|other| (other.part.id.unwrap_or_default().0, other.part.name.clone(), 0));
+        let wanted: Vec<_> = nodes.chain(others).collect();
         let given_up: Vec<u64> = self.nodes[at]
             .dialing
             .iter()
@@ -284,9 +274,7 @@ impl World {
             return;
         }
         let node = &self.nodes[from.node];
-        // The orders for nodes of the ring may be taken back; the others stand as long as the process.
-        let is_of_ring = self.nodes[to].part.owns();
-        if is_of_ring && !node.dialing.values().any(|one| *one == order) {
+        if !node.dialing.values().any(|one| *one == order) {
             return;
         }
         let is_walled = self.lines.is_walled(from.node, to) || self.lines.is_walled(to, from.node);

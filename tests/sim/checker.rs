@@ -122,17 +122,17 @@ impl Checker {
         }
     }
 
-    /// I3: an owner answers a subscriber, by the ring that it knows now.
-    pub(crate) fn answers(&mut self, owner: Peer, to: Peer, handle: u32, tip: u64) {
+    /// I3: an owner answers a subscriber, by the ring that it knows now. What is wrong, unless it holds the rest behind a hole.
+    pub(crate) fn answers(&self, owner: Peer, to: Peer, handle: u32, tip: u64) -> Option<String> {
         let way = Way { subscriber: spot(to), provider: spot(owner), role: owner.role };
-        let Some(subscription) = self.subscriptions.get(&(way, handle)) else { return };
-        let Some((offset, epoch)) = self.finalised.get(&subscription.name) else { return };
-        if tip < *offset && self.epoch_of(way.provider) >= *epoch {
-            self.broken(format!(
+        let subscription = self.subscriptions.get(&(way, handle))?;
+        let (offset, epoch) = self.finalised.get(&subscription.name)?;
+        (tip < *offset && self.epoch_of(way.provider) >= *epoch).then(|| {
+            format!(
                 "I3: the owner at {:?} answers {} with {tip}, and {offset} left the outbox under ring {epoch}",
                 way.provider, subscription.name
-            ));
-        }
+            )
+        })
     }
 
     fn suback(&mut self, way: Way, handle: u32, tip: u64) {

@@ -148,7 +148,7 @@ impl World {
                 let home = cell.table(kind).seats[usize::from(slot.0)];
                 let back = there.move_slot(kind, slot, home).ok()?;
                 let was = there.document.ring_epoch;
-                let pause = millis(self.operations.between(10, 400));
+                let pause = millis(self.operations.between(10, 1_200));
                 self.agenda.after(
                     pause,
                     Happening::Write { by: Writer::Operator, was, next: Rc::new(back) },
@@ -176,6 +176,11 @@ impl World {
         if self.operations.chance(200) {
             let users = &self.outside.database.users;
             return (Kind::Users, slot_of(self.operations.pick::<String>(users)));
+        }
+        let conversations = self.outside.database.members.keys().cloned();
+        if self.operations.chance(600) {
+            let names: Vec<String> = conversations.collect();
+            return (Kind::Channels, slot_of(self.operations.pick::<String>(&names)));
         }
         let mut names: Vec<String> = self.outside.database.channels.keys().cloned().collect();
         names.extend(crate::guest::CHANNELS.iter().map(|name| format!(".{name}")));

@@ -140,25 +140,12 @@ impl Shard for Overheard {
             }
             _ => {}
         }
-        let may_answer = to == Role::Channel
-            && matches!(
-                input,
-                Input::Wire { message: Message::Subscribe { .. } | Message::TipIs { .. }, .. }
-            );
-        let had_holes = may_answer && self.holes() > 0;
         self.actor.shard_mut().handle(now, input, out);
-        // What is held behind a hole is known too, and follows.
-        let is_whole = may_answer && !had_holes && self.holes() == 0;
         for effect in out.list() {
             match *effect {
                 Effect::Reset { .. } => self.notes.borrow_mut().push(Seen::Reset),
-                Effect::Send { peer, message, .. } if is_whole => {
-                    if let Ok(Message::Suback { handle, tip, .. }) =
-                        Message::decode(out.bytes(message))
-                    {
-                        let handle = handle.0;
-                        self.notes.borrow_mut().push(Seen::Answers { to: peer, handle, tip });
-                    }
+                Effect::Send { peer, message, .. } if to == Role::Channel => {
+                    self.said(peer, out.bytes(message));
                 }
                 _ => {}
             }
@@ -176,12 +163,25 @@ impl Shard for Overheard {
 }
 
 impl Overheard {
-    /// Channels of an owner in which something is missing.
-    fn holes(&self) -> u64 {
-        let mut report = Report::default();
-        self.actor.shard().report(&mut report);
-        let holes = report.gauges.iter().find(|(name, _)| *name == "channel_holes");
-        holes.map_or(0, |(_, count)| *count as u64)
+    /// Answers of an owner to subscribers; what follows at once belongs to it.
+    fn said(&self, to: Peer, bytes: &[u8]) {
+        let mut notes = self.notes.borrow_mut();
+        match Message::decode(bytes) {
+            Ok(Message::Suback { handle, tip, .. }) => {
+                notes.push(Seen::Answers { to, handle: handle.0, tip });
+            }
+            Ok(Message::Publication { handle, offset, .. }) => {
+                for one in notes.iter_mut().rev() {
+                    if let Seen::Answers { to: other, handle: its, tip } = one
+                        && (*other, *its) == (to, handle.0)
+                    {
+                        *tip = offset;
+                        return;
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -362,6 +362,13 @@ impl Place {
         }
     }
 
+    /// Channels in which something is missing.
+    fn holes(&self) -> f64 {
+        let mut holes = 0.0;
+        self.report(|name, value| holes += if name == "channel_holes" { value } else { 0.0 });
+        holes
+    }
+
     /// I17: no mailbox holds more than its bounds.
     pub(crate) fn overfull(&self) -> Option<String> {
         let (messages_max, bytes_max) = self.mail_max;
@@ -394,7 +401,12 @@ impl Place {
                 }
                 Seen::Answers { to, handle, tip } => {
                     let owner = Peer { role: Role::Channel, ..self.address };
-                    outside.checker.answers(owner, to, handle, tip);
+                    // What is held behind a hole is known too, and follows.
+                    if let Some(wrong) = outside.checker.answers(owner, to, handle, tip)
+                        && self.holes() == 0.0
+                    {
+                        outside.checker.broken(wrong);
+                    }
                 }
                 Seen::Linked { to, peer } => {
                     outside.checker.link_changed(Peer { role: to, ..self.address }, peer);

@@ -93,6 +93,7 @@ pub(crate) struct World {
     /// Users who set their presence by hand; and whether there was one.
     pub(crate) by_hand: BTreeSet<String>,
     pub(crate) has_hands: bool,
+    pub(crate) looks: u64,
     happenings: u64,
 }
 
@@ -219,6 +220,7 @@ impl World {
             said: 0,
             by_hand: BTreeSet::new(),
             has_hands: false,
+            looks: 0,
             happenings: 0,
         }
     }

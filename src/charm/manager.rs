@@ -169,10 +169,16 @@ impl Manager {
         self.brake = None;
         self.asks = self.asks.wrapping_add(1);
         let ask = Ask(self.asks);
-        // Also who only stands by: of the ring are those that the write finds there.
-        let live = self.pulses.iter().filter(|(node, (_, pulse))| {
-            pulse.verdict(now) == Verdict::Alive
-                && self.brakes.trusts(now, **node, pulse.met_at, self.config.probation)
+        // Also who only stands by, when it lived long enough, or nobody else is left. Of the ring are those that the write finds there.
+        let alive =
+            self.pulses.iter().filter(|(_, (_, pulse))| pulse.verdict(now) == Verdict::Alive);
+        let alive: Vec<(NodeId, Mono)> =
+            alive.map(|(node, (_, pulse))| (*node, pulse.met_at)).collect();
+        let has_seats = |node: &NodeId| self.nodes.contains(node);
+        let is_last = !alive.iter().any(|(node, _)| has_seats(node));
+        let live = alive.iter().filter(|(node, met_at)| {
+            let trusts = || self.brakes.trusts(now, *node, *met_at, self.config.probation);
+            is_last || has_seats(node) || trusts()
         });
         let mut list = Vec::new();
         let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);

@@ -32,6 +32,7 @@ use crate::place::Whole;
 use crate::ring::Ring;
 use crate::ring::change::Cell;
 use crate::ring::document::{Document, NodeEntry};
+use crate::ring::file::RingFile;
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
@@ -86,7 +87,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
 
     let store = Store::new(&config.store, &config.cell)?;
     let advertised = config.advertise.clone().unwrap_or_else(|| link.to_string());
-    let joining = join(config, &store, life, &advertised, *cores as u8);
+    let file = (!config.ephemeral).then(|| RingFile::new(&config.data, &config.cell, &config.name));
+    let joining = join(config, &store, file.as_ref(), (life, &advertised, *cores as u8));
     let (cell, id) = tokio::select! {
         joined = joining => joined?,
         () = signals.next() => return Ok(()),
@@ -171,7 +173,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     tokio::spawn(far::answer(link_listener, home.clone()));
     let known = config.webapp.iter().chain(&config.managers);
     let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
-    let keeping = tokio::spawn(keep_up(home, store, cell, known, boxes.clone(), tell_rings));
+    let keeping = tokio::spawn(keep_up(home, store, cell, known, file, boxes.clone(), tell_rings));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let mut router = watch::router(watch);
@@ -234,19 +236,26 @@ fn manager(config: &Node, us: NodeId) -> ManagerConfig {
     ManagerConfig { me: us, managers: all.len(), rank, window, probation }
 }
 
-/// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and has none stands by.
+/// The ring, and our number in it. Who has seats takes them back, as a new incarnation; who would own something and has none stands by. Who
+/// owns nothing begins with the last ring it knew when the store is away; seats are taken by a write only.
 async fn join(
     config: &Node,
     store: &Store,
-    life: u64,
-    address: &str,
-    cores: u8,
+    file: Option<&RingFile>,
+    (life, address, cores): (u64, &str, u8),
 ) -> Result<(Cell, NodeId), String> {
     let Node { name, cell: of, .. } = config;
+    let known = file.map(|file| file.load(of)).transpose().map_err(|why| why.to_string())?;
+    let known = known.flatten();
+    let known_epoch = known.as_ref().map_or(0, |cell| cell.document.ring_epoch);
     let owns = config.roles.contains(Role::Channel) || config.roles.contains(Role::Presence);
     let mut told = String::new();
     loop {
         let wait = match store.read().await {
+            Ok(Some(stored)) if stored.cell.document.ring_epoch < known_epoch => format!(
+                "the ring store went back to epoch {}, and this node knew {known_epoch}: see to the store, or remove the file of the ring in --data",
+                stored.cell.document.ring_epoch
+            ),
             Ok(Some(stored)) if owns => {
                 let us = NodeEntry {
                     id: 0,
@@ -280,7 +289,15 @@ async fn join(
             }
             Ok(None) => format!("cell {of} has no ring yet: `campanile ctl ring create`"),
             Err(Failed::Unusable(why)) => return Err(why),
-            Err(failed) => failed.to_string(),
+            Err(failed) => match &known {
+                Some(cell) if !owns => {
+                    eprintln!(
+                        "campanile: {failed}; beginning with the ring of epoch {known_epoch}"
+                    );
+                    return Ok((cell.clone(), number(config, cell)?));
+                }
+                _ => failed.to_string(),
+            },
         };
         if told != wait {
             eprintln!("campanile: {wait}; waiting");
@@ -315,6 +332,7 @@ async fn keep_up(
     store: Store,
     first: Cell,
     known: Vec<(NodeId, String)>,
+    file: Option<RingFile>,
     cores: Vec<LetterBox>,
     control: mpsc::Sender<Arc<Ring>>,
 ) -> String {
@@ -326,6 +344,7 @@ async fn keep_up(
     let mut dialing = BTreeMap::new();
     let mut cell = first;
     loop {
+        save(file.as_ref(), &cell).await;
         let wanted = to_dial(home.us.node, &cell.document, &known);
         dialing.retain(|node, _| wanted.contains(node));
         for node in wanted {
@@ -366,6 +385,16 @@ async fn keep_up(
             return "the control plane has ended".into();
         }
         cell = next;
+    }
+}
+
+/// Keeps a ring for the next start. Without it that one needs the store.
+async fn save(file: Option<&RingFile>, cell: &Cell) {
+    let Some(file) = file.cloned() else { return };
+    let (path, cell) = (file.path().display().to_string(), cell.clone());
+    let saved = tokio::task::spawn_blocking(move || file.save(&cell)).await;
+    if let Ok(Err(error)) = saved {
+        tracing::warn!(%path, %error, "the ring was not saved");
     }
 }
 

@@ -1,6 +1,5 @@
 """Cases in which a channel server dies, stands still, or cannot be reached; and how it comes back."""
 
-import select
 import signal
 import time
 
@@ -12,33 +11,23 @@ from .scene import SERVERS
 AWAY = 3.5
 
 
-def in_ring(cell):
-    return {node["name"] for node in cell.ctl("show")["nodes"]}
-
-
-def is_ready(node):
-    return bool(select.select([node.process.stdout], [], [], 0)[0])
-
-
 def come_back(cell, *names):
-    """These processes start again. Who was replaced is told so, waits, and is added; the slots come back by a plan."""
+    """These processes start again. Who was replaced stands by and is added; the slots come back by a plan."""
     nodes = [cell.nodes[name] for name in names]
     for node in nodes:
         node.spawn()
-    added = []
     for node in nodes:
-        until(20, f"{node.name} is there or is told to wait", lambda: is_ready(node) or "not in the ring" in node.words())
-        if not is_ready(node):
-            cell.ctl("add", cell.entry(node.name))
-            added.append(node.name)
         node.is_up()
+    added = [name for name in names if name not in cell.seated()]
+    for name in added:
+        cell.ctl("add", name)
     if added:
         cell.ctl("carry-out", "--pause", "10")
     return added
 
 
 def replaced(cell, name, began):
-    until(15, f"{name} is replaced", lambda: name not in in_ring(cell))
+    until(15, f"{name} is replaced", lambda: name not in cell.seated())
     return round(time.monotonic() - began, 3)
 
 
@@ -58,23 +47,18 @@ def kill(scene, nth):
 
 
 def refused(cell, name):
-    """A process that was replaced owns nothing, and ends when another takes its place in the ring. Seconds until it owned nothing."""
+    """A process that was replaced owns nothing: it ends, and says why. Seconds until it did."""
     node, woke = cell.nodes[name], time.monotonic()
-    until(10, f"{name} owns nothing", lambda: node.metric("campanile_channels", role="channel") == 0)
-    until_refused = round(time.monotonic() - woke, 3)
-    assert name not in in_ring(cell), f"{name} is back in the ring by itself"
-    cell.ctl("add", cell.entry(name))
     code = node.ended(10)
-    assert code == 1 and "another process runs as" in node.words(), f"{name} ended with {code}: {node.words()}"
-    # What another process of that name would do.
-    node.spawn()
-    node.is_up()
-    cell.ctl("carry-out", "--pause", "10")
+    until_refused = round(time.monotonic() - woke, 3)
+    assert code == 1 and "were given to others" in node.words(), f"{name} ended with {code}: {node.words()}"
+    assert name not in cell.seated(), f"{name} has seats again by itself"
+    come_back(cell, name)
     return until_refused
 
 
 def stop(scene, nth):
-    """A channel server stands still for some seconds, wakes as one that owns nothing, and ends when its place is given to another process."""
+    """A channel server stands still for some seconds, and ends when it wakes, as one that owns nothing."""
     cell, name = scene.cell, SERVERS[nth % len(SERVERS)]
     node, began = cell.nodes[name], time.monotonic()
     node.process.send_signal(signal.SIGSTOP)

@@ -60,9 +60,8 @@ def resize(scene, nth):
     cell, name, began = scene.cell, f"more{nth}", time.monotonic()
     node = cell.channel_server(name)
     try:
-        node.spawn()
-        planned = cell.ctl("add", cell.entry(name))
-        node.is_up()
+        node.up()
+        planned = cell.ctl("add", name)
         again = cell.ctl("plan")
         assert planned | {"ring_epoch": 0} == again | {"ring_epoch": 0}, f"{planned} was planned, then {again}"
         assert all(one["to"] == name for one in planned["between"]), planned["between"]

@@ -1,7 +1,7 @@
 //! Recover and go live, exactly: what a subscription lacks is decided when its channel's tip is known, gathered from pages, and told in its reply.
 
 use super::alive::{now_s, ttl};
-use super::join::Join;
+use super::join::{Join, Since};
 use crate::centrifuge::code::{Fault, Unsubscribed};
 use crate::centrifuge::message::{Publication, Reply, SubscribeResult};
 use crate::centrifuge::rules::Rules;
@@ -23,7 +23,10 @@ impl Gateway {
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return };
         // The hub may not have come so far.
         let tip = tip.max(join.admitted);
-        one.cursor = tip;
+        // That its user left after it was let in is found among what came since, wherever the hub and the client stand.
+        let is_conversation = !Rules::is_memory(self.names.text(self.hub.name(place)));
+        let from = if is_conversation { join.admitted } else { tip };
+        one.cursor = from;
         let Some(since) = &join.since else { return };
         let is_same = since.epoch.is_empty() || *since.epoch == *epoch;
         if since.is_cache {
@@ -34,7 +37,7 @@ impl Gateway {
         }
         match tip.checked_sub(since.offset) {
             Some(lacks) if is_same && lacks <= u64::from(since.count_max) => {
-                one.cursor = since.offset;
+                one.cursor = since.offset.min(from);
             }
             _ => join.is_unrecovered = true,
         }
@@ -64,7 +67,9 @@ impl Gateway {
             member.what == Membership::Left && member.user == user && member.offset > join.admitted
         });
         join.has_left |= leaves;
-        if !passes {
+        // Who asked for no past is given none, and nobody what it has.
+        let is_asked_for = |since: &Since| since.is_cache || event.offset > since.offset;
+        if !passes || !join.since.as_ref().is_some_and(is_asked_for) {
             return true;
         }
         match publication {

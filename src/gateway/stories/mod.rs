@@ -1,11 +1,12 @@
 //! Stories of one gateway core between clients, a desk, the interest of its channels, and time.
 //!
-//! - `doors`: how connections begin and end; `posts`: what clients say and are told; `moves`: owners that change; `dots`: what presence
-//!   shards are told of users
+//! - `doors`: how connections begin and end; `posts`: what clients say and are told; `guests`: what guests may see; `moves`: owners that
+//!   change; `dots`: what presence shards are told of users
 //! - everything at once, with several cores and every fault, is what `tests/sim` plays
 
 mod doors;
 mod dots;
+mod guests;
 mod moves;
 mod posts;
 

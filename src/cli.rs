@@ -54,6 +54,9 @@ struct DevArguments {
     /// Keep everything in memory and write nothing
     #[arg(long, env = "CAMPANILE_EPHEMERAL")]
     ephemeral: bool,
+    /// A PostgreSQL database instead of the file in --data: postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, value_name = "URL", env = "CAMPANILE_DATABASE", conflicts_with = "ephemeral")]
+    database: Option<String>,
     #[command(flatten)]
     process: ProcessArguments,
     /// So many users in a new workspace besides the usual four, for a load
@@ -110,6 +113,7 @@ pub struct Dev {
     pub api: Option<SocketAddr>,
     pub data: PathBuf,
     pub ephemeral: bool,
+    pub database: Option<String>,
     pub cores: Option<u8>,
     pub cpus: Option<Vec<usize>>,
     pub drain: Duration,
@@ -161,6 +165,7 @@ impl DevArguments {
             api: self.api,
             data: self.data,
             ephemeral: self.ephemeral,
+            database: self.database,
             cores: self.process.cores,
             drain: self.process.drain(),
             cpus: self.process.cpus.map(|cpus| cpus.0),
@@ -265,6 +270,7 @@ mod tests {
             &["--http", "127.0.0.1:9", "--api", "127.0.0.1:9"],
             &["--users", "5"],
             &["--channels", "5"],
+            &["--ephemeral", "--database", "postgres://localhost/x"],
         ] {
             assert!(dev(words).is_err(), "{words:?}");
         }

@@ -84,6 +84,10 @@
 //! that who missed a ring knows of it. A slot that moves by plan takes its memory channels with it, under the epoch that they have; after
 //! a death they begin a new one, and their subscribers are told.
 //!
+//! **One writer, whichever the database.** SQLite and PostgreSQL are used alike: one connection writes, in groups, and holds the lock of
+//! the database, so that offsets and outbox ids are in the order of commits and nothing is ever written against another webapp. One SQL
+//! serves both; the layer is a page of code (`webapp::database::sql`). We would change it if one writer were seen to be the limit of a cell.
+//!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.
 

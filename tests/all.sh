@@ -82,6 +82,7 @@ step "the suite of centrifuge-go" tests/clients/suites.sh go
 step "centrifuge-python" stories test_centrifuge.py
 step "200 clients, ten restarts" stories test_restarts.py
 step "ring stores: the contract, Consul, etcd, a hostile double" tests/stores.sh
+step "PostgreSQL: the database's stories, restarts, a cell" tests/postgres.sh
 step "a cell of several processes" stories test_cluster.py
 step "the checker of the cases" stories test_checker.py
 step "what happens to a cell: deaths, cuts, moves, restarts" tests/cluster.sh

@@ -67,6 +67,9 @@ pub(super) struct NodeArguments {
     /// A webapp that keeps everything in memory and writes nothing
     #[arg(long, env = "CAMPANILE_EPHEMERAL")]
     ephemeral: bool,
+    /// A webapp's PostgreSQL database instead of the file in --data: postgres://USER:PASSWORD@HOST/DATABASE
+    #[arg(long, value_name = "URL", env = "CAMPANILE_DATABASE", conflicts_with = "ephemeral")]
+    database: Option<String>,
     #[command(flatten)]
     process: ProcessArguments,
 }
@@ -102,6 +105,7 @@ pub struct Node {
     pub public_ws: Option<String>,
     pub data: PathBuf,
     pub ephemeral: bool,
+    pub database: Option<String>,
     pub cores: Option<u8>,
     pub cpus: Option<Vec<usize>>,
     pub drain: Duration,
@@ -166,6 +170,7 @@ impl NodeArguments {
             public_ws: self.public_ws,
             data: self.data,
             ephemeral: self.ephemeral,
+            database: self.database,
             cores: self.process.cores,
             drain: self.process.drain(),
             cpus: self.process.cpus.map(|cpus| cpus.0),

@@ -36,7 +36,7 @@ use crate::ring::file::RingFile;
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
-use crate::webapp::database::Database;
+use crate::webapp::database::{Database, Storage};
 use crate::webapp::http::{self, GuestDoor, Site};
 use crate::wire::stream::Identity;
 
@@ -79,8 +79,12 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     let (control, mail) = Control::new(MAILS_MAX);
     let database = if is(Role::Webapp) {
         let directory = (!config.ephemeral).then_some(config.data.as_path());
-        let database = Database::open(directory, limits, control.clone(), None).await;
-        Some(database.map_err(|unopened| unopened.to_string())?)
+        let storage = Storage::of(config.database.as_deref(), directory)?;
+        let opened = tokio::select! {
+            opened = Database::open(&storage, limits, control.clone(), None) => opened,
+            () = signals.next() => return Ok(()),
+        };
+        Some(opened.map_err(|unopened| unopened.to_string())?)
     } else {
         None
     };

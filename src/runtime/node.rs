@@ -27,7 +27,7 @@ use crate::limits::Limits;
 use crate::place::Whole;
 use crate::ring::{Ring, Secret};
 use crate::webapp::caller::Caller;
-use crate::webapp::database::{self, Database};
+use crate::webapp::database::{self, Database, Storage};
 use crate::webapp::http::{self, GuestDoor, Site};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
@@ -118,9 +118,12 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let crowd = config.crowd.as_ref().map(|crowd| {
         database::Crowd::drawn(crowd.users, crowd.channels, crowd.members, CROWD_SEED)
     });
-    let database = Database::open(directory, limits, control.clone(), crowd.as_ref())
-        .await
-        .map_err(|unopened| unopened.to_string())?;
+    let storage = Storage::of(config.database.as_deref(), directory)?;
+    let opened = tokio::select! {
+        opened = Database::open(&storage, limits, control.clone(), crowd.as_ref()) => opened,
+        () = signals.next() => return Ok(()),
+    };
+    let database = opened.map_err(|unopened| unopened.to_string())?;
     if let (Some(Crowd { tokens, .. }), Some(crowd)) = (&config.crowd, &crowd) {
         let publisher = database.users().first().map(|user| user.token.clone());
         let text = crowd.file(&publisher.unwrap_or_default());

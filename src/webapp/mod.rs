@@ -1,6 +1,6 @@
 //! The reference back end: Web API, database, tickets, source, the chat page.
 //!
-//! - `database`: SQLite behind one writer
+//! - `database`: SQLite or PostgreSQL behind one writer
 //! - `desk`: the shard through which gateways and owners ask; `source`: their reads of the past, in turn; `paces`: how often users post;
 //!   `keepers`: its way to presence
 //! - `http`: Slack's Web API

@@ -1,9 +1,9 @@
 //! The questions of control-plane shards: encoded messages in, encoded messages out.
 
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 
 use super::batch::Moved;
+use super::sql::{Row, query};
 use super::{Change, Database, Key, Outcome, Post, Refused, new_ticket, ts_of};
 use crate::ids::{Ask, Conn, Origin};
 use crate::wire::{Member, Membership, Message};
@@ -57,10 +57,8 @@ impl Database {
     }
 
     async fn tip(&self, ask: Ask, name: &str) -> Result<Vec<Vec<u8>>, Refused> {
-        let tip: Option<i64> = sqlx::query_scalar("SELECT tip FROM streams WHERE name = ?1")
-            .bind(name)
-            .fetch_optional(&self.source)
-            .await?;
+        let tip = query("SELECT tip FROM streams WHERE name = $1").bind(name);
+        let tip: Option<i64> = tip.fetch_optional(&self.source).await?.map(|row| row.get(0));
         let (found, tip) = (tip.is_some(), tip.unwrap_or(0) as u64);
         Ok(vec![encoded(&Message::TipIs { ask, found, tip })])
     }
@@ -74,9 +72,9 @@ impl Database {
     ) -> Result<Vec<Vec<u8>>, Refused> {
         let (mut answers, mut bytes, mut at) = (Vec::new(), 0, from.max(1));
         while at <= to && bytes < bytes_max as usize {
-            let rows = sqlx::query(
+            let rows = query(
                 "SELECT seq, life, conn, what, member, member_channel, member_seq, payload FROM events \
-                 WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4",
+                 WHERE stream = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq LIMIT $4",
             )
             .bind(name)
             .bind(at)
@@ -129,15 +127,15 @@ impl Database {
 
     async fn admit(&self, ask: Ask, user: &str, channel: &str) -> Vec<u8> {
         // One statement: the tip is of the moment in which the user is a member.
-        let tip: Result<Option<i64>, _> = sqlx::query_scalar(
-            "SELECT s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.channel = ?1 AND m.user = ?2",
+        let tip = query(
+            "SELECT s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.channel = $1 AND m.who = $2",
         )
         .bind(channel)
         .bind(user)
         .fetch_optional(&self.source)
         .await;
         let Ok(tip) = tip else { return encoded(&Message::Refused { ask, retry: true }) };
-        let (is_member, offset) = (tip.is_some(), tip.unwrap_or(0) as u64);
+        let (is_member, offset) = (tip.is_some(), tip.map_or(0, |row| row.get::<i64>(0)) as u64);
         encoded(&Message::Admitted { ask, is_member, offset, epoch: self.epoch() })
     }
 
@@ -193,9 +191,9 @@ impl Database {
 
     /// The oldest rows that are still in the outbox, as after their commit.
     async fn outbox(&self, ask: Ask, after: i64, count_max: u32) -> Result<Vec<Vec<u8>>, Refused> {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT o.id, e.seq, e.life, e.conn, e.what, e.member, e.member_channel, e.member_seq, e.payload, e.stream \
-             FROM outbox o JOIN events e ON e.stream = o.stream AND e.seq = o.seq WHERE o.id > ?1 ORDER BY o.id LIMIT ?2",
+             FROM outbox o JOIN events e ON e.stream = o.stream AND e.seq = o.seq WHERE o.id > $1 ORDER BY o.id LIMIT $2",
         )
         .bind(after)
         .bind(i64::from(count_max) + 1)
@@ -223,12 +221,10 @@ impl Database {
 }
 
 /// Columns `seq, life, conn, what, member, member_channel, member_seq, payload` from the given one on.
-fn event(row: &sqlx::sqlite::SqliteRow, at: usize) -> (i64, Origin, Option<Moved>, String) {
-    let origin = Origin {
-        life: row.get::<i64, _>(at + 1) as u64,
-        conn: Conn(row.get::<i64, _>(at + 2) as u64),
-    };
-    let moved = row.get::<Option<i64>, _>(at + 3).map(|what| Moved {
+fn event(row: &Row, at: usize) -> (i64, Origin, Option<Moved>, String) {
+    let origin =
+        Origin { life: row.get::<i64>(at + 1) as u64, conn: Conn(row.get::<i64>(at + 2) as u64) };
+    let moved = row.get::<Option<i64>>(at + 3).map(|what| Moved {
         what: if what == 1 { Membership::Joined } else { Membership::Left },
         user: row.get(at + 4),
         channel: row.get(at + 5),

@@ -1,8 +1,9 @@
 //! One transaction of the writer, and what every durable event has in common.
 
 use serde_json::{Value, json};
-use sqlx::{Row, SqliteConnection};
 
+use super::connection::{Connection, Transaction};
+use super::sql::{Sql, query, together};
 use super::{Facts, Refused, ts_of};
 use crate::ids::Origin;
 use crate::wire::{Member, Membership, Message};
@@ -30,7 +31,7 @@ pub(super) fn refuse<T>(reason: &'static str) -> Result<T, Stopped> {
 ///
 /// A change refuses before it writes anything, so that a refusal needs no savepoint.
 pub(super) struct Batch<'t> {
-    pub(super) db: &'t mut SqliteConnection,
+    pub(super) db: Transaction<'t>,
     pub(super) facts: &'t Facts,
     pub(super) now: i64,
     pub(super) rows: Vec<OutboxRow>,
@@ -74,6 +75,14 @@ pub(super) struct OutboxRow {
 }
 
 impl OutboxRow {
+    /// Whether this very event is there, and not another one in its place.
+    pub(super) async fn is_stored(&self, db: &mut Connection) -> Result<bool, sqlx::Error> {
+        let found =
+            "SELECT EXISTS (SELECT 1 FROM events WHERE stream = $1 AND seq = $2 AND payload = $3)";
+        let found = query(found).bind(&self.stream).bind(self.seq).bind(&self.payload);
+        Ok(found.fetch_one(db).await?.get(0))
+    }
+
     pub(super) fn message(&self) -> Message<'_> {
         Message::Committed {
             id: self.id as u64,
@@ -92,19 +101,23 @@ impl OutboxRow {
     }
 }
 
-/// An event with its outbox row, and a message with both: one trip to the database each. The outbox is the only one of these tables
-/// with row ids, so that the last row id is its.
-const EVENT: &str = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9); \
-     INSERT INTO outbox (stream, seq) VALUES (?1, ?2)";
-const MESSAGE: &str = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9); \
-     INSERT INTO outbox (stream, seq) VALUES (?1, ?2); \
-     INSERT INTO messages (channel, seq, ts, user, thread, is_reply, key, body) VALUES (?1, ?2, ?10, ?11, ?12, ?13, ?14, ?15)";
+/// An event with its outbox row, and a message with both: one trip to the database each, which gives the row's id.
+const EVENT: Sql<'_> = together!(
+    "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    "INSERT INTO outbox (stream, seq) VALUES ($1, $2) RETURNING id",
+);
+const MESSAGE: Sql<'_> = together!(
+    "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    "INSERT INTO messages (channel, seq, ts, who, thread, is_reply, key, body) VALUES ($1, $2, $10, $11, $12, $13, $14, $15)",
+    "INSERT INTO outbox (stream, seq) VALUES ($1, $2) RETURNING id",
+);
 
 impl Batch<'_> {
     pub(super) async fn next(&mut self, stream: &str) -> Result<Stamp, Stopped> {
-        let next = "UPDATE streams SET tip = tip + 1, last_ts = MAX(last_ts + 1, ?2) WHERE name = ?1 RETURNING tip, last_ts";
-        let next = sqlx::query(next).bind(stream).bind(self.now);
-        let row = next.fetch_one(&mut *self.db).await?;
+        let next = "UPDATE streams SET tip = tip + 1, last_ts = CASE WHEN last_ts < $2 THEN $2 ELSE last_ts + 1 END \
+             WHERE name = $1 RETURNING tip, last_ts";
+        let next = query(next).bind(stream).bind(self.now);
+        let row = next.fetch_one(&mut self.db).await?;
         Ok(Stamp { seq: row.get(0), ts: row.get(1) })
     }
 
@@ -145,7 +158,7 @@ impl Batch<'_> {
             payload.len() <= self.facts.limits.publication_bytes_max as usize,
             "bodies are bounded before"
         );
-        let mut insert = sqlx::query(if stored.is_some() { MESSAGE } else { EVENT })
+        let mut insert = query(if stored.is_some() { MESSAGE } else { EVENT })
             .bind(stream)
             .bind(at.seq)
             .bind(origin.life as i64)
@@ -158,7 +171,7 @@ impl Batch<'_> {
         if let Some(Stored { user, thread, is_reply, key, body }) = stored {
             insert = insert.bind(at.ts).bind(user).bind(thread).bind(is_reply).bind(key).bind(body);
         }
-        let id = insert.execute(&mut *self.db).await?.last_insert_rowid();
+        let id = insert.fetch_one(&mut self.db).await?.get(0);
         let (stream, seq) = (stream.to_string(), at.seq);
         self.rows.push(OutboxRow { id, stream, seq, origin, moved, payload });
         Ok(())
@@ -181,9 +194,11 @@ impl Batch<'_> {
             "event_ts": ts_of(at.ts),
         });
         self.append(channel, at, None, &told).await?;
-        let insert = "INSERT INTO members (channel, user, last_read) VALUES (?1, ?2, ?3); \
-             UPDATE conversations SET members = members + 1 WHERE id = ?1";
-        sqlx::query(insert).bind(channel).bind(user).bind(at.ts).execute(&mut *self.db).await?;
+        let insert = together!(
+            "INSERT INTO members (channel, who, last_read) VALUES ($1, $2, $3)",
+            "UPDATE conversations SET members = members + 1 WHERE id = $1",
+        );
+        query(insert).bind(channel).bind(user).bind(at.ts).execute(&mut self.db).await?;
         Ok(at)
     }
 }

@@ -1,11 +1,10 @@
 //! Changes of who is where: conversations, their members, and how far those have read.
 
-use serde_json::json;
-use sqlx::Row;
-
 use super::batch::{Batch, Moved, Stopped, refuse};
+use super::sql::{query, together};
 use super::{Outcome, kind, new_id, shapes, ts_of};
 use crate::wire::Membership;
+use serde_json::json;
 
 const NAME_CHARS_MAX: usize = 80;
 /// People in one conversation without a name.
@@ -41,8 +40,8 @@ impl Batch<'_> {
         if !name.chars().any(char::is_alphanumeric) {
             return refuse("invalid_name_punctuation");
         }
-        let found = "SELECT 1 FROM conversations WHERE name = ?1";
-        if sqlx::query(found).bind(name).fetch_optional(&mut *self.db).await?.is_some() {
+        let found = "SELECT 1 FROM conversations WHERE name = $1";
+        if query(found).bind(name).fetch_optional(&mut self.db).await?.is_some() {
             return refuse("name_taken");
         }
         let kind = if is_private { kind::PRIVATE } else { kind::PUBLIC };
@@ -69,26 +68,28 @@ impl Batch<'_> {
         pair: Option<&str>,
     ) -> Result<String, Stopped> {
         let id = new_id(if kind == kind::IM { 'D' } else { 'C' });
-        let insert = "INSERT INTO streams VALUES (?1, 0, ?6); \
-             INSERT INTO conversations (id, name, kind, pair, creator, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        sqlx::query(insert)
+        let insert = together!(
+            "INSERT INTO streams VALUES ($1, 0, $6)",
+            "INSERT INTO conversations (id, name, kind, pair, creator, created) VALUES ($1, $2, $3, $4, $5, $6)",
+        );
+        query(insert)
             .bind(&id)
             .bind(name)
             .bind(kind)
             .bind(pair)
             .bind(creator)
             .bind(self.now)
-            .execute(&mut *self.db)
+            .execute(&mut self.db)
             .await?;
         Ok(id)
     }
 
     /// In the user's own channel, so that the user's connections follow the conversation from `seq` on.
     async fn tell_joined(&mut self, channel: &str, user: &str, seq: i64) -> Result<(), Stopped> {
-        let row = sqlx::query(&format!("{} WHERE c.id = ?2", shapes::CONVERSATION))
+        let row = query(format!("{} WHERE c.id = $2", shapes::CONVERSATION).as_str())
             .bind(user)
             .bind(channel)
-            .fetch_one(&mut *self.db)
+            .fetch_one(&mut self.db)
             .await?;
         let conversation = shapes::conversation(&row, user);
         let kind = if conversation["is_im"] == true { "im_created" } else { "channel_joined" };
@@ -103,14 +104,14 @@ impl Batch<'_> {
 
     /// A conversation that the user may know of.
     async fn found(&mut self, channel: &str, user: &str) -> Result<Found, Stopped> {
-        let row = sqlx::query(
-            "SELECT c.id, c.kind, c.is_general, m.user IS NOT NULL FROM conversations c \
-             LEFT JOIN members m ON m.channel = c.id AND m.user = ?3 WHERE c.id = ?1 OR c.name = ?2",
+        let row = query(
+            "SELECT c.id, c.kind, c.is_general, m.who IS NOT NULL FROM conversations c \
+             LEFT JOIN members m ON m.channel = c.id AND m.who = $3 WHERE c.id = $1 OR c.name = $2",
         )
         .bind(channel)
         .bind(channel.strip_prefix('#').unwrap_or(channel))
         .bind(user)
-        .fetch_optional(&mut *self.db)
+        .fetch_optional(&mut self.db)
         .await?;
         let found = row.map(|row| Found {
             id: row.get(0),
@@ -161,9 +162,11 @@ impl Batch<'_> {
         let (what, seq) = (Membership::Left, at.seq);
         let moved = Moved { what, user: user.into(), channel: id.clone(), seq };
         self.append(&id, at, Some(moved), &told).await?;
-        let delete = "DELETE FROM members WHERE channel = ?1 AND user = ?2; \
-             UPDATE conversations SET members = members - 1 WHERE id = ?1";
-        sqlx::query(delete).bind(&id).bind(user).execute(&mut *self.db).await?;
+        let delete = together!(
+            "DELETE FROM members WHERE channel = $1 AND who = $2",
+            "UPDATE conversations SET members = members - 1 WHERE id = $1",
+        );
+        query(delete).bind(&id).bind(user).execute(&mut self.db).await?;
         let at = self.next(user).await?;
         let told = json!({ "type": "channel_left", "channel": id, "event_ts": ts_of(at.ts) });
         self.append(user, at, None, &told).await?;
@@ -186,11 +189,10 @@ impl Batch<'_> {
             return refuse("user_not_found");
         }
         let pair = people.join(",");
-        let found = "SELECT id FROM conversations WHERE pair = ?1";
-        let known: Option<String> =
-            sqlx::query_scalar(found).bind(&pair).fetch_optional(&mut *self.db).await?;
-        if let Some(id) = known {
-            return Ok(Outcome::Conversation { id, fresh: false });
+        let found = "SELECT id FROM conversations WHERE pair = $1";
+        let known = query(found).bind(&pair).fetch_optional(&mut self.db).await?;
+        if let Some(known) = known {
+            return Ok(Outcome::Conversation { id: known.get(0), fresh: false });
         }
         if !may_make {
             return refuse("channel_not_found");
@@ -217,24 +219,19 @@ impl Batch<'_> {
         if !is_member {
             return refuse("not_in_channel");
         }
-        let changed = sqlx::query(
-            "UPDATE members SET last_read = ?3 WHERE channel = ?1 AND user = ?2 AND last_read <> ?3",
+        let changed = query(
+            "UPDATE members SET last_read = $3 WHERE channel = $1 AND who = $2 AND last_read <> $3",
         )
         .bind(&id)
         .bind(user)
         .bind(ts)
-        .execute(&mut *self.db)
-        .await?
-        .rows_affected();
+        .execute(&mut self.db)
+        .await?;
         if changed == 0 {
             return Ok(Outcome::Already);
         }
-        let unread: i64 = sqlx::query_scalar(shapes::UNREAD)
-            .bind(&id)
-            .bind(ts)
-            .bind(user)
-            .fetch_one(&mut *self.db)
-            .await?;
+        let unread = query(shapes::UNREAD).bind(&id).bind(ts).bind(user);
+        let unread: i64 = unread.fetch_one(&mut self.db).await?.get(0);
         let what = match kind {
             kind::PUBLIC => "channel_marked",
             kind::IM => "im_marked",

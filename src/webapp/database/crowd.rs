@@ -1,9 +1,10 @@
 //! Users, channels and members by number, for a load: drawn before the database is made, and put into it with the first inhabitants.
 
 use serde::Serialize;
-use sqlx::SqlitePool;
 
+use super::connection::Connection;
 use super::people::{insert_user, new_token};
+use super::sql::{query, together};
 use super::{User, new_id, now_micros};
 
 /// Who is to be there besides the usual four. The first of those is in all channels.
@@ -74,30 +75,31 @@ impl Crowd {
     }
 
     /// In one transaction, into a database that was made just now.
-    pub(super) async fn insert(&self, writer: &SqlitePool) -> Result<(), sqlx::Error> {
-        let mut tx = writer.begin().await?;
+    pub(super) async fn insert(&self, db: &mut Connection) -> Result<(), sqlx::Error> {
+        let mut tx = db.begin().await?;
         let now = now_micros();
-        let first: String = sqlx::query_scalar("SELECT id FROM users ORDER BY n LIMIT 1")
-            .fetch_one(&mut *tx)
-            .await?;
+        let first = query("SELECT id FROM users ORDER BY n LIMIT 1").fetch_one(&mut tx).await?;
+        let first: String = first.get(0);
         for user in &self.users {
             insert_user(&mut tx, user, now).await?;
         }
         for ((id, name), members) in self.channels.iter().zip(&self.members) {
-            let insert = "INSERT INTO streams VALUES (?1, 0, ?2); \
-                 INSERT INTO conversations (id, name, kind, creator, created, members) VALUES (?1, ?3, 0, ?4, ?2, ?5)";
-            sqlx::query(insert)
+            let insert = together!(
+                "INSERT INTO streams VALUES ($1, 0, $2)",
+                "INSERT INTO conversations (id, name, kind, creator, created, members) VALUES ($1, $3, 0, $4, $2, $5)",
+            );
+            query(insert)
                 .bind(id)
                 .bind(now)
                 .bind(name)
                 .bind(&first)
                 .bind(members.len() as i64 + 1)
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
             let users = members.iter().map(|user| &self.users[*user as usize].id);
             for user in users.chain([&first]) {
-                let insert = sqlx::query("INSERT INTO members (channel, user) VALUES (?1, ?2)");
-                insert.bind(id).bind(user).execute(&mut *tx).await?;
+                let insert = query("INSERT INTO members (channel, who) VALUES ($1, $2)");
+                insert.bind(id).bind(user).execute(&mut tx).await?;
             }
         }
         tx.commit().await

@@ -1,11 +1,10 @@
 //! Changes of messages: post, update, delete, react.
 
-use serde_json::{Map, Value, json};
-use sqlx::Row;
-
 use super::batch::{Batch, Stopped, Stored, refuse};
 use super::change::{Key, Post};
+use super::sql::{query, together};
 use super::{Outcome, kind, shapes, ts_of};
+use serde_json::{Map, Value, json};
 
 /// Different reactions on one message.
 const REACTIONS_MAX: i64 = 50;
@@ -88,17 +87,17 @@ impl Batch<'_> {
         user: &str,
         key: Option<&Key>,
     ) -> Result<(String, Option<Outcome>), Stopped> {
-        let row = sqlx::query(
-            "SELECT c.id, c.kind, m.user IS NOT NULL, e.ts, e.seq, e.body FROM conversations c \
-             LEFT JOIN members m ON m.channel = c.id AND m.user = ?3 \
-             LEFT JOIN messages e ON e.channel = c.id AND e.user = ?3 AND e.key = ?4 \
-             WHERE c.id = ?1 OR c.name = ?2",
+        let row = query(
+            "SELECT c.id, c.kind, m.who IS NOT NULL, e.ts, e.seq, e.body FROM conversations c \
+             LEFT JOIN members m ON m.channel = c.id AND m.who = $3 \
+             LEFT JOIN messages e ON e.channel = c.id AND e.who = $3 AND e.key = $4 \
+             WHERE c.id = $1 OR c.name = $2",
         )
         .bind(channel)
         .bind(channel.strip_prefix('#').unwrap_or(channel))
         .bind(user)
         .bind(key.map(Key::as_str))
-        .fetch_optional(&mut *self.db)
+        .fetch_optional(&mut self.db)
         .await?;
         let Some(row) = row else { return refuse("channel_not_found") };
         let id: String = row.get(0);
@@ -117,9 +116,9 @@ impl Batch<'_> {
 
     /// The parent of a thread; a reply's thread is its parent's.
     async fn parent(&mut self, channel: &str, ts: i64) -> Result<Parent, Stopped> {
-        let found = "SELECT p.ts, p.user FROM messages m JOIN messages p ON p.channel = m.channel AND p.ts = COALESCE(m.thread, m.ts) \
-             WHERE m.channel = ?1 AND m.ts = ?2 AND m.deleted = 0";
-        let row = sqlx::query(found).bind(channel).bind(ts).fetch_optional(&mut *self.db).await?;
+        let found = "SELECT p.ts, p.who FROM messages m JOIN messages p ON p.channel = m.channel AND p.ts = COALESCE(m.thread, m.ts) \
+             WHERE m.channel = $1 AND m.ts = $2 AND NOT m.deleted";
+        let row = query(found).bind(channel).bind(ts).fetch_optional(&mut self.db).await?;
         let Some(row) = row else { return refuse("thread_not_found") };
         Ok(Parent { ts: row.get(0), user: row.get(1) })
     }
@@ -131,9 +130,8 @@ impl Batch<'_> {
     }
 
     async fn message(&mut self, channel: &str, ts: i64) -> Result<Found, Stopped> {
-        let found =
-            "SELECT user, body FROM messages WHERE channel = ?1 AND ts = ?2 AND deleted = 0";
-        let row = sqlx::query(found).bind(channel).bind(ts).fetch_optional(&mut *self.db).await?;
+        let found = "SELECT who, body FROM messages WHERE channel = $1 AND ts = $2 AND NOT deleted";
+        let row = query(found).bind(channel).bind(ts).fetch_optional(&mut self.db).await?;
         let Some(row) = row else { return refuse("message_not_found") };
         Ok(Found { user: row.get(0), body: shapes::parsed(row.get(1))? })
     }
@@ -176,11 +174,11 @@ impl Batch<'_> {
             "ts": ts_of(at.ts), "event_ts": ts_of(at.ts), "message": message, "previous_message": found.body,
         });
         self.append(&channel, at, None, &event).await?;
-        sqlx::query("UPDATE messages SET body = ?3 WHERE channel = ?1 AND ts = ?2")
+        query("UPDATE messages SET body = $3 WHERE channel = $1 AND ts = $2")
             .bind(&channel)
             .bind(ts)
-            .bind(message.to_string())
-            .execute(&mut *self.db)
+            .bind(&message.to_string())
+            .execute(&mut self.db)
             .await?;
         Ok(Outcome::Updated { channel, message })
     }
@@ -203,9 +201,11 @@ impl Batch<'_> {
         });
         self.append(&channel, at, None, &event).await?;
         // The row stays: its key still knows that this was said.
-        let delete = "UPDATE messages SET deleted = 1 WHERE channel = ?1 AND ts = ?2; \
-             DELETE FROM reactions WHERE channel = ?1 AND ts = ?2";
-        sqlx::query(delete).bind(&channel).bind(ts).execute(&mut *self.db).await?;
+        let delete = together!(
+            "UPDATE messages SET deleted = TRUE WHERE channel = $1 AND ts = $2",
+            "DELETE FROM reactions WHERE channel = $1 AND ts = $2",
+        );
+        query(delete).bind(&channel).bind(ts).execute(&mut self.db).await?;
         Ok(Outcome::Updated { channel, message: found.body })
     }
 
@@ -219,24 +219,24 @@ impl Batch<'_> {
     ) -> Result<Outcome, Stopped> {
         let (channel, _) = self.place(channel, user, None).await?;
         let found = self.message(&channel, ts).await?;
-        let row = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM reactions WHERE channel = ?1 AND ts = ?2 AND name = ?3 AND user = ?4), \
-             EXISTS (SELECT 1 FROM reactions WHERE channel = ?1 AND ts = ?2 AND name = ?3)",
+        let row = query(
+            "SELECT EXISTS (SELECT 1 FROM reactions WHERE channel = $1 AND ts = $2 AND name = $3 AND who = $4), \
+             EXISTS (SELECT 1 FROM reactions WHERE channel = $1 AND ts = $2 AND name = $3)",
         )
         .bind(&channel)
         .bind(ts)
         .bind(name)
         .bind(user)
-        .fetch_one(&mut *self.db)
+        .fetch_one(&mut self.db)
         .await?;
         let (is_there, is_known): (bool, bool) = (row.get(0), row.get(1));
         if is_there == add {
             return refuse(if add { "already_reacted" } else { "no_reaction" });
         }
         if add && !is_known {
-            let count = "SELECT COUNT(DISTINCT name) FROM reactions WHERE channel = ?1 AND ts = ?2";
-            let count = sqlx::query_scalar(count).bind(&channel).bind(ts);
-            if count.fetch_one(&mut *self.db).await.map(|count: i64| count >= REACTIONS_MAX)? {
+            let count = "SELECT COUNT(DISTINCT name) FROM reactions WHERE channel = $1 AND ts = $2";
+            let count = query(count).bind(&channel).bind(ts).fetch_one(&mut self.db).await?;
+            if count.get::<i64>(0) >= REACTIONS_MAX {
                 return refuse("too_many_emoji");
             }
         }
@@ -247,12 +247,13 @@ impl Batch<'_> {
         });
         self.append(&channel, at, None, &event).await?;
         let change = if add {
-            "INSERT INTO reactions VALUES (?1, ?2, ?3, ?4, ?5)"
+            "INSERT INTO reactions (channel, ts, name, who, n) VALUES ($1, $2, $3, $4, $5)"
         } else {
-            "DELETE FROM reactions WHERE channel = ?1 AND ts = ?2 AND name = ?3 AND user = ?4"
+            "DELETE FROM reactions WHERE channel = $1 AND ts = $2 AND name = $3 AND who = $4"
         };
-        let change = sqlx::query(change).bind(&channel).bind(ts).bind(name).bind(user).bind(at.ts);
-        change.execute(&mut *self.db).await?;
+        let change = query(change).bind(&channel).bind(ts).bind(name).bind(user);
+        let change = if add { change.bind(at.ts) } else { change };
+        change.execute(&mut self.db).await?;
         Ok(Outcome::Done)
     }
 }

@@ -1,7 +1,9 @@
-//! The database of the reference back end: SQLite, one writer that commits in groups, readers beside it.
+//! The database of the reference back end: an SQLite file or a PostgreSQL server, one writer that commits in groups, readers beside it.
 //!
-//! - `open`: the file, its lock, its connections; `seed`: a fresh one, and what is read at the start; `crowd`: users by number
-//! - `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
+//! - `storage`: where it is, and why it cannot be opened; `open`: the file or the `server`, its lock, its connections
+//! - `migrations`: the schema; `seed`: a fresh database, and what is read at the start; `crowd`: users by number
+//! - `sql`: one SQL for both databases; `connection`: connections of both; `fault`: what their errors mean
+//! - `pen`: the connection that writes; `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
 //! - `change`: everything that can be changed; `messages`, `conversations`, `people`, `tickets`: how
 //! - `reads`: lists and history
 //! - `answer`: the questions of control-plane shards
@@ -10,14 +12,21 @@
 mod answer;
 mod batch;
 mod change;
+mod connection;
 mod conversations;
 mod crowd;
+mod fault;
 mod messages;
+mod migrations;
 mod open;
+mod pen;
 mod people;
 mod reads;
 mod seed;
+mod server;
 mod shapes;
+mod sql;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -28,17 +37,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::SqlitePool;
 use tokio::sync::{mpsc, oneshot};
 
 pub(super) use answer::{ticket_hash, ticket_path};
 pub use change::{Change, Key, Outcome, Post};
 pub use crowd::Crowd;
-pub use open::Unopened;
 pub use reads::{Page, Part, Span};
 pub use shapes::{kind, micros_of, ts_of, user as user_shape};
+pub use storage::{Storage, Unopened};
 pub(super) use tickets::new_ticket;
 
+use self::connection::Pool;
 use self::people::People;
 use self::writer::{Request, Tally};
 use crate::limits::Limits;
@@ -60,8 +69,13 @@ impl Refused {
 
 impl From<sqlx::Error> for Refused {
     fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::PoolClosed) {
-            return Self::UNAVAILABLE;
+        match error {
+            sqlx::Error::PoolClosed => return Self::UNAVAILABLE,
+            error if fault::is_lost(&error) => {
+                tracing::warn!("{}: {error}", fault::named(&error));
+                return Self::UNAVAILABLE;
+            }
+            _ => {}
         }
         tracing::error!("database: {error}");
         Self::INTERNAL
@@ -105,7 +119,7 @@ struct Facts {
     secret: Secret,
     limits: Limits,
     tally: Tally,
-    /// Held as long as the database is open: a second process is refused.
+    /// Of a file, held as long as the database is open: a second process is refused. A server's is with the pen.
     _lock: Option<File>,
 }
 
@@ -113,9 +127,9 @@ struct Facts {
 #[derive(Clone, Debug)]
 pub struct Database {
     /// For HTTP handlers.
-    readers: SqlitePool,
+    readers: Pool,
     /// For the questions of shards.
-    source: SqlitePool,
+    source: Pool,
     requests: mpsc::Sender<Request>,
     facts: Arc<Facts>,
 }

@@ -5,12 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
+use super::batch::{Batch, Stopped, refuse};
+use super::connection::Transaction;
+use super::sql::{query, together};
+use super::{Outcome, Part, User, new_id, random_hex, shapes, ts_of};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use sqlx::Row;
-
-use super::batch::{Batch, Stopped, refuse};
-use super::{Outcome, Part, User, new_id, random_hex, shapes, ts_of};
 
 /// Users by token and by id. Per process. Readers wait for nothing but one insertion; the writer adds after its commit.
 #[derive(Debug)]
@@ -24,21 +24,35 @@ struct Known {
     by_token: HashMap<[u8; 32], usize>,
 }
 
+impl Known {
+    fn add(&mut self, user: Arc<User>) {
+        let at = self.list.len();
+        self.by_id.insert(user.id.clone(), at);
+        self.by_token.insert(hash(&user.token), at);
+        self.list.push(user);
+    }
+}
+
 impl People {
     pub(super) fn new(users: Vec<User>) -> Self {
         let people = Self(RwLock::default());
-        for user in users {
-            people.add(Arc::new(user));
-        }
+        people.renew(users);
         people
     }
 
+    /// As the database has them, where others may have written.
+    pub(super) fn renew(&self, users: Vec<User>) {
+        let mut known = Known::default();
+        users.into_iter().for_each(|user| known.add(Arc::new(user)));
+        *self.0.write().expect("nobody panics with it") = known;
+    }
+
+    /// Somebody new. Who was read back from the database meanwhile is not.
     pub(super) fn add(&self, user: Arc<User>) {
         let mut known = self.0.write().expect("nobody panics with it");
-        let at = known.list.len();
-        known.by_id.insert(user.id.clone(), at);
-        known.by_token.insert(hash(&user.token), at);
-        known.list.push(user);
+        if !known.by_id.contains_key(&user.id) {
+            known.add(user);
+        }
     }
 
     pub(super) fn of_id(&self, id: &str) -> Option<Arc<User>> {
@@ -104,8 +118,8 @@ impl Batch<'_> {
         if self.facts.people.len() >= self.facts.limits.users_max as usize {
             return refuse("user_limit_reached");
         }
-        let found = "SELECT 1 FROM users WHERE name = ?1";
-        if sqlx::query(found).bind(name).fetch_optional(&mut *self.db).await?.is_some() {
+        let found = "SELECT 1 FROM users WHERE name = $1";
+        if query(found).bind(name).fetch_optional(&mut self.db).await?.is_some() {
             return refuse("name_taken");
         }
         let user = User {
@@ -116,10 +130,10 @@ impl Batch<'_> {
             token: new_token(is_bot),
             updated: self.now / 1_000_000,
         };
-        insert_user(&mut *self.db, &user, self.now).await?;
-        let general = "SELECT id FROM conversations WHERE is_general = 1";
+        insert_user(&mut self.db, &user, self.now).await?;
+        let general = "SELECT id FROM conversations WHERE is_general";
         let general: Option<String> =
-            sqlx::query(general).fetch_optional(&mut *self.db).await?.map(|row| row.get(0));
+            query(general).fetch_optional(&mut self.db).await?.map(|row| row.get(0));
         if let Some(general) = general {
             self.join(&general, &user.id, false).await?;
         }
@@ -132,12 +146,11 @@ impl Batch<'_> {
 
     pub(super) async fn away(&mut self, user: &str, away: bool) -> Result<Outcome, Stopped> {
         let changed =
-            sqlx::query("UPDATE users SET manual_away = ?2 WHERE id = ?1 AND manual_away <> ?2")
+            query("UPDATE users SET manual_away = $2 WHERE id = $1 AND manual_away <> $2")
                 .bind(user)
                 .bind(away)
-                .execute(&mut *self.db)
-                .await?
-                .rows_affected();
+                .execute(&mut self.db)
+                .await?;
         if changed == 0 {
             return Ok(Outcome::Already);
         }
@@ -153,13 +166,15 @@ impl Batch<'_> {
 
 /// A user and the user's own stream.
 pub(super) async fn insert_user(
-    db: &mut sqlx::SqliteConnection,
+    db: &mut Transaction<'_>,
     user: &User,
     now: i64,
 ) -> Result<(), sqlx::Error> {
-    let insert = "INSERT INTO users (id, name, real_name, is_bot, token, updated) VALUES (?1, ?2, ?3, ?4, ?5, ?6); \
-         INSERT INTO streams VALUES (?1, 0, ?7)";
-    sqlx::query(insert)
+    let insert = together!(
+        "INSERT INTO users (id, name, real_name, is_bot, token, updated) VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO streams VALUES ($1, 0, $7)",
+    );
+    query(insert)
         .bind(&user.id)
         .bind(&user.name)
         .bind(&user.real_name)

@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
+use super::sql::{Row, Sql, query};
 use super::{Database, Refused, shapes, ts_of};
+use serde_json::{Value, json};
 
 /// From where on, and how many.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,16 +33,16 @@ const REPLY_USERS_MAX: usize = 5;
 impl Database {
     /// A conversation's id, when the user may read it.
     pub async fn readable(&self, user: &str, channel: &str) -> Result<String, Refused> {
-        let row = sqlx::query(
-            "SELECT c.id, c.kind, m.user IS NOT NULL FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.user = ?3 \
-             WHERE c.id = ?1 OR c.name = ?2",
+        let row = query(
+            "SELECT c.id, c.kind, m.who IS NOT NULL FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.who = $3 \
+             WHERE c.id = $1 OR c.name = $2",
         )
         .bind(channel)
         .bind(channel.strip_prefix('#').unwrap_or(channel))
         .bind(user)
         .fetch_optional(&self.readers)
         .await?;
-        match row.map(|row| (row.get(0), row.get::<i64, _>(1), row.get(2))) {
+        match row.map(|row| (row.get(0), row.get::<i64>(1), row.get(2))) {
             Some((id, _, true)) => Ok(id),
             Some((_, 0, false)) => Err(Refused("not_in_channel")),
             _ => Err(Refused("channel_not_found")),
@@ -53,8 +51,8 @@ impl Database {
 
     /// One conversation as the user sees it, with its unread messages.
     pub async fn conversation(&self, user: &str, channel: &str) -> Result<Value, Refused> {
-        let query = format!("{} WHERE c.id = ?2 OR c.name = ?3", shapes::CONVERSATION);
-        let row = sqlx::query(&query)
+        let found = format!("{} WHERE c.id = $2 OR c.name = $3", shapes::CONVERSATION);
+        let row = query(found.as_str())
             .bind(user)
             .bind(channel)
             .bind(channel.strip_prefix('#').unwrap_or(channel))
@@ -70,12 +68,8 @@ impl Database {
             };
         }
         let id: &str = row.get("id");
-        let unread: i64 = sqlx::query_scalar(shapes::UNREAD)
-            .bind(id)
-            .bind(row.get::<i64, _>("last_read"))
-            .bind(user)
-            .fetch_one(&self.readers)
-            .await?;
+        let unread = query(shapes::UNREAD).bind(id).bind(row.get::<i64>("last_read")).bind(user);
+        let unread: i64 = unread.fetch_one(&self.readers).await?.get(0);
         value["unread_count"] = unread.into();
         value["unread_count_display"] = unread.into();
         let span = Span { oldest: 0, latest: i64::MAX / 2, inclusive: true };
@@ -94,17 +88,17 @@ impl Database {
         only_own: bool,
         part: Part,
     ) -> Result<Page, Refused> {
-        let mut query = format!("{} WHERE c.n > ?2 AND c.kind IN (", shapes::CONVERSATION);
+        let mut found = format!("{} WHERE c.n > $2 AND c.kind IN (", shapes::CONVERSATION);
         for (at, kind) in kinds.iter().enumerate() {
-            let _ = write!(query, "{}{kind}", if at == 0 { "" } else { ", " });
+            let _ = write!(found, "{}{kind}", if at == 0 { "" } else { ", " });
         }
-        query.push_str(if only_own {
-            ") AND m.user IS NOT NULL"
+        found.push_str(if only_own {
+            ") AND m.who IS NOT NULL"
         } else {
-            ") AND (c.kind = 0 OR m.user IS NOT NULL)"
+            ") AND (c.kind = 0 OR m.who IS NOT NULL)"
         });
-        query.push_str(" ORDER BY c.n LIMIT ?3");
-        let rows = sqlx::query(&query)
+        found.push_str(" ORDER BY c.n LIMIT $3");
+        let rows = query(found.as_str())
             .bind(user)
             .bind(part.after)
             .bind(part.limit + 1)
@@ -115,20 +109,20 @@ impl Database {
 
     /// Ids of a conversation's members.
     pub async fn members(&self, channel: &str, part: Part) -> Result<Page, Refused> {
-        let rows = sqlx::query(
-            "SELECT u.n, u.id FROM members m JOIN users u ON u.id = m.user WHERE m.channel = ?1 AND u.n > ?2 ORDER BY u.n LIMIT ?3",
+        let rows = query(
+            "SELECT u.n, u.id FROM members m JOIN users u ON u.id = m.who WHERE m.channel = $1 AND u.n > $2 ORDER BY u.n LIMIT $3",
         )
         .bind(channel)
         .bind(part.after)
         .bind(part.limit + 1)
         .fetch_all(&self.readers)
         .await?;
-        page(&rows, part.limit, |row| Ok((row.get(0), row.get::<String, _>(1).into())))
+        page(&rows, part.limit, |row| Ok((row.get(0), row.get::<String>(1).into())))
     }
 
     pub async fn is_away_by_hand(&self, user: &str) -> Result<bool, Refused> {
-        let query = "SELECT manual_away FROM users WHERE id = ?1";
-        Ok(sqlx::query_scalar(query).bind(user).fetch_one(&self.readers).await?)
+        let found = "SELECT manual_away FROM users WHERE id = $1";
+        Ok(query(found).bind(user).fetch_one(&self.readers).await?.get(0))
     }
 
     /// Messages of a conversation, newest first; replies are in their threads. `part.after`: older than this.
@@ -137,9 +131,9 @@ impl Database {
         if part.after > 0 {
             latest = latest.min(part.after - 1);
         }
-        let rows = sqlx::query(
-            "SELECT ts, body FROM messages WHERE channel = ?1 AND ts BETWEEN ?2 AND ?3 AND deleted = 0 AND is_reply = 0 \
-             ORDER BY ts DESC LIMIT ?4",
+        let rows = query(
+            "SELECT ts, body FROM messages WHERE channel = $1 AND ts BETWEEN $2 AND $3 AND NOT deleted AND NOT is_reply \
+             ORDER BY ts DESC LIMIT $4",
         )
         .bind(channel)
         .bind(oldest)
@@ -160,15 +154,14 @@ impl Database {
         part: Part,
     ) -> Result<Page, Refused> {
         let (oldest, latest) = closed(span);
-        let parent = "SELECT COALESCE(thread, ts) FROM messages WHERE channel = ?1 AND ts = ?2";
-        let parent: Option<i64> =
-            sqlx::query_scalar(parent).bind(channel).bind(ts).fetch_optional(&self.readers).await?;
-        let parent = parent.ok_or(Refused("thread_not_found"))?;
+        let parent = "SELECT COALESCE(thread, ts) FROM messages WHERE channel = $1 AND ts = $2";
+        let parent = query(parent).bind(channel).bind(ts).fetch_optional(&self.readers).await?;
+        let parent: i64 = parent.ok_or(Refused("thread_not_found"))?.get(0);
         // The parent opens the first page, whatever part of its replies is wanted.
-        let rows = sqlx::query(
-            "SELECT ts, body FROM messages WHERE channel = ?1 AND ts = ?2 AND ts > ?5 AND deleted = 0 \
-             UNION ALL SELECT * FROM (SELECT ts, body FROM messages WHERE channel = ?1 AND thread = ?2 AND ts BETWEEN ?3 AND ?4 \
-             AND ts > ?5 AND deleted = 0 ORDER BY ts LIMIT ?6) LIMIT ?6",
+        let rows = query(
+            "SELECT ts, body FROM messages WHERE channel = $1 AND ts = $2 AND ts > $5 AND NOT deleted \
+             UNION ALL SELECT * FROM (SELECT ts, body FROM messages WHERE channel = $1 AND thread = $2 AND ts BETWEEN $3 AND $4 \
+             AND ts > $5 AND NOT deleted ORDER BY ts LIMIT $6) AS replies ORDER BY ts LIMIT $6",
         )
         .bind(channel)
         .bind(parent)
@@ -187,8 +180,8 @@ impl Database {
 
     /// One message.
     pub async fn message(&self, channel: &str, ts: i64) -> Result<Value, Refused> {
-        let query = "SELECT ts, body FROM messages WHERE channel = ?1 AND ts = ?2 AND deleted = 0";
-        let rows = sqlx::query(query).bind(channel).bind(ts).fetch_all(&self.readers).await?;
+        let found = "SELECT ts, body FROM messages WHERE channel = $1 AND ts = $2 AND NOT deleted";
+        let rows = query(found).bind(channel).bind(ts).fetch_all(&self.readers).await?;
         let page = page(&rows, 1, |row| Ok((row.get(0), shapes::parsed(row.get(1))?)))?;
         let (mut messages, _) = self.dressed(channel, page).await?;
         messages.pop().ok_or(Refused("message_not_found"))
@@ -206,20 +199,28 @@ impl Database {
         let places: HashMap<i64, usize> =
             stamps.iter().enumerate().map(|(at, ts)| (*ts, at)).collect();
         let stamps = Value::from(stamps).to_string();
-        let rows = sqlx::query(
-            "SELECT ts, name, user FROM reactions WHERE channel = ?1 AND ts IN (SELECT value FROM json_each(?2)) ORDER BY ts, n",
+        let rows = query(
+            Sql {
+                sqlite: "SELECT ts, name, who FROM reactions WHERE channel = $1 AND ts IN (SELECT value FROM json_each($2)) ORDER BY ts, n",
+                postgres: "SELECT ts, name, who FROM reactions WHERE channel = $1 \
+                     AND ts IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON)) ORDER BY ts, n",
+            },
         )
         .bind(channel)
         .bind(&stamps)
         .fetch_all(&self.readers)
         .await?;
         for row in &rows {
-            let Some(at) = places.get(&row.get::<i64, _>(0)) else { continue };
+            let Some(at) = places.get(&row.get::<i64>(0)) else { continue };
             react(&mut messages[*at], row.get(1), row.get(2));
         }
-        let rows = sqlx::query(
-            "SELECT thread, COUNT(*), MAX(ts), json_group_array(DISTINCT user) FROM messages WHERE channel = ?1 \
-             AND thread IN (SELECT value FROM json_each(?2)) AND deleted = 0 GROUP BY thread",
+        let rows = query(
+            Sql {
+                sqlite: "SELECT thread, COUNT(*), MAX(ts), json_group_array(DISTINCT who) FROM messages WHERE channel = $1 \
+                     AND thread IN (SELECT value FROM json_each($2)) AND NOT deleted GROUP BY thread",
+                postgres: "SELECT thread, COUNT(*), MAX(ts), json_agg(DISTINCT who)::TEXT FROM messages WHERE channel = $1 \
+                     AND thread IN (SELECT value::BIGINT FROM json_array_elements_text($2::JSON)) AND NOT deleted GROUP BY thread",
+            },
         )
         .bind(channel)
         .bind(&stamps)
@@ -231,7 +232,7 @@ impl Database {
             let users: Vec<Value> = serde_json::from_str(row.get(3)).unwrap_or_default();
             let message = &mut messages[*at];
             message["thread_ts"] = ts_of(thread).into();
-            message["reply_count"] = row.get::<i64, _>(1).into();
+            message["reply_count"] = row.get::<i64>(1).into();
             message["latest_reply"] = ts_of(row.get(2)).into();
             message["reply_users_count"] = users.len().into();
             message["reply_users"] = users.into_iter().take(REPLY_USERS_MAX).collect();
@@ -248,18 +249,15 @@ impl Database {
         to: i64,
         limit: i64,
     ) -> Result<(Vec<Value>, i64), Refused> {
-        let tip = "SELECT tip FROM streams WHERE name = ?1";
-        let tip: i64 = sqlx::query_scalar(tip)
-            .bind(stream)
-            .fetch_optional(&self.readers)
-            .await?
-            .ok_or(Refused("channel_not_found"))?;
+        let tip = "SELECT tip FROM streams WHERE name = $1";
+        let tip = query(tip).bind(stream).fetch_optional(&self.readers).await?;
+        let tip: i64 = tip.ok_or(Refused("channel_not_found"))?.get(0);
         let (mut events, mut bytes, mut at) = (Vec::new(), 0, from.max(1));
         let to = to.min(tip);
         while at <= to && bytes < EVENTS_BYTES_MAX && (events.len() as i64) < limit {
             let count = (limit - events.len() as i64).min(100);
-            let rows = sqlx::query(
-                "SELECT seq, payload FROM events WHERE stream = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq LIMIT ?4",
+            let rows = query(
+                "SELECT seq, payload FROM events WHERE stream = $1 AND seq BETWEEN $2 AND $3 ORDER BY seq LIMIT $4",
             )
             .bind(stream)
             .bind(at)
@@ -268,12 +266,12 @@ impl Database {
             .fetch_all(&self.readers)
             .await?;
             let Some(last) = rows.last() else { break };
-            at = last.get::<i64, _>(0) + 1;
+            at = last.get::<i64>(0) + 1;
             for row in &rows {
                 let payload: &str = row.get(1);
                 bytes += payload.len();
                 let mut event = shapes::parsed(payload)?;
-                event["seq"] = row.get::<i64, _>(0).into();
+                event["seq"] = row.get::<i64>(0).into();
                 event["seq_of"] = stream.into();
                 events.push(event);
             }
@@ -289,9 +287,9 @@ fn closed(Span { oldest, latest, inclusive }: Span) -> (i64, i64) {
 
 /// The first `limit` of the rows; with one more there is a next page, after the last that is shown.
 fn page(
-    rows: &[SqliteRow],
+    rows: &[Row],
     limit: i64,
-    value: impl Fn(&SqliteRow) -> Result<(i64, Value), Refused>,
+    value: impl Fn(&Row) -> Result<(i64, Value), Refused>,
 ) -> Result<Page, Refused> {
     let shown = rows.len().min(limit as usize);
     let mut last = 0;

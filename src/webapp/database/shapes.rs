@@ -1,10 +1,8 @@
 //! Rows as Slack's JSON objects, and time stamps as Slack's strings.
 
-use serde_json::{Value, json};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::User;
+use super::sql::Row;
+use serde_json::{Value, json};
 
 /// Kinds of conversations.
 pub mod kind {
@@ -16,13 +14,13 @@ pub mod kind {
     pub const SEVERAL: i64 = 3;
 }
 
-/// What [`conversation`] reads: as `?1` sees it.
+/// What [`conversation`] reads: as `$1` sees it.
 pub(super) const CONVERSATION: &str = "SELECT c.n, c.id, c.name, c.kind, c.pair, c.creator, c.created, c.is_general, c.topic, c.members, \
-     m.user IS NOT NULL AS is_member, m.last_read FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.user = ?1";
+     m.who IS NOT NULL AS is_member, m.last_read FROM conversations c LEFT JOIN members m ON m.channel = c.id AND m.who = $1";
 
-/// Messages of channel `?1` after `?2` by others than `?3`. Nobody counts further than a thousand.
-pub(super) const UNREAD: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE channel = ?1 AND ts > ?2 AND user <> ?3 \
-     AND deleted = 0 AND is_reply = 0 LIMIT 1000)";
+/// Messages of channel `$1` after `$2` by others than `$3`. Nobody counts further than a thousand.
+pub(super) const UNREAD: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE channel = $1 AND ts > $2 AND who <> $3 \
+     AND NOT deleted AND NOT is_reply LIMIT 1000) AS unread";
 
 /// Microseconds as Slack writes them: ten digits, a dot, six digits. Ordered as strings, too.
 pub fn ts_of(micros: i64) -> String {
@@ -76,18 +74,18 @@ pub fn user(user: &User, team: &str) -> Value {
 }
 
 /// A row of [`CONVERSATION`].
-pub(super) fn conversation(row: &SqliteRow, user: &str) -> Value {
+pub(super) fn conversation(row: &Row, user: &str) -> Value {
     let (kind, people): (i64, Option<&str>) = (row.get("kind"), row.get("pair"));
     let people: Vec<&str> = people.map_or(Vec::new(), |pair| pair.split(',').collect());
-    let created = row.get::<i64, _>("created") / 1_000_000;
+    let created = row.get::<i64>("created") / 1_000_000;
     let (creator, topic): (&str, &str) = (row.get("creator"), row.get("topic"));
     let is_member: bool = row.get("is_member");
     let mut value = json!({
-        "id": row.get::<&str, _>("id"), "created": created, "creator": creator, "is_archived": false,
+        "id": row.get::<&str>("id"), "created": created, "creator": creator, "is_archived": false,
         "is_channel": kind == kind::PUBLIC, "is_group": kind == kind::PRIVATE || kind == kind::SEVERAL, "is_im": kind == kind::IM,
-        "is_mpim": kind == kind::SEVERAL, "is_private": kind != kind::PUBLIC, "is_general": row.get::<bool, _>("is_general"),
+        "is_mpim": kind == kind::SEVERAL, "is_private": kind != kind::PUBLIC, "is_general": row.get::<bool>("is_general"),
         "is_member": is_member, "is_shared": false, "is_org_shared": false, "is_ext_shared": false, "unlinked": 0,
-        "num_members": row.get::<i64, _>("members"),
+        "num_members": row.get::<i64>("members"),
     });
     if kind == kind::IM {
         let other = people.iter().find(|id| **id != user).unwrap_or(&user);
@@ -104,7 +102,7 @@ pub(super) fn conversation(row: &SqliteRow, user: &str) -> Value {
         value["previous_names"] = json!([]);
     }
     if is_member {
-        value["last_read"] = ts_of(row.get::<Option<i64>, _>("last_read").unwrap_or(0)).into();
+        value["last_read"] = ts_of(row.get::<Option<i64>>("last_read").unwrap_or(0)).into();
     }
     value
 }

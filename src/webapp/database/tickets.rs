@@ -1,8 +1,7 @@
 //! Changes for the machinery: tickets for websockets, and rows that leave the outbox.
 
-use sqlx::Row;
-
 use super::batch::{Batch, Stopped, refuse};
+use super::sql::{Sql, query, together};
 use super::{Outcome, random_hex};
 use crate::ids::Ask;
 use crate::wire::message::boot;
@@ -24,20 +23,18 @@ impl Batch<'_> {
         flags: u8,
     ) -> Result<Outcome, Stopped> {
         let Some(who) = self.facts.people.of_id(user) else { return refuse("user_not_found") };
-        let away: bool = sqlx::query_scalar("SELECT manual_away FROM users WHERE id = ?1")
-            .bind(user)
-            .fetch_one(&mut *self.db)
-            .await?;
+        let away = query("SELECT manual_away FROM users WHERE id = $1").bind(user);
+        let away: bool = away.fetch_one(&mut self.db).await?.get(0);
         let flags = flags & FLAGS_OF_CLIENTS
             | if away { boot::MANUAL_AWAY } else { 0 }
             | if who.is_bot { boot::BOT } else { 0 };
-        let positions: Vec<(String, i64)> = sqlx::query(
-            "SELECT name, tip FROM streams WHERE name IN (?1, ?2) \
-             UNION ALL SELECT s.name, s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.user = ?1",
+        let positions: Vec<(String, i64)> = query(
+            "SELECT name, tip FROM streams WHERE name IN ($1, $2) \
+             UNION ALL SELECT s.name, s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.who = $1",
         )
         .bind(user)
         .bind(&self.facts.team.id)
-        .fetch_all(&mut *self.db)
+        .fetch_all(&mut self.db)
         .await?
         .iter()
         .map(|row| (row.get(0), row.get(1)))
@@ -57,35 +54,38 @@ impl Batch<'_> {
         .encode(&mut bytes);
         let life = i64::try_from(self.facts.limits.ticket_timeout.as_micros()).unwrap_or(i64::MAX);
         // Old tickets go a few at a time: faster than new ones come, and nobody waits for many.
-        let insert = "DELETE FROM tickets WHERE hash IN (SELECT hash FROM tickets WHERE until < ?1 LIMIT 4); \
-             INSERT INTO tickets VALUES (?2, ?3, ?4)";
-        sqlx::query(insert)
+        let insert = together!(
+            "DELETE FROM tickets WHERE hash IN (SELECT hash FROM tickets WHERE until < $1 LIMIT 4)",
+            "INSERT INTO tickets VALUES ($2, $3, $4)",
+        );
+        query(insert)
             .bind(self.now)
             .bind(&hash[..])
             .bind(self.now.saturating_add(life))
-            .bind(bytes)
-            .execute(&mut *self.db)
+            .bind(&bytes[..])
+            .execute(&mut self.db)
             .await?;
         Ok(Outcome::Ticket { positions })
     }
 
     pub(super) async fn redeem(&mut self, hash: [u8; 32]) -> Result<Outcome, Stopped> {
-        let row = sqlx::query("DELETE FROM tickets WHERE hash = ?1 RETURNING until, boot")
+        let row = query("DELETE FROM tickets WHERE hash = $1 RETURNING until, boot")
             .bind(&hash[..])
-            .fetch_optional(&mut *self.db)
+            .fetch_optional(&mut self.db)
             .await?;
         match row {
-            Some(row) if row.get::<i64, _>(0) >= self.now => Ok(Outcome::Boot(row.get(1))),
+            Some(row) if row.get::<i64>(0) >= self.now => Ok(Outcome::Boot(row.get(1))),
             _ => refuse("expired"),
         }
     }
 
     pub(super) async fn remove(&mut self, rows: &[u64]) -> Result<Outcome, Stopped> {
         let ids = serde_json::Value::from(rows).to_string();
-        sqlx::query("DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(?1))")
-            .bind(ids)
-            .execute(&mut *self.db)
-            .await?;
+        let delete = Sql {
+            sqlite: "DELETE FROM outbox WHERE id IN (SELECT value FROM json_each($1))",
+            postgres: "DELETE FROM outbox WHERE id IN (SELECT value::BIGINT FROM json_array_elements_text($1::JSON))",
+        };
+        query(delete).bind(&ids).execute(&mut self.db).await?;
         Ok(Outcome::Done)
     }
 }

@@ -1,16 +1,21 @@
 //! The writer: takes what waits, does it in one transaction, and answers when it is on the disk.
 //!
 //! A transaction that fails is done again one change at a time, so that only the guilty one fails. When the fault is the storage's (a full
-//! disk), nothing is done again here: everybody is told to come again, and the next that comes finds out whether there is room.
+//! disk, a server that is away), nothing is done again here: everybody is told to come again, and the next that comes finds out whether
+//! that is over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use sqlx::{Connection, SqlitePool};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::batch::{Batch, OutboxRow, Stopped};
-use super::{Change, Facts, Outcome, Refused, now_micros};
+use super::connection::{Connection, Transaction};
+use super::fault::{is_lost, is_of_storage, is_unknown_at_commit, late};
+use super::pen::Pen;
+use super::{Change, Facts, Outcome, Refused, fault, now_micros, seed};
 use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role};
 
@@ -41,9 +46,7 @@ pub(super) struct Tally {
 }
 
 pub(super) struct Writer {
-    pub(super) pool: SqlitePool,
-    /// In a file: a connection can be replaced by a fresh one.
-    pub(super) is_on_disk: bool,
+    pub(super) pen: Pen,
     pub(super) control: Control,
     pub(super) facts: Arc<Facts>,
 }
@@ -52,22 +55,21 @@ pub(super) struct Writer {
 type Done = (Vec<Result<Outcome, Refused>>, Vec<OutboxRow>);
 
 /// Why a transaction came to nothing.
-#[derive(Debug)]
 struct Fault {
     error: sqlx::Error,
-    /// The commit itself failed: with an error of input or output nobody knows what is on the disk.
-    at_commit: bool,
+    /// The commit itself failed: with some errors nobody knows what is on the disk, and it may be this.
+    at_commit: Option<Done>,
 }
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        Self { error, at_commit: false }
+        Self { error, at_commit: None }
     }
 }
 
 impl Writer {
     /// Runs until it is told to close, or the last handle of the database is gone.
-    pub(super) async fn run(self, mut requests: mpsc::Receiver<Request>) {
+    pub(super) async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let batch_max = self.facts.limits.commit_batch_max as usize;
         let mut waiting = Vec::with_capacity(batch_max);
         let mut closers = Vec::new();
@@ -93,7 +95,7 @@ impl Writer {
                 let _ = answer.send(outcome);
             }
         }
-        self.end().await;
+        self.pen.close().await;
         for done in closers {
             let _ = done.send(());
         }
@@ -112,11 +114,11 @@ impl Writer {
         }
     }
 
-    async fn carry_out(&self, changes: &[Change]) -> Done {
+    async fn carry_out(&mut self, changes: &[Change]) -> Done {
         if changes.is_empty() {
             return Done::default();
         }
-        let fault = match self.commit(changes).await {
+        let Fault { error, at_commit } = match self.commit(changes).await {
             Ok(done) => {
                 self.works(changes.len());
                 return done;
@@ -125,16 +127,26 @@ impl Writer {
         };
         let all = |refused| (vec![Err(refused); changes.len()], Vec::new());
         self.facts.tally.failures.fetch_add(1, Ordering::Relaxed);
-        if fault.at_commit && primary_code(&fault.error) == Some(code::IOERR) {
-            tracing::error!("the database could not be written, perhaps it was: {}", fault.error);
+        if let Some(done) = at_commit
+            && is_unknown_at_commit(&error)
+        {
+            match self.was_done(&done.1).await {
+                Some(true) => {
+                    self.works(changes.len());
+                    return done;
+                }
+                Some(false) => return all(Refused::UNAVAILABLE),
+                None => {}
+            }
+            tracing::error!("the database could not be written, perhaps it was: {error}");
             return all(Refused::INTERNAL);
         }
-        if is_of_storage(&fault.error) {
-            self.fails(&fault.error);
+        if is_of_storage(&error) {
+            self.fails(&error);
             return all(Refused::UNAVAILABLE);
         }
         if changes.len() == 1 {
-            tracing::error!("a change failed: {}", fault.error);
+            tracing::error!("a change failed: {error}");
             return all(Refused::INTERNAL);
         }
         let mut done = Done::default();
@@ -146,39 +158,61 @@ impl Writer {
         done
     }
 
-    async fn commit(&self, changes: &[Change]) -> Result<Done, Fault> {
-        let mut db = self.pool.acquire().await?;
-        let done = self.transact(&mut db, changes).await;
-        if done.is_err() && self.is_on_disk {
-            // Whether SQLite ended the transaction by itself depends on the error: a fresh connection has none.
-            let _ = db.close().await;
+    /// Once more when the connection was lost before the commit began: then nothing was done, and a server that was started anew would
+    /// otherwise cost its first change.
+    async fn commit(&mut self, changes: &[Change]) -> Result<Done, Fault> {
+        let was_lost = self.pen.is_lost();
+        match self.try_commit(changes).await {
+            Err(Fault { error, at_commit: None }) if is_lost(&error) && !was_lost => {
+                self.try_commit(changes).await
+            }
+            done => done,
         }
+    }
+
+    async fn try_commit(&mut self, changes: &[Change]) -> Result<Done, Fault> {
+        self.take_up(TAKE_UP_TIMEOUT).await?;
+        let mut db = self.pen.take().await?;
+        let done = transact(&mut db, &self.facts, changes, self.pen.patience()).await;
+        // Whether SQLite ended the transaction by itself depends on the error.
+        self.pen.put_down(db, done.is_ok()).await;
         done
     }
 
-    async fn transact(
-        &self,
-        db: &mut sqlx::SqliteConnection,
-        changes: &[Change],
-    ) -> Result<Done, Fault> {
-        let mut tx = db.begin().await?;
-        let rows = Vec::with_capacity(changes.len());
-        let mut batch = Batch { db: &mut tx, facts: &self.facts, now: now_micros(), rows };
-        let mut outcomes = Vec::with_capacity(changes.len());
-        for change in changes {
-            let rows = batch.rows.len();
-            match batch.apply(change).await {
-                Ok(outcome) => outcomes.push(Ok(outcome)),
-                Err(Stopped::Refused(refused)) => {
-                    assert!(batch.rows.len() == rows, "a change refuses before it writes");
-                    outcomes.push(Err(refused));
-                }
-                Err(Stopped::Failed(error)) => return Err(error.into()),
+    /// Where the pen was lost, others may have written before it was ours again.
+    async fn take_up(&mut self, within: Duration) -> Result<(), sqlx::Error> {
+        if !self.pen.is_lost() {
+            return Ok(());
+        }
+        self.pen.take_up(within).await?;
+        let mut db = self.pen.take().await?;
+        let people = seed::people(&mut db).await;
+        self.pen.put_down(db, people.is_ok()).await;
+        self.facts.people.renew(people?);
+        Ok(())
+    }
+
+    /// What became of a commit that nobody answered. Where the pen is ours again, its last session has ended, and all that it wrote is there
+    /// or nothing.
+    async fn was_done(&mut self, rows: &[OutboxRow]) -> Option<bool> {
+        let last = rows.last()?;
+        if !self.pen.is_lost() {
+            return None;
+        }
+        let look = async {
+            self.take_up(LOOK_TIMEOUT).await?;
+            let mut db = self.pen.take().await?;
+            let found = last.is_stored(&mut db).await;
+            self.pen.put_down(db, found.is_ok()).await;
+            found
+        };
+        match look.await {
+            Ok(found) => Some(found),
+            Err(error) => {
+                self.fails(&error);
+                None
             }
         }
-        let rows = batch.rows;
-        tx.commit().await.map_err(|error| Fault { error, at_commit: true })?;
-        Ok((outcomes, rows))
     }
 
     fn works(&self, changes: usize) {
@@ -193,57 +227,60 @@ impl Writer {
     /// Told once, and again when it is over.
     fn fails(&self, error: &sqlx::Error) {
         if !self.facts.tally.is_failing.swap(true, Ordering::Relaxed) {
-            let what = match primary_code(error) {
-                Some(code::FULL) => "the disk is full",
-                _ => "the database cannot be written",
-            };
+            let what = fault::named(error);
             tracing::error!("{what}: every change is refused until that is over ({error})");
         }
     }
+}
 
-    async fn end(&self) {
-        if self.is_on_disk
-            && let Err(error) =
-                sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await
-        {
-            // The next start does it.
-            tracing::warn!("the write-ahead log stays beside the database: {error}");
-        }
-        self.pool.close().await;
+async fn transact(
+    db: &mut Connection,
+    facts: &Facts,
+    changes: &[Change],
+    patience: Option<Duration>,
+) -> Result<Done, Fault> {
+    let (done, tx) = within(patience, apply(db, facts, changes)).await?;
+    match within(patience, tx.commit()).await {
+        Ok(()) => Ok(done),
+        Err(error) => Err(Fault { error, at_commit: Some(done) }),
     }
 }
 
-/// SQLite's primary result codes.
-mod code {
-    pub(super) const BUSY: u32 = 5;
-    pub(super) const LOCKED: u32 = 6;
-    pub(super) const NOMEM: u32 = 7;
-    pub(super) const READONLY: u32 = 8;
-    pub(super) const IOERR: u32 = 10;
-    pub(super) const CORRUPT: u32 = 11;
-    pub(super) const FULL: u32 = 13;
-    pub(super) const CANTOPEN: u32 = 14;
-    pub(super) const NOTADB: u32 = 26;
-}
-
-fn primary_code(error: &sqlx::Error) -> Option<u32> {
-    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
-}
-
-/// Whether the fault is nobody's change: it would meet every other one, too.
-fn is_of_storage(error: &sqlx::Error) -> bool {
-    use code::{BUSY, CANTOPEN, CORRUPT, FULL, IOERR, LOCKED, NOMEM, NOTADB, READONLY};
-    match primary_code(error) {
-        Some(code) => {
-            [BUSY, LOCKED, NOMEM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB].contains(&code)
+/// All changes, in a transaction that waits for its commit.
+async fn apply<'t>(
+    db: &'t mut Connection,
+    facts: &'t Facts,
+    changes: &[Change],
+) -> Result<(Done, Transaction<'t>), sqlx::Error> {
+    let (db, rows) = (db.begin().await?, Vec::with_capacity(changes.len()));
+    let mut batch = Batch { db, facts, now: now_micros(), rows };
+    let mut outcomes = Vec::with_capacity(changes.len());
+    for change in changes {
+        let rows = batch.rows.len();
+        match batch.apply(change).await {
+            Ok(outcome) => outcomes.push(Ok(outcome)),
+            Err(Stopped::Refused(refused)) => {
+                assert!(batch.rows.len() == rows, "a change refuses before it writes");
+                outcomes.push(Err(refused));
+            }
+            Err(Stopped::Failed(error)) => return Err(error),
         }
-        None => matches!(
-            error,
-            sqlx::Error::Io(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed
-        ),
+    }
+    let Batch { db, rows, .. } = batch;
+    Ok(((outcomes, rows), db))
+}
+
+async fn within<T>(
+    patience: Option<Duration>,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    match patience {
+        None => work.await,
+        Some(patience) => timeout(patience, work).await.unwrap_or_else(|_| Err(late())),
     }
 }
+
+/// How long changes wait for a server that is away, before they are refused; and how long they wait to hear whether they were done, which
+/// is worth more.
+const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(2);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@ use axum::body::{Body, to_bytes};
 
 use super::*;
 use crate::control::Mail;
+use crate::webapp::database::Storage;
 use tokio::sync::mpsc;
 
 struct Stage {
@@ -14,8 +15,9 @@ struct Stage {
 impl Stage {
     async fn new(limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database =
-            Database::open(None, limits, control.clone(), None).await.expect("in memory");
+        let database = Database::open(&Storage::Memory, limits, control.clone(), None)
+            .await
+            .expect("in memory");
         Self { site: Site::new(database, control, limits, "ws://0.0.0.0:8081"), _mail: mail }
     }
 

@@ -2,22 +2,17 @@
 
 use super::*;
 
-/// Makes the database refuse what a story wants refused. A file, so that a second connection can.
-async fn poison(directory: &Path, sql: &str) {
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(directory.join("campanile.sqlite"));
-    let pool = SqlitePool::connect_with(options).await.expect("a second connection");
-    sqlx::raw_sql(sql).execute(&pool).await.expect("poisoned");
-    pool.close().await;
-}
-
 #[tokio::test]
 async fn one_poisoned_change_fails_alone() {
-    let home = tempfile::tempdir().expect("a directory");
-    let mut stage = Stage::with(Some(home.path()), &Limits::DEFAULT).await;
-    let trigger = "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.payload LIKE '%poison%' \
-         BEGIN SELECT RAISE(ABORT, 'poisoned'); END";
-    poison(home.path(), trigger).await;
+    let home = Home::new().await;
+    let mut stage = Stage::at(&home.storage, &Limits::DEFAULT).await;
+    home.meddle(
+        "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.payload LIKE '%poison%' \
+         BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
+        "CREATE FUNCTION poison() RETURNS TRIGGER AS $$ BEGIN RAISE EXCEPTION 'poisoned'; END $$ LANGUAGE plpgsql; \
+         CREATE TRIGGER poison BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.payload LIKE '%poison%') EXECUTE FUNCTION poison()",
+    )
+    .await;
     let posts: Vec<_> = ["one", "poison", "two", "three"]
         .into_iter()
         .map(|text| {
@@ -47,7 +42,7 @@ async fn one_poisoned_change_fails_alone() {
 #[tokio::test]
 async fn a_full_queue_refuses_and_what_shards_ask_waits_for_its_turn() {
     let limits = Limits { commits_max: 2, ..Limits::DEFAULT };
-    let stage = Stage::with(None, &limits).await;
+    let stage = Stage::limited(&limits).await;
     let posts = async |count: usize| {
         let posts: Vec<_> = (0..count)
             .map(|_| {

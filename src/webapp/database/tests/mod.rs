@@ -1,4 +1,7 @@
 //! Stories of the database: what a change leaves behind.
+//!
+//! They are played with SQLite, or with the PostgreSQL server that `CAMPANILE_TEST_POSTGRES` names (`tests/postgres.sh`): each with a
+//! database of its own.
 
 mod faults;
 mod people;
@@ -7,9 +10,11 @@ mod reads;
 mod start;
 mod tickets;
 
-use std::path::Path;
+use std::str::FromStr as _;
 
 use serde_json::Map;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgConnection};
 
 use super::*;
 use crate::control::{Control, Mail};
@@ -21,14 +26,63 @@ struct Stage {
     mail: mpsc::Receiver<Mail>,
 }
 
-impl Stage {
+/// Where a database stays when it is closed.
+struct Home {
+    storage: Storage,
+    _directory: Option<tempfile::TempDir>,
+}
+
+impl Home {
     async fn new() -> Self {
-        Self::with(None, &Limits::DEFAULT).await
+        if let Some(storage) = server().await {
+            return Self { storage, _directory: None };
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let storage = Storage::Directory(directory.path().into());
+        Self { storage, _directory: Some(directory) }
     }
 
-    async fn with(directory: Option<&Path>, limits: &Limits) -> Self {
+    /// Does something to it behind the webapp's back.
+    async fn meddle(&self, sqlite: &str, postgres: &str) {
+        match &self.storage {
+            Storage::Server(options) => {
+                let mut connection = options.connect().await.expect("a second connection");
+                sqlx::raw_sql(postgres).execute(&mut connection).await.expect("done");
+            }
+            Storage::Directory(path) => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new();
+                let options = options.filename(path.join("campanile.sqlite"));
+                let mut connection = options.connect().await.expect("a second connection");
+                sqlx::raw_sql(sqlite).execute(&mut connection).await.expect("done");
+            }
+            Storage::Memory => panic!("nobody else is there"),
+        }
+    }
+}
+
+/// A new database of the server, if there is one.
+async fn server() -> Option<Storage> {
+    let url = std::env::var("CAMPANILE_TEST_POSTGRES").ok()?;
+    let options = PgConnectOptions::from_str(&url).expect("a URL");
+    let name = format!("story_{}", random_hex(8));
+    let mut connection: PgConnection = options.connect().await.expect("the server is there");
+    let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+    sqlx::raw_sql(&create).execute(&mut connection).await.expect("a database");
+    Some(Storage::Server(Box::new(options.database(&name))))
+}
+
+impl Stage {
+    async fn new() -> Self {
+        Self::limited(&Limits::DEFAULT).await
+    }
+
+    async fn limited(limits: &Limits) -> Self {
+        Self::at(&server().await.unwrap_or(Storage::Memory), limits).await
+    }
+
+    async fn at(storage: &Storage, limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database = Database::open(directory, limits, control, None).await.expect("it opens");
+        let database = Database::open(storage, limits, control, None).await.expect("it opens");
         Self { database, mail }
     }
 

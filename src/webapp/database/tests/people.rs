@@ -60,7 +60,7 @@ async fn names_of_users_are_checked_and_taken_once() {
 #[tokio::test]
 async fn there_is_room_for_so_many_users() {
     let limits = Limits { users_max: 5, ..Limits::DEFAULT };
-    let stage = Stage::with(None, &limits).await;
+    let stage = Stage::limited(&limits).await;
     assert!(stage.new_user("dave").await.is_ok());
     assert_eq!(stage.new_user("eve").await, Err(Refused("user_limit_reached")));
 }

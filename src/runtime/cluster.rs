@@ -438,7 +438,7 @@ mod tests {
         };
         assert_eq!(dialed(2, &before), [3], "the webapp dials the nodes of the ring");
         assert_eq!(dialed(10_001, &before), [1, 2, 3, 10_000]);
-        let mut after = before.clone();
+        let mut after = before;
         after.document.nodes.retain(|node| node.id != 2);
         assert_eq!(dialed(2, &after), [1, 3, 10_000]);
     }

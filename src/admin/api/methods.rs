@@ -233,7 +233,7 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
                 Some((&"publish", arguments)) => {
                     Begun::Publish(read(arguments).and_then(Ready::of).and_then(|ready| {
                         let placing = ready.place(api)?;
-                        Ok((ready, placing))
+                        Ok(Box::new((ready, placing)))
                     }))
                 }
                 Some((&"batch", _)) | None => Begun::Done("error", Err(Fault::BadRequest)),
@@ -244,7 +244,8 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
         }
         for one in begun {
             let (method, outcome) = match one {
-                Begun::Publish(Ok((ready, placing))) => {
+                Begun::Publish(Ok(sent)) => {
+                    let (ready, placing) = *sent;
                     ("publish", ready.placed(api, placing).await)
                 }
                 Begun::Publish(Err(fault)) => ("publish", Err(fault)),
@@ -260,6 +261,6 @@ async fn batch(api: &Api, arguments: Batch<'_>) -> Result<Value, Fault> {
 }
 
 enum Begun<'a> {
-    Publish(Result<(Ready, Placing), Fault>),
+    Publish(Result<Box<(Ready, Placing)>, Fault>),
     Done(&'a str, Result<Value, Fault>),
 }

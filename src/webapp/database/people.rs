@@ -43,7 +43,9 @@ impl People {
     /// As the database has them, where others may have written.
     pub(super) fn renew(&self, users: Vec<User>) {
         let mut known = Known::default();
-        users.into_iter().for_each(|user| known.add(Arc::new(user)));
+        for user in users {
+            known.add(Arc::new(user));
+        }
         *self.0.write().expect("nobody panics with it") = known;
     }
 

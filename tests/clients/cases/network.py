@@ -28,6 +28,10 @@ class Namespace(Host):
         super().__init__(address, ["ip", "netns", "exec", name])
         self.name = name
 
+    def as_others_do(self):
+        """The congestion control of most hosts, whatever the kernel here begins with: BBR holds back a few packets every ten seconds."""
+        run(*self.prefix, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic")
+
     def cut(self, *ways):
         """Drops what comes from it (`from`), or what goes to it (`to`), or both; without a word to anybody."""
         hooks = {"to": "ingress", "from": "egress"}
@@ -73,6 +77,7 @@ class Network:
             run("ip", "-n", space, "link", "set", "eth0", "up")
             run("ip", "-n", space, "link", "set", "lo", "up")
             run("ip", "-n", space, "route", "add", "default", "via", f"{self.net}.1")
+            self.hosts[name].as_others_do()
         return self.hosts[name]
 
     def down(self):

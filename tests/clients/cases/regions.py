@@ -50,6 +50,7 @@ class Regions(Ground):
         run("ip", "-n", self.router.name, "route", "add", address, "dev", near)
         run("ip", "-n", region.name, "link", "set", "lo", "up")
         run("ip", "-n", region.name, "route", "add", "default", "dev", away)
+        region.as_others_do()
 
     def knows_the_way(self, host):
         if self.router and host is not self.router:

@@ -48,11 +48,15 @@ def moves(scene, nth):
 
 
 def after_moves(scene, _verdict):
+    """How long a publication took; a post is one that is stored as well."""
     spans = [(began, ended) for began, ended, _ in scene.incidents]
-    times = sorted(acked - asked for *_, asked, acked in scene.said if any(began < asked < ended for began, ended in spans))
-    p99 = round(times[len(times) * 99 // 100], 4)
-    facts = {"publish_s": {"p50": round(times[len(times) // 2], 4), "p99": p99, "max": round(times[-1], 4), "count": len(times)}}
-    return facts | {"reach": [("publish p99 during moves, s", 0.1, p99)]}
+    is_within = lambda asked: any(began < asked < ended for began, ended in spans)
+    facts = {"publish_s": {}}
+    for kind, channels in (("all", scene.durable + scene.memory), ("durable", scene.durable), ("memory", scene.memory)):
+        times = sorted(acked - asked for channel, _, _, _, asked, acked in scene.said if channel in channels and is_within(asked))
+        figures = (("p50", times[len(times) // 2]), ("p99", times[len(times) * 99 // 100]), ("max", times[-1]))
+        facts["publish_s"][kind] = {name: round(value, 4) for name, value in figures} | {"count": len(times)}
+    return facts | {"reach": [("publish p99 during moves, s", 0.1, facts["publish_s"]["all"]["p99"])]}
 
 
 def resize(scene, nth):

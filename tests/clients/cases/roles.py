@@ -2,8 +2,6 @@
 
 import time
 
-from harness import until
-
 from .hosts import come_back
 from .scene import SERVERS, Crowd
 
@@ -41,13 +39,13 @@ def connections(node):
 def gateway(scene, nth):
     """A gateway with all clients is killed: they come to another one, and have what they missed."""
     cell = scene.cell
-    dying, other = (cell.gateways[(nth + side) % 2] for side in (0, 1))
+    dying = cell.gateways[nth % 2]
     reads, began = source_reads(cell), time.monotonic()
     held = connections(dying)
     dying.kill()
-    until(60, "all are at the other", lambda: connections(other) >= held)
-    # The last of them may still be catching up.
-    time.sleep(3)
+    deadline = began + 60
+    while sum(crowd.came_up(began) for crowd in scene.crowds) < held and time.monotonic() < deadline:
+        time.sleep(1)
     scene.incident(began, who=dying.name, clients=int(held), source_reads=source_reads(cell) - reads)
     dying.up()
 

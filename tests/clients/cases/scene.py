@@ -48,6 +48,12 @@ class Crowd:
         said = select.select([self.process.stdout], [], [], seconds)[0] and self.process.stdout.readline().strip()
         assert said == "up", f"not all clients are there after {seconds} s: {self.log.read_text()[-1000:]}"
 
+    def came_up(self, since):
+        """How many of its clients were there again after `since`, as its log says so far."""
+        with open(self.log) as file:
+            marks = [json.loads(line) for line in file if '"up"' in line]
+        return len({nth for nth, time, what, *_ in marks if what == "up" and time > since})
+
     def end(self, places, seconds):
         self.process.stdin.write(json.dumps({"until": places, "seconds": seconds}) + "\n")
         self.process.stdin.flush()

@@ -29,8 +29,8 @@ class Namespace(Host):
         self.name = name
 
     def as_others_do(self):
-        """The congestion control of most hosts, whatever the kernel here begins with: BBR holds back a few packets every ten seconds."""
-        run(*self.prefix, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=cubic")
+        """Ordinary congestion control, whatever the kernel begins with, of which any namespace may choose: BBR holds packets back every ten seconds."""
+        run(*self.prefix, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
 
     def cut(self, *ways):
         """Drops what comes from it (`from`), or what goes to it (`to`), or both; without a word to anybody."""

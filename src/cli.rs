@@ -1,10 +1,11 @@
 //! One `Config` per subcommand; nothing unchecked gets past this file.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
 use crate::centrifuge::config::{self, Read};
 use crate::centrifuge::rules::Rules;
@@ -19,7 +20,12 @@ use node::NodeArguments;
 
 /// Self-hosted real-time messaging.
 #[derive(Parser, Debug)]
-#[command(name = "campanile", version, about)]
+#[command(
+    name = "campanile",
+    version,
+    about,
+    after_help = "`campanile gateway ...`, and channel, presence, webapp, ring, are short for `campanile node --roles gateway ...`."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -135,12 +141,23 @@ pub struct Crowd {
 
 /// Reads the command line and the environment; ends the process with a usage message when they make no sense.
 pub fn parse() -> Result<Config, String> {
-    match Arguments::parse().command {
+    match Arguments::parse_from(spelled_out(std::env::args_os())).command {
         Command::Dev(dev) => dev.checked().map(|dev| Config::Dev(Box::new(dev))),
         Command::Node(node) => node.checked().map(|node| Config::Node(Box::new(node))),
         Command::Load(load) => load.checked().map(|load| Config::Load(Box::new(load))),
         Command::Ctl(ctl) => Ok(Config::Ctl(Box::new(ctl.checked()))),
     }
+}
+
+/// The short form of a node of one role as the long one.
+fn spelled_out(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    let role = words.get(1).and_then(|word| node::RoleName::from_str(word.to_str()?, false).ok());
+    if let Some(role) = role.and_then(|role| role.to_possible_value()) {
+        let node = ["node", "--roles", role.get_name()].map(OsString::from);
+        words.splice(1..2, node);
+    }
+    words
 }
 
 impl DevArguments {
@@ -249,6 +266,19 @@ mod tests {
         let dev = dev(&[]).expect("the defaults");
         assert!(dev.http.ip().is_loopback() && dev.ws.ip().is_loopback());
         assert_eq!((dev.ephemeral, dev.cores, dev.drain), (false, None, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_role_is_short_for_a_node_of_it() {
+        let spelled = |line: &str| {
+            let words = spelled_out(line.split(' ').map(OsString::from));
+            words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(spelled("campanile gateway --id 1"), "campanile node --roles gateway --id 1");
+        assert_eq!(spelled("campanile ring"), "campanile node --roles ring");
+        for line in ["campanile dev --ephemeral", "campanile", "campanile node --roles ring"] {
+            assert_eq!(spelled(line), line);
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) struct NodeArguments {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Debug)]
-enum RoleName {
+pub(super) enum RoleName {
     Gateway,
     Channel,
     Presence,

@@ -3,12 +3,14 @@
 //! A dot is state, not an event: the last one counts. So what waits for room at a gateway core is a flag at the watch, and what is
 //! said when room comes is what is true then. Nothing here is stored: gateways say again what they know after each `PeerUp`.
 
+use std::collections::BTreeSet;
+
 use super::roster::{Is, Users};
 use super::ties::{Dot, Refused, Ties};
 use crate::ids::{Ask, Handle, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
-use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
+use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::Message;
 
@@ -19,8 +21,10 @@ pub struct Roster {
     limits: Limits,
     users: Users,
     ties: Ties,
-    /// Slots whose users are kept here, one bit each; none before the first ring: then all are.
-    mine: Option<Box<[u64]>>,
+    /// None before the first one: then all users are kept here.
+    ring: Option<Ring>,
+    /// Who told of users that are somebody else's by our ring: it may know a newer one.
+    ahead: BTreeSet<Peer>,
     /// After a change of the ring: up to where users were looked through for those who are somebody else's now.
     looked: Option<u32>,
 }
@@ -38,7 +42,8 @@ impl Roster {
             limits: limits.clone(),
             users: Users::new(limits.users_max),
             ties: Ties::new(limits.ties_max),
-            mine: None,
+            ring: None,
+            ahead: BTreeSet::new(),
             looked: None,
         }
     }
@@ -46,7 +51,7 @@ impl Roster {
     fn wire(&mut self, now: Now, peer: Peer, message: Message<'_>, out: &mut Effects) {
         match message {
             Message::Online { slot, user, connections, manual_away, bot } => {
-                if self.is_mine(slot, out) {
+                if self.is_mine(peer, slot, out) {
                     let new = Seen { peer, connections, manual_away, bot };
                     self.online(now, slot, user, new, out);
                 }
@@ -74,7 +79,7 @@ impl Roster {
                 out.send(peer, &Message::Unsuback { handle });
             }
             Message::Manual { slot, user, away } => {
-                if self.is_mine(slot, out) {
+                if self.is_mine(peer, slot, out) {
                     self.manual(now, slot, user, away, out);
                 }
             }
@@ -107,7 +112,7 @@ impl Roster {
     }
 
     fn watch(&mut self, peer: Peer, slot: Slot, user: Key, handle: Handle, out: &mut Effects) {
-        let told = if !self.is_mine(slot, out) {
+        let told = if !self.is_mine(peer, slot, out) {
             Err(Refused::Stranger)
         } else if let Some(place) = self.users.enter(slot, user) {
             let told = self.ties.watch(&mut self.users, place, peer, handle);
@@ -194,29 +199,57 @@ impl Roster {
     }
 
     /// Whether users of the slot are kept here; counts if not.
-    fn is_mine(&self, slot: Slot, out: &mut Effects) -> bool {
+    fn is_mine(&mut self, peer: Peer, slot: Slot, out: &mut Effects) -> bool {
         let is_mine = self.has(slot);
         if !is_mine {
+            if peer.role == Role::Gateway {
+                self.ahead.insert(peer);
+            }
             out.count(Counter::PresenceMisplaced);
         }
         is_mine
     }
 
     fn has(&self, slot: Slot) -> bool {
-        let slot = usize::from(slot.0);
-        self.mine.as_ref().is_none_or(|mine| mine[slot / 64] >> (slot % 64) & 1 != 0)
+        self.ring.as_ref().is_none_or(|ring| self.is_in(ring, slot))
     }
 
-    fn ring(&mut self, ring: &Ring) {
-        let mut mine = vec![0u64; 65_536 / 64].into_boxed_slice();
-        for slot in 0..=u16::MAX {
-            let (node, core, _) = ring.user_owner(Slot(slot));
-            if (node, core) == (self.me.node, self.me.core) {
-                mine[usize::from(slot) / 64] |= 1 << (slot % 64);
+    fn is_in(&self, ring: &Ring, slot: Slot) -> bool {
+        let (node, core, _) = ring.user_owner(slot);
+        (node, core) == (self.me.node, self.me.core)
+    }
+
+    /// Whoever knew of the ring before us, and told us of users that are ours by it, says everything again: its link breaks. What is left of an
+    /// earlier time in which a slot was ours counts for nothing now.
+    fn change(&mut self, ring: &Ring, out: &mut Effects) {
+        let slots = (0..=u16::MAX).map(Slot);
+        let old = self.ring.as_ref();
+        let is_other = |slot: Slot| old.is_some_and(|old| !ring.keeps_users(old, slot));
+        let is_new = |slot: &Slot| is_other(*slot) && self.is_in(ring, *slot);
+        let gained: Vec<Slot> = slots.filter(is_new).collect();
+        self.ring = Some(ring.clone());
+        let ahead = std::mem::take(&mut self.ahead);
+        if !gained.is_empty() {
+            for peer in ahead {
+                out.push(Effect::Reset { peer });
+            }
+            self.drop_users(|slot| gained.binary_search(&slot).is_ok());
+        }
+        self.looked = Some(0);
+    }
+
+    fn drop_users(&mut self, is_of: impl Fn(Slot) -> bool) {
+        for place in 0..self.users.places() {
+            if self.users.contains(place) && is_of(self.users[place].slot) {
+                self.drop_user(place);
             }
         }
-        self.mine = Some(mine);
-        self.looked = Some(0);
+    }
+
+    fn drop_user(&mut self, place: u32) {
+        self.ties.untie_all(&mut self.users, place);
+        self.users[place].set(Is::HandFresh, false);
+        self.users.forget(place);
     }
 
     /// Does what is overdue, at most `units` of it. True: more is left.
@@ -250,9 +283,7 @@ impl Roster {
         for place in from..to {
             if self.users.contains(place) && !self.has(self.users[place].slot) {
                 out.count(Counter::PresenceMisplaced);
-                self.ties.untie_all(&mut self.users, place);
-                self.users[place].set(Is::HandFresh, false);
-                self.users.forget(place);
+                self.drop_user(place);
             }
         }
         self.looked = (to < self.users.places()).then_some(to);
@@ -288,7 +319,7 @@ impl Shard for Roster {
                 let room = self.limits.bulk_messages_per_room;
                 self.ties.room(&self.users, peer, room, |dot| say(dot, out));
             }
-            Input::Ring { ring } => self.ring(ring),
+            Input::Ring { ring } => self.change(ring, out),
             Input::Tick => {
                 self.settle(now, UNITS_PER_TICK, out);
             }

@@ -51,6 +51,8 @@ struct Town {
     freed: Vec<Handle>,
     answers: Vec<(bool, bool, bool, bool, u32, u32)>,
     counted: BTreeMap<&'static str, u32>,
+    /// Links that were broken.
+    reset: Vec<Peer>,
 }
 
 impl Town {
@@ -66,6 +68,7 @@ impl Town {
             freed: Vec::new(),
             answers: Vec::new(),
             counted: BTreeMap::new(),
+            reset: Vec::new(),
         }
     }
 
@@ -112,6 +115,7 @@ impl Town {
                     other => panic!("a presence shard does not say {other:?}"),
                 },
                 Effect::Count { what, by } => *self.counted.entry(what.name()).or_default() += by,
+                Effect::Reset { peer } => self.reset.push(peer),
                 other => panic!("a presence shard has no {other:?}"),
             }
         }
@@ -459,6 +463,30 @@ fn users_of_somebody_elses_slots_are_not_kept() {
     town.online(1, 5, 1);
     assert_eq!(town.gauge("presence_users"), 1);
     assert_eq!(town.counted(Counter::PresenceMisplaced), 3);
+}
+
+#[test]
+fn who_knew_of_the_ring_before_its_keeper_says_everything_again() {
+    let mut town = Town::open();
+    let other = Ring::new(&[(NodeId(ME.0 + 1), 1)]);
+    town.input(Input::Ring { ring: &other });
+    town.online(1, ANN, 1);
+    assert_eq!((town.gauge("presence_users"), town.reset.len()), (0, 0));
+    let mut ours = Ring::new(&[(ME, 1)]);
+    ours.ring_epoch = 2;
+    town.input(Input::Ring { ring: &ours });
+    assert_eq!(town.reset, [core(1)]);
+    town.reset.clear();
+    // Whom it heard by the same ring it keeps.
+    town.online(0, ANN, 1);
+    ours.ring_epoch = 3;
+    town.input(Input::Ring { ring: &ours });
+    assert_eq!((town.gauge("presence_users"), town.reset.len()), (1, 0));
+    // What is left of an earlier time counts for nothing.
+    town.input(Input::Ring { ring: &other });
+    ours.ring_epoch = 5;
+    town.input(Input::Ring { ring: &ours });
+    assert_eq!(town.gauge("presence_users"), 0);
 }
 
 #[test]

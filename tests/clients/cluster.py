@@ -140,6 +140,9 @@ class Cell:
             with urllib.request.urlopen(f"{self.web.http}/dev/workspace.json", timeout=5) as answer:
                 self.web.workspace = json.load(answer)
             self.settle()
+            # Who was never heard by a manager is not dead for it.
+            for manager in ring_managers:
+                until(10, "it hears everybody", lambda: manager.metric("campanile_ring_nodes_heard") >= len(self.nodes))
         except BaseException:
             self.down()
             raise

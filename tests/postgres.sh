@@ -27,7 +27,8 @@ server() {
 [ -z "$PG_USER" ] || chown "$PG_USER" "$data"
 trap 'server pg_ctl -D "$data/pg" -m immediate stop >/dev/null 2>&1 || true; rm -rf "$data"' EXIT
 server initdb -D "$data/pg" -A trust -U campanile >/dev/null
-server pg_ctl -D "$data/pg" -o "-p $port -h 127.0.0.1 -k $data" -l "$data/log" -w start >/dev/null
+printf "port = %s\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '%s'\n" "$port" "$data" >>"$data/pg/postgresql.conf"
+server pg_ctl -D "$data/pg" -l "$data/pg.log" -w start >/dev/null
 export CAMPANILE_TEST_POSTGRES="postgres://campanile@127.0.0.1:$port/postgres"
 export CAMPANILE_TEST_POSTGRES_DATA="$data/pg"
 

@@ -316,7 +316,7 @@ pub(super) async fn run(start: Start) {
             }
             Some(asker) = reports.recv() => {
                 // Who asked may have gone.
-                let _ = asker.send(gauges(&mut place));
+                let _ = asker.send(gauges(&mut place, hands.database.as_ref()));
             }
             () = room.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -365,8 +365,13 @@ fn answer(
     place.settle(now, hands);
 }
 
-fn gauges(place: &mut Place<ControlShards>) -> Gauges {
+fn gauges(place: &mut Place<ControlShards>, database: Option<&Database>) -> Gauges {
     let mut gauges = Vec::new();
+    if let Some(database) = database {
+        let mut report = Report::default();
+        database.report(&mut report);
+        gauges.extend(report.gauges.into_iter().map(|(name, value)| (Role::Webapp, name, value)));
+    }
     for role in place.roles().iter() {
         let mut report = Report::default();
         if let Some(shard) = place.shards.of(role) {

@@ -116,7 +116,8 @@ def test_the_server_is_started_anew_and_the_webapp_is_killed_and_nobody_misses_a
     for speaker in speakers:
         speaker.is_over = True
         speaker.join(60)
-    until(10, "the outbox is empty", lambda: web.metric("campanile_outbox_in_flight") == 0 and web.metric("campanile_database_is_failing") == 0)
+    until(10, "the database is well", lambda: web.metric("campanile_database_is_failing") == 0)
+    until(20, "the outbox is empty", lambda: web.metric("campanile_outbox_in_flight") == 0)
     stored = {channel: [(event["seq"], event["text"]) for event in web.events("carol", channel) if event["type"] == "message"] for channel in channels}
     for channel, events in stored.items():
         texts = [text for _, text in events]

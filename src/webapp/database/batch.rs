@@ -101,15 +101,18 @@ impl OutboxRow {
     }
 }
 
-/// An event with its outbox row, and a message with both: one trip to the database each, which gives the row's id.
+/// An event with its outbox row, and a message with both: one trip to the database each, which gives the row's id: of
+/// these tables only the outbox has numbers of rows in SQLite.
 const EVENT: Sql<'_> = together!(
     "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    "INSERT INTO outbox (stream, seq) VALUES ($1, $2) RETURNING id",
+    "INSERT INTO outbox (stream, seq) VALUES ($1, $2)",
+    number "id",
 );
 const MESSAGE: Sql<'_> = together!(
     "INSERT INTO events VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     "INSERT INTO messages (channel, seq, ts, who, thread, is_reply, key, body) VALUES ($1, $2, $10, $11, $12, $13, $14, $15)",
-    "INSERT INTO outbox (stream, seq) VALUES ($1, $2) RETURNING id",
+    "INSERT INTO outbox (stream, seq) VALUES ($1, $2)",
+    number "id",
 );
 
 impl Batch<'_> {
@@ -171,7 +174,7 @@ impl Batch<'_> {
         if let Some(Stored { user, thread, is_reply, key, body }) = stored {
             insert = insert.bind(at.ts).bind(user).bind(thread).bind(is_reply).bind(key).bind(body);
         }
-        let id = insert.fetch_one(&mut self.db).await?.get(0);
+        let id = insert.insert(&mut self.db).await?;
         let (stream, seq) = (stream.to_string(), at.seq);
         self.rows.push(OutboxRow { id, stream, seq, origin, moved, payload });
         Ok(())

@@ -20,18 +20,34 @@ impl<'q> From<&'q str> for Sql<'q> {
     }
 }
 
-/// Several statements in one trip to the database, none of which sees what the others do. Only the last one may give rows.
+/// Several statements in one trip to the database, none of which sees what the others do. `number`: the column by which the last one's new
+/// row is known to [`Query::insert`].
 macro_rules! together {
+    ($first:literal, $last:literal, number $column:literal $(,)?) => {
+        $crate::webapp::database::sql::Sql {
+            sqlite: concat!($first, "; ", $last),
+            postgres: concat!("WITH one AS (", $first, ") ", $last, " RETURNING ", $column),
+        }
+    };
+    ($first:literal, $second:literal, $last:literal, number $column:literal $(,)?) => {
+        $crate::webapp::database::sql::Sql {
+            sqlite: concat!($first, "; ", $second, "; ", $last),
+            postgres: concat!(
+                "WITH one AS (",
+                $first,
+                "), two AS (",
+                $second,
+                ") ",
+                $last,
+                " RETURNING ",
+                $column
+            ),
+        }
+    };
     ($first:literal, $last:literal $(,)?) => {
         $crate::webapp::database::sql::Sql {
             sqlite: concat!($first, "; ", $last),
             postgres: concat!("WITH one AS (", $first, ") ", $last),
-        }
-    };
-    ($first:literal, $second:literal, $last:literal $(,)?) => {
-        $crate::webapp::database::sql::Sql {
-            sqlite: concat!($first, "; ", $second, "; ", $last),
-            postgres: concat!("WITH one AS (", $first, "), two AS (", $second, ") ", $last),
         }
     };
 }
@@ -161,6 +177,21 @@ impl<'q> Query<'q> {
     /// How many rows were changed.
     pub(super) async fn execute<'c>(self, place: impl Into<Place<'c>>) -> Result<u64, sqlx::Error> {
         run!(self, place, execute, done => done.rows_affected())
+    }
+    /// The number of the row that was inserted, which SQLite knows without being asked for it.
+    pub(super) async fn insert<'c>(self, place: impl Into<Place<'c>>) -> Result<i64, sqlx::Error> {
+        match place.into() {
+            Place::SqlitePool(pool) => {
+                self.for_sqlite()?.execute(pool).await.map(|done| done.last_insert_rowid())
+            }
+            Place::Sqlite(one) => {
+                self.for_sqlite()?.execute(one).await.map(|done| done.last_insert_rowid())
+            }
+            Place::PostgresPool(pool) => {
+                self.for_postgres()?.fetch_one(pool).await.map(|row| row.get(0))
+            }
+            Place::Postgres(one) => self.for_postgres()?.fetch_one(one).await.map(|row| row.get(0)),
+        }
     }
     pub(super) async fn fetch_one<'c>(
         self,

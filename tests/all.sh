@@ -61,7 +61,8 @@ step "format" cargo fmt --check
 step "lints" cargo clippy --all-targets -- -D warnings
 step "unit, property, vector and tidy tests" cargo test --lib --bins --test tidy --test vectors --test centrifuge_vectors --test load
 step "release build" cargo build --release
-step "simulated cluster" cargo test --release --test sim
+step "simulated nodes and cells" cargo test --release --test sim
+step "two mutants, which the simulator must notice" tests/mutations/run.sh
 step "a C++ compiler, for libFuzzer" compiler
 step "the Centrifuge dialect, fuzzed for 20 s" tests/fuzz/run.sh 20
 step "clients from PyPI" python_clients

@@ -7,9 +7,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD tree=$PWD/target/mutants/tree
-# Built in another place and in another way than the product: a copy is thrown away after one run, so that its build should be quick.
+# A place of its own: cargo takes a copy of the tree for the tree, and would leave mutants behind where the product is built. Dependencies are
+# taken from the release build, if there is one.
 export CARGO_TARGET_DIR=$root/target/mutants/build
-export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_INCREMENTAL=1
+mkdir -p "$CARGO_TARGET_DIR"
+if [ ! -d "$CARGO_TARGET_DIR/release" ] && [ -d "$root/target/release" ]; then
+    cp -al "$root/target/release" "$CARGO_TARGET_DIR/"
+    find "$CARGO_TARGET_DIR/release" \( -name '*campanile*' -o -name 'sim-*' -o -name incremental \) -prune -exec rm -rf {} +
+fi
 case "${1:-}" in
     "") set -- M3 no-finalise ;;
     --all | --long) set -- $(cd tests/mutations && ls ./*.patch | sed 's|./||; s|.patch||' | sort -V) ;;

@@ -38,6 +38,8 @@ pub(crate) enum Stage {
 const LOOK: Duration = Duration::from_millis(250);
 /// I22: in this time everything comes to rest.
 const REST: Duration = Duration::from_secs(30);
+/// I4: in this time the outbox is empty, unless there was no end of commits.
+const DISPATCHED: Duration = Duration::from_secs(10);
 /// It must not stir again in this time.
 const STABLE: Duration = Duration::from_secs(2);
 /// After so long in the quiet, presence by hand is said again.
@@ -149,6 +151,13 @@ impl World {
                 self.set_presence(&user, away);
                 self.by_hand.clear();
             }
+        }
+        let oldest = self.outside.database.outbox.values().next();
+        if let Some((name, offset)) = oldest
+            && now.since(since) > DISPATCHED
+            && now.since(self.outside.database.event(name, *offset).at) > DISPATCHED
+        {
+            return Err(Violation(format!("I4: {name} {offset} does not leave the outbox")));
         }
         let unrest = self.unrest();
         self.stage = match (unrest, rested) {

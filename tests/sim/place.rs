@@ -386,6 +386,10 @@ impl Place {
         for one in seen.drain(..) {
             match one {
                 Seen::Want(want) => {
+                    if let Want::Http(bytes) = &want {
+                        let answer = Message::decode(bytes).expect("shards encode");
+                        outside.coverage.message(answer.name());
+                    }
                     if let Want::Ask { question, .. } = &want {
                         let question = Message::decode(question).expect("shards encode");
                         outside.checker.asked(&outside.database, &question);

@@ -35,6 +35,8 @@ struct Subscription {
     name: String,
     /// The offset that is next, once the subscription stands.
     next: Option<u64>,
+    /// The tip when the owner was first asked for the channel.
+    opened: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,14 +92,17 @@ impl Checker {
         match *message {
             Message::Subscribe { handle, name, .. } => {
                 let way = Way { subscriber: from_place, provider: here, role: to };
-                let known = self.subscriptions.get(&(way, handle.0));
-                if known.is_none_or(|known| known.name != name) {
-                    let fresh = Subscription { name: name.into(), next: None };
-                    self.subscriptions.insert((way, handle.0), fresh);
-                }
-                if to == Role::Channel && is_durable(name) {
+                let opened = (to == Role::Channel && is_durable(name)).then(|| {
                     let tip = database.tip(name);
-                    self.opened.entry((here, name.into())).or_insert(tip);
+                    *self.opened.entry((here, name.into())).or_insert(tip)
+                });
+                let known = self.subscriptions.get_mut(&(way, handle.0));
+                match known.filter(|known| known.name == name) {
+                    Some(known) => known.opened = opened,
+                    None => {
+                        let fresh = Subscription { name: name.into(), next: None, opened };
+                        self.subscriptions.insert((way, handle.0), fresh);
+                    }
                 }
             }
             Message::Suback { handle, tip, .. } if is_told => self.suback(told, handle.0, tip),
@@ -140,11 +145,10 @@ impl Checker {
             return self.broken(format!("I13: {way:?} acknowledges handle {handle} to nobody"));
         };
         subscription.next = Some(tip + 1);
-        let opened = self.opened.get(&(way.provider, subscription.name.clone()));
+        let opened = subscription.opened;
         let is_durable = is_durable(&subscription.name);
-        if way.role == Role::Channel && is_durable && opened.is_none_or(|opened| tip < *opened) {
+        if way.role == Role::Channel && is_durable && opened.is_none_or(|opened| tip < opened) {
             let name = subscription.name.clone();
-            let opened = opened.copied();
             self.broken(format!(
                 "I14: the owner at {:?} opens {name} at {tip}, and it had {opened:?} before that was asked",
                 way.provider
@@ -172,7 +176,8 @@ impl Checker {
 
     /// A process ended: what its shards said and were told is void. `is_desk`: the dispatcher was there.
     pub(crate) fn ended(&mut self, node: u16, is_desk: bool) {
-        self.subscriptions.retain(|(way, _), _| way.subscriber.0 != node && way.provider.0 != node);
+        // Who subscribed there may hear what was on its way before it is told.
+        self.subscriptions.retain(|(way, _), _| way.subscriber.0 != node);
         self.opened.retain(|(spot, _), _| spot.0 != node);
         self.epochs.retain(|spot, _| spot.0 != node);
         if is_desk {

@@ -386,7 +386,8 @@ impl<S: Shards> Place<S> {
         for role in self.roles_of(other).iter() {
             let peer = self.peer(other, role);
             for listener in self.roles_of(self.here).iter() {
-                if with_own_kind || role != listener || role == Role::Ring {
+                // Of another node, only managers and owners have something to say to their like.
+                if with_own_kind || role != listener || matches!(role, Role::Ring | Role::Channel) {
                     self.input(now, listener, input(peer), hands);
                 }
             }

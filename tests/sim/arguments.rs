@@ -34,7 +34,7 @@ const USAGE: &str =
 cargo sim -- --seed N [--turns N] [--without BITS] [--shrink]
 cargo sim -- --canary
 
---seeds N    run so many seeds (5000), some of them twice, the bug base, and the canaries
+--seeds N    run so many seeds (2000), some of them twice, the bug base, and the canaries
 --from N     the first seed (1)
 --seed N     run one seed and tell everything that happens
 --shrink     leave out faults of its plan as long as it still fails
@@ -52,7 +52,7 @@ impl Arguments {
         let mut arguments = Self {
             what: What::Many,
             from: 1,
-            seeds: 5_000,
+            seeds: 2_000,
             turns: 3_000_000,
             threads,
             shrink: false,

@@ -1,6 +1,6 @@
 //! Judges what is said between shards and to the driver's hands: I2, I3, I5, I13, I14, and what stands at the end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use campanile::ids::{Peer, Role, Slot};
@@ -58,6 +58,8 @@ const PROOFS: usize = 8;
 /// What is known of the processes that run; one that ends takes its part along.
 #[derive(Default, Debug)]
 pub(crate) struct Checker {
+    /// Links that are up to their subscribers: what still comes of another asks for nothing.
+    links: BTreeSet<Way>,
     subscriptions: BTreeMap<(Way, u32), Subscription>,
     /// By owner and channel: the tip when it was first asked for there.
     opened: BTreeMap<(Spot, String), u64>,
@@ -96,6 +98,9 @@ impl Checker {
                     let tip = database.tip(name);
                     *self.opened.entry((here, name.into())).or_insert(tip)
                 });
+                if !self.links.contains(&way) {
+                    return;
+                }
                 let known = self.subscriptions.get_mut(&(way, handle.0));
                 match known.filter(|known| known.name == name) {
                     Some(known) => known.opened = opened,
@@ -109,7 +114,8 @@ impl Checker {
             Message::Publication { handle, offset, .. } if is_told => {
                 self.publication(told, handle.0, offset);
             }
-            Message::Unsuback { handle } if is_told => {
+            // Its slot is somebody else's, who is asked next.
+            Message::Subnack { handle, .. } | Message::Unsuback { handle } if is_told => {
                 self.subscriptions.remove(&(told, handle.0));
             }
             Message::Publish { namespace: DURABLE, ask, name, offset, slot, .. } => {
@@ -167,10 +173,15 @@ impl Checker {
     }
 
     /// A shard is told that its link to another is lost, or new: what it was told on the last life is void.
-    pub(crate) fn link_changed(&mut self, here: Peer, other: Peer) {
+    pub(crate) fn link_changed(&mut self, here: Peer, other: Peer, is_up: bool) {
         if here.role == Role::Gateway {
             let gone = Way { subscriber: spot(here), provider: spot(other), role: other.role };
             self.subscriptions.retain(|(way, _), _| *way != gone);
+            if is_up {
+                self.links.insert(gone);
+            } else {
+                self.links.remove(&gone);
+            }
         }
     }
 
@@ -178,6 +189,7 @@ impl Checker {
     pub(crate) fn ended(&mut self, node: u16, is_desk: bool) {
         // Who subscribed there may hear what was on its way before it is told.
         self.subscriptions.retain(|(way, _), _| way.subscriber.0 != node);
+        self.links.retain(|way| way.subscriber.0 != node);
         self.opened.retain(|(spot, _), _| spot.0 != node);
         self.epochs.retain(|spot, _| spot.0 != node);
         if is_desk {

@@ -84,6 +84,7 @@ enum Seen {
     Linked {
         to: Role,
         peer: Peer,
+        is_up: bool,
     },
     Count {
         role: Role,
@@ -136,7 +137,8 @@ impl Shard for Overheard {
                         &format!("  {} is {what} to {}", name(*peer), name(self.here)),
                     );
                 }
-                self.notes.borrow_mut().push(Seen::Linked { to, peer: *peer });
+                let is_up = matches!(input, Input::PeerUp { .. });
+                self.notes.borrow_mut().push(Seen::Linked { to, peer: *peer, is_up });
             }
             _ => {}
         }
@@ -412,8 +414,8 @@ impl Place {
                         outside.checker.broken(wrong);
                     }
                 }
-                Seen::Linked { to, peer } => {
-                    outside.checker.link_changed(Peer { role: to, ..self.address }, peer);
+                Seen::Linked { to, peer, is_up } => {
+                    outside.checker.link_changed(Peer { role: to, ..self.address }, peer, is_up);
                 }
                 Seen::Said { to, peer, bytes } => {
                     said(now, Peer { role: to, ..self.address }, peer, &bytes, outside);

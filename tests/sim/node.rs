@@ -294,6 +294,11 @@ impl Node {
                     let old = std::mem::replace(&mut ways[far], way);
                     if old.is_up {
                         around.lines.close(around.agenda, old.line, old.side);
+                        // Whoever dialed it tries again, as after any end.
+                        if old.side == 0 {
+                            let dial = around.lines.dial(old.line);
+                            around.agenda.after(millis(15), Happening::Dial(dial));
+                        }
                     }
                 }
             }

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::errands::Errands;
 use super::interest::{Heard, Link, State, Subscribed, Unsubscribed, Wanted, Wish};
 use super::shard::{Gateway, Turn};
-use crate::ids::{Ask, Handle, Peer, Role, Slot};
+use crate::ids::{Ask, Handle, Key, Peer, Role, Slot};
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect};
 use crate::wire::Message;
@@ -34,8 +34,8 @@ pub(super) struct Relay {
 struct Owner {
     is_up: bool,
     credit: Credit,
-    /// Places whose `Unsubscribe` waits for room.
-    unsaid: VecDeque<u32>,
+    /// `Unsubscribe`s that wait for room. Not by place: that may be free before they are said.
+    unsaid: VecDeque<(Slot, Key, Handle)>,
 }
 
 #[derive(Debug)]
@@ -162,22 +162,21 @@ impl Gateway {
 
     /// Nobody here wants a channel any more.
     fn unsubscribe_upstream(&mut self, turn: &mut Turn<'_>, place: u32) {
-        let Some((peer, _)) = self.owner_of(self.interest.wanted(place).slot) else { return };
+        let Wanted { slot, key, .. } = self.interest.wanted(place);
+        let Some((peer, _)) = self.owner_of(slot) else { return };
         if let Some(owner) = self.relay.owners.get_mut(&peer).filter(|owner| owner.is_up) {
-            owner.unsaid.push_back(place);
+            owner.unsaid.push_back((slot, key, self.interest.handle(place)));
             self.say_unsubscribed(turn, peer);
         }
     }
 
     fn say_unsubscribed(&mut self, turn: &mut Turn<'_>, peer: Peer) {
         let Some(owner) = self.relay.owners.get_mut(&peer) else { return };
-        while let Some(&place) = owner.unsaid.front() {
+        while let Some(&(slot, key, handle)) = owner.unsaid.front() {
             if !owner.credit.spend(WORDS_BYTES) {
                 return;
             }
             owner.unsaid.pop_front();
-            let Wanted { slot, key, .. } = self.interest.wanted(place);
-            let handle = self.interest.handle(place);
             turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
         }
     }
@@ -381,10 +380,6 @@ impl Gateway {
         let moved: Vec<Slot> = slots().filter(is_other).collect();
         if !moved.is_empty() {
             self.interest.moved(&moved);
-            let interest = &self.interest;
-            for owner in self.relay.owners.values_mut() {
-                owner.unsaid.retain(|place| interest.contains(*place));
-            }
             self.fetches_lost(turn, |fetch| moved.binary_search(&fetch.slot).is_ok());
             self.relay.fruitless = 0;
         }

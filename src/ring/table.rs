@@ -78,13 +78,25 @@ impl Ring {
     }
     /// Whether a slot's channels have the owner that they had in another ring, and had no other in between.
     pub fn keeps_channels(&self, was: &Self, slot: Slot) -> bool {
-        let at = usize::from(slot.0);
-        self.channel_owner(slot) == was.channel_owner(slot) && self.moves[0][at] == was.moves[0][at]
+        let seats = [&was.channels, &self.channels].map(|seats| seats[usize::from(slot.0)]);
+        self.keeps(was, seats, self.moved(was, 0, slot))
     }
     /// The same of a slot's users.
     pub fn keeps_users(&self, was: &Self, slot: Slot) -> bool {
+        let seats = [&was.users, &self.users].map(|seats| seats[usize::from(slot.0)]);
+        self.keeps(was, seats, self.moved(was, 1, slot))
+    }
+    /// How often a slot moved since.
+    fn moved(&self, was: &Self, table: usize, slot: Slot) -> u8 {
         let at = usize::from(slot.0);
-        self.user_owner(slot) == was.user_owner(slot) && self.moves[1][at] == was.moves[1][at]
+        self.moves[table][at].wrapping_sub(was.moves[table][at])
+    }
+    /// A slot that did not move keeps its owner with its seat; one that moved once does when both seats were that owner's all the time.
+    fn keeps(&self, was: &Self, [from, to]: [Seat; 2], moved: u8) -> bool {
+        let row = |ring: &Self, seat: Seat| ring.seats.get(usize::from(seat.0)).copied();
+        let stays = |seat: Seat| row(was, seat) == row(self, seat);
+        let node = |seat: Seat| row(self, seat).map(|row| row.node);
+        stays(to) && (moved == 0 || moved == 1 && stays(from) && node(from) == node(to))
     }
     fn owner(&self, assign: &[Seat], slot: Slot) -> (NodeId, u8, u32) {
         let row = self.seats[usize::from(assign[usize::from(slot.0)].0)];

@@ -37,6 +37,8 @@ struct Subscription {
     next: Option<u64>,
     /// The tip when the owner was first asked for the channel.
     opened: Option<u64>,
+    /// Its subscriber asked again, under another handle: what is on its way still may come.
+    is_superseded: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,11 +103,21 @@ impl Checker {
                 if !self.links.contains(&way) {
                     return;
                 }
+                // Of one subscriber the newest counts.
+                for ((of, old), subscription) in &mut self.subscriptions {
+                    let is_other = *of == way && *old != handle.0;
+                    subscription.is_superseded |= is_other && subscription.name == name;
+                }
                 let known = self.subscriptions.get_mut(&(way, handle.0));
                 match known.filter(|known| known.name == name) {
                     Some(known) => known.opened = opened,
                     None => {
-                        let fresh = Subscription { name: name.into(), next: None, opened };
+                        let fresh = Subscription {
+                            name: name.into(),
+                            next: None,
+                            opened,
+                            is_superseded: false,
+                        };
                         self.subscriptions.insert((way, handle.0), fresh);
                     }
                 }
@@ -136,7 +148,8 @@ impl Checker {
     /// I3: an owner answers a subscriber, by the ring that it knows now. What is wrong, unless it holds the rest behind a hole.
     pub(crate) fn answers(&self, owner: Peer, to: Peer, handle: u32, tip: u64) -> Option<String> {
         let way = Way { subscriber: spot(to), provider: spot(owner), role: owner.role };
-        let subscription = self.subscriptions.get(&(way, handle))?;
+        let subscription =
+            self.subscriptions.get(&(way, handle)).filter(|one| !one.is_superseded)?;
         let (offset, epoch) = self.finalised.get(&subscription.name)?;
         (tip < *offset && self.epoch_of(way.provider) >= *epoch).then(|| {
             format!(
@@ -275,6 +288,7 @@ impl Checker {
         let mut standing = self.subscriptions.iter();
         let (key, subscription) = standing.find(|(_, subscription)| {
             is_durable(&subscription.name)
+                && !subscription.is_superseded
                 && subscription.next != Some(database.tip(&subscription.name) + 1)
         })?;
         let tip = database.tip(&subscription.name);

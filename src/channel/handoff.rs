@@ -334,15 +334,41 @@ impl Owner {
     /// can go on.
     pub(super) fn bury(&mut self, now: Now, channels: usize, out: &mut Effects) -> bool {
         for _ in 0..channels {
-            let Some(mut closed) = self.table.take_closed() else { return false };
+            if let Some(mut closed) = self.table.take_closed() {
+                if self.dismiss_one(&mut closed, out) {
+                    self.table.put_back(closed);
+                } else {
+                    self.table.depart(closed);
+                }
+                continue;
+            }
+            let Some(mut closed) = self.table.take_departing() else { return false };
             match self.bury_one(now, &mut closed, out) {
-                Went::On => self.table.put_back(closed),
+                Went::On => self.table.stay(closed),
                 Went::ToItsEnd => {}
                 Went::IntoAQueue => {
-                    self.table.put_back(closed);
+                    self.table.stay(closed);
                     return false;
                 }
             }
+        }
+        true
+    }
+
+    /// Tells the subscribers of one channel that its slot moved, which must not wait until somebody else has room. False: all are told.
+    fn dismiss_one(&mut self, closed: &mut Closed, out: &mut Effects) -> bool {
+        let Some(place) = closed.next_untold() else { return false };
+        let links = &mut self.links;
+        let channel = &mut self.table[place];
+        channel.interests_mut().retain(&mut self.lists, |Interest { link, handle }| {
+            if let Some(peer) = links.peer(link) {
+                out.send(peer, &Message::Subnack { handle, why: nack::MOVED });
+            }
+            links.removed(link);
+            false
+        });
+        if closed.departure.is_none() || !self.table[place].is(Is::Memory) {
+            self.table.bury(closed, place);
         }
         true
     }
@@ -367,15 +393,7 @@ impl Owner {
         if !self.pass_on(now, closed, place, out) {
             return Went::IntoAQueue;
         }
-        let mut channel = self.table.bury(closed, place);
-        let links = &mut self.links;
-        channel.interests_mut().retain(&mut self.lists, |Interest { link, handle }| {
-            if let Some(peer) = links.peer(link) {
-                out.send(peer, &Message::Subnack { handle, why: nack::MOVED });
-            }
-            links.removed(link);
-            false
-        });
+        self.table.bury(closed, place);
         Went::On
     }
 

@@ -114,7 +114,10 @@ pub(super) struct Table {
     /// For epochs: each is drawn anew.
     random: u64,
     hand: Hand,
+    /// Subscribers of these are told.
     closed: VecDeque<Closed>,
+    /// And these are passed on.
+    departing: VecDeque<Closed>,
 }
 
 /// What was in a slot that is somebody else's now, until it is buried.
@@ -125,10 +128,15 @@ pub(super) struct Closed {
     pub(super) floor: u64,
     /// To whom its memory channels go, if they do.
     pub(super) departure: Option<Departure>,
+    /// Channels whose subscribers are still to be told.
+    untold: Vec<u32>,
     index: Index,
 }
 
 impl Closed {
+    pub(super) fn next_untold(&mut self) -> Option<u32> {
+        self.untold.pop()
+    }
     /// A channel that is still in it.
     pub(super) fn next(&self) -> Option<u32> {
         self.index.places().next()
@@ -158,6 +166,7 @@ impl Table {
             random: seed,
             hand: Hand::default(),
             closed: VecDeque::new(),
+            departing: VecDeque::new(),
         };
         for at in 0..slots {
             table.slots[at].epoch = table.fresh_epoch();
@@ -219,11 +228,13 @@ impl Table {
         let Head { index, floor, epoch } = std::mem::take(&mut self.slots[at]);
         self.slots[at].epoch = fresh;
         // Nobody waits for what was there in a life before.
-        for closed in self.closed.iter_mut().filter(|closed| closed.slot == slot) {
+        let earlier = self.closed.iter_mut().chain(&mut self.departing);
+        for closed in earlier.filter(|closed| closed.slot == slot) {
             closed.departure = None;
         }
         if index.count() > 0 || departure.is_some() {
-            self.closed.push_back(Closed { slot, epoch, floor, departure, index });
+            let untold = index.places().collect();
+            self.closed.push_back(Closed { slot, epoch, floor, departure, untold, index });
         }
     }
 
@@ -245,14 +256,25 @@ impl Table {
         self.slots[at].floor = self.slots[at].floor.max(tip);
     }
 
-    /// The closed slot that is buried next.
+    /// The closed slot whose subscribers are told next.
     pub(super) fn take_closed(&mut self) -> Option<Closed> {
         self.closed.pop_front()
     }
-
-    /// It is not empty yet.
+    /// Some are not told yet.
     pub(super) fn put_back(&mut self, closed: Closed) {
         self.closed.push_front(closed);
+    }
+    /// The one that is passed on next: nobody waits for it who could not go on otherwise.
+    pub(super) fn take_departing(&mut self) -> Option<Closed> {
+        self.departing.pop_front()
+    }
+    /// Its subscribers are told.
+    pub(super) fn depart(&mut self, closed: Closed) {
+        self.departing.push_back(closed);
+    }
+    /// It is not all passed on yet.
+    pub(super) fn stay(&mut self, closed: Closed) {
+        self.departing.push_front(closed);
     }
 
     /// Takes one channel of a closed slot away; the caller lets go of its interests.

@@ -202,7 +202,7 @@ impl Roster {
     fn is_mine(&mut self, peer: Peer, slot: Slot, out: &mut Effects) -> bool {
         let is_mine = self.has(slot);
         if !is_mine {
-            if peer.role == Role::Gateway {
+            if matches!(peer.role, Role::Gateway | Role::Webapp) {
                 self.ahead.insert(peer);
             }
             out.count(Counter::PresenceMisplaced);

@@ -417,7 +417,11 @@ impl Shard for Desk {
                 self.lives.remove(&peer);
                 self.reads.lost(peer);
             }
-            Input::Ring { ring } => self.ring = Some(ring.clone()),
+            Input::Ring { ring } => {
+                if let Some(was) = self.ring.replace(ring.clone()) {
+                    self.keepers.moved(now.mono, &was, ring, out);
+                }
+            }
             Input::Tick => self.give_up(now, out),
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! The way to those who keep presence: questions of HTTP handlers, and what users set by hand.
 //!
 //! A word that is lost with a link would leave a wrong dot until the user comes anew. So what was set by hand lately is said again to a
-//! keeper whose link comes up: it is the latest word, and twice is as good as once.
+//! keeper whose link comes up, and to a new one: it is the latest word, and twice is as good as once.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -67,6 +67,16 @@ impl Keepers {
         for &(_, slot, user, away) in &self.by_hand {
             if keeper(ring, slot) == peer {
                 out.send(peer, &Message::Manual { slot, user, away });
+            }
+        }
+    }
+
+    /// Another ring: who keeps a user from now on is told.
+    pub(super) fn moved(&mut self, now: Mono, was: &Ring, is: &Ring, out: &mut Effects) {
+        self.forget(now);
+        for &(_, slot, user, away) in &self.by_hand {
+            if !is.keeps_users(was, slot) {
+                out.send(keeper(is, slot), &Message::Manual { slot, user, away });
             }
         }
     }

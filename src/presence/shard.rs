@@ -227,8 +227,14 @@ impl Roster {
         let is_other = |slot: Slot| old.is_some_and(|old| !ring.keeps_users(old, slot));
         let is_new = |slot: &Slot| is_other(*slot) && self.is_in(ring, *slot);
         let gained: Vec<Slot> = slots.filter(is_new).collect();
+        // A slot that went and came back between two rings of ours: who knew of it told us of its users, and we took it for an old word.
+        let is_unseen = |slot: &Slot| old.is_some_and(|old| self.is_in(old, *slot));
+        let unseen = gained.iter().any(is_unseen);
         self.ring = Some(ring.clone());
-        let ahead = std::mem::take(&mut self.ahead);
+        let mut ahead = std::mem::take(&mut self.ahead);
+        if unseen {
+            ahead.extend(self.ties.up_peers());
+        }
         if !gained.is_empty() {
             for peer in ahead {
                 out.push(Effect::Reset { peer });

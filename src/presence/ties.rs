@@ -168,6 +168,10 @@ impl Ties {
     pub(super) fn is_up(&self, peer: Peer) -> bool {
         self.up.contains_key(&peer)
     }
+    /// All who are up.
+    pub(super) fn up_peers(&self) -> impl Iterator<Item = Peer> {
+        self.up.keys().copied()
+    }
 
     /// Notes that a gateway core has connections of a user. True: more than it had.
     pub(super) fn report(

@@ -78,7 +78,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("axum", &["webapp", "ops", "runtime", "admin/api"]),
     ("sqlx", &["webapp"]),
     ("std::thread", &["runtime", "ops", "webapp", "load"]),
-    ("std::fs", &["runtime", "ops", "webapp", "cli", "load"]),
+    ("std::fs", &["runtime", "ops", "webapp", "cli", "load", "ring/store"]),
     ("std::net::Tcp", &["runtime", "ops", "webapp", "load"]),
     ("Instant::now", &["runtime", "ops", "webapp", "load", "admin/api", "ring/store"]),
     ("SystemTime::now", &["runtime", "ops", "webapp"]),

@@ -3,7 +3,6 @@
 pub mod assign;
 pub mod change;
 pub mod document;
-pub mod file;
 mod members;
 pub mod placement;
 pub mod plan;

@@ -32,7 +32,7 @@ use crate::place::Whole;
 use crate::ring::Ring;
 use crate::ring::change::Cell;
 use crate::ring::document::{Document, NodeEntry};
-use crate::ring::file::RingFile;
+use crate::ring::store::file::RingFile;
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;

@@ -270,6 +270,33 @@ def test_a_memory_channel_that_lost_its_owner_begins_anew_and_its_subscribers_ar
         assert len(api(cell.web, "presence", channel="all:1")["result"]["presence"]) == 1
 
 
+def test_memory_channels_keep_their_life_and_their_past_when_their_slots_move_by_plan():
+    with Cell("cs1", "cs2", "cs3", config=CONFIG) as cell:
+        channels = [f"all:{n}" for n in range(60)]
+        guest, said = Guest(cell.gateway), {channel: 0 for channel in channels}
+        epochs = {channel: guest.ask("subscribe", channel=channel)["subscribe"]["epoch"] for channel in channels}
+        drained = []
+        thread = threading.Thread(target=lambda: drained.append(cell.ctl("drain", "cs3", "--pause", "20")))
+        thread.start()
+        while thread.is_alive() or min(said.values()) < 2:
+            for channel in channels:
+                answer = api(cell.web, "publish", channel=channel, data={"n": said[channel] + 1})["result"]
+                said[channel] += 1
+                assert answer == {"epoch": epochs[channel], "offset": said[channel]}, channel
+        assert drained[0]["channel_slots"] > 20_000 and cell.seated() == ["cs1", "cs2"]
+        heard = {channel: [] for channel in channels}
+        while any(len(heard[channel]) < said[channel] for channel in channels):
+            push = guest.wait(lambda reply: "push" in reply)["push"]
+            assert "pub" in push, push
+            heard[push["channel"]].append((push["pub"]["offset"], push["pub"]["data"]["n"]))
+        assert heard == {channel: [(n, n) for n in range(1, said[channel] + 1)] for channel in channels}
+        late = Guest(cell.gateway, user="43")
+        for channel in channels:
+            since = max(said[channel] - 5, 0)
+            back = late.ask("subscribe", channel=channel, recover=True, epoch=epochs[channel], offset=since)["subscribe"]
+            assert back["recovered"] and [one["offset"] for one in back["publications"]] == list(range(since + 1, said[channel] + 1)), channel
+
+
 def test_a_back_end_does_not_wait_for_an_owner_that_is_gone():
     with Cell("cs1", "cs2", config=CONFIG) as cell:
         channels = [f"all:{n}" for n in range(16)]

@@ -6,6 +6,7 @@
 
 mod consul;
 mod etcd;
+pub mod file;
 mod follow;
 mod hosts;
 mod memory;

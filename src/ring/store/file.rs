@@ -4,9 +4,9 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::assign::{Assign, Kind};
-use super::change::Cell;
-use super::document::{Document, Unusable};
+use crate::ring::assign::{Assign, Kind};
+use crate::ring::change::Cell;
+use crate::ring::document::{Document, Unusable};
 
 /// Where one node of one cell keeps it.
 #[derive(Clone, Debug)]
@@ -93,8 +93,8 @@ fn read(bytes: &[u8]) -> Result<Cell, Unusable> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::change::tests::cell;
     use super::*;
+    use crate::ring::change::tests::cell;
 
     #[test]
     fn the_last_ring_is_there_after_a_restart_and_nothing_else_is_taken_for_it() {

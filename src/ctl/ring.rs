@@ -87,12 +87,17 @@ async fn change(
     config: &Config,
     wanted: impl Fn(&Cell) -> Result<Cell, Unusable>,
 ) -> Result<String, String> {
+    let mut tried = None;
     for _ in 0..TRIES {
         let stored = read(store, config).await?;
-        let next = wanted(&stored.cell).map_err(sentence)?;
-        if swap(store, config, &stored, &next).await? {
+        // A write whose end nobody knew may be done after we looked for it.
+        let is_done = tried.as_ref() == Some(&stored.cell);
+        let next =
+            if is_done { stored.cell.clone() } else { wanted(&stored.cell).map_err(sentence)? };
+        if is_done || swap(store, config, &stored, &next).await? {
             return Ok(told(config.json, &Planned::of(&next, &next.plan())));
         }
+        tried = Some(next);
     }
     Err(format!("others wrote the ring {TRIES} times in between: nothing was done"))
 }

@@ -284,12 +284,16 @@ def test_memory_channels_keep_their_life_and_their_past_when_their_slots_move_by
                 said[channel] += 1
                 assert answer == {"epoch": epochs[channel], "offset": said[channel]}, channel
         assert drained[0]["channel_slots"] > 20_000 and cell.seated() == ["cs1", "cs2"]
-        heard = {channel: [] for channel in channels}
+        heard, joined = {channel: [] for channel in channels}, []
         while any(len(heard[channel]) < said[channel] for channel in channels):
             push = guest.wait(lambda reply: "push" in reply)["push"]
+            if "join" in push:
+                joined.append(push["channel"])
+                continue
             assert "pub" in push, push
             heard[push["channel"]].append((push["pub"]["offset"], push["pub"]["data"]["n"]))
         assert heard == {channel: [(n, n) for n in range(1, said[channel] + 1)] for channel in channels}
+        assert sorted(joined) == sorted(channels), "nobody joins anew because a slot moved"
         late = Guest(cell.gateway, user="43")
         for channel in channels:
             since = max(said[channel] - 5, 0)

@@ -126,7 +126,7 @@ def test_ten_thousand_idle_connections_add_no_thread_and_no_buffer(fresh):
 def test_an_overflowed_mailbox_resubscribes_and_loses_nothing(fresh):
     """With tiny mailboxes a burst of posts is partly refused, and a core that stands still for a while has its links broken: everybody
     still has everything, once and in order."""
-    tiny = ["bulk_messages_per_room=6", "mail_messages_max=80", "posts_burst=100000", "connections_per_user_max=100"]
+    tiny = ["bulk_messages_per_room=6", "mail_messages_max=84", "posts_burst=100000", "connections_per_user_max=100"]
     server = fresh("--ephemeral", "--cores", "4", *(word for limit in tiny for word in ("--limit", limit))).up()
     channel = server.new_channel("narrow", "alice", "bob", "carol", "bot")
     members = members_on_all_cores(server)  # a core without a member has no interest, and nothing to overflow

@@ -1,6 +1,6 @@
 //! The ring as a value: which seat has a slot, which node has a seat, which core of the node has the slot.
 
-use super::assign::Assign;
+use super::assign::{Assign, MOVES};
 use crate::ids::{NodeId, Seat, Slot};
 
 /// One line of the seats document.
@@ -89,7 +89,7 @@ impl Ring {
     /// How often a slot moved since.
     fn moved(&self, was: &Self, table: usize, slot: Slot) -> u8 {
         let at = usize::from(slot.0);
-        self.moves[table][at].wrapping_sub(was.moves[table][at])
+        (self.moves[table][at] + MOVES - was.moves[table][at]) % MOVES
     }
     /// A slot that did not move keeps its owner with its seat; one that moved once does when both seats were that owner's all the time.
     fn keeps(&self, was: &Self, [from, to]: [Seat; 2], moved: u8) -> bool {

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::double::Double;
 
@@ -70,13 +70,20 @@ fn a_ring_is_made_grown_and_shrunk_and_says_before_what_moves() {
     let shown = operator.json("show");
     let names: Vec<&Value> =
         shown["nodes"].as_array().expect("a list").iter().map(|node| &node["name"]).collect();
-    assert_eq!(names, ["b", "c"]);
-    assert_eq!(shown["nodes"][1]["seats"], 16);
+    assert_eq!(names, ["a", "b", "c"], "who was replaced stays known");
+    assert_eq!(
+        (&shown["nodes"][0]["replaced"], &shown["nodes"][0]["seats"]),
+        (&json!(true), &json!(0))
+    );
+    assert_eq!(shown["nodes"][2]["seats"], 16);
+    assert!(operator.refused("add a").contains("is not back yet"));
+    assert_eq!(operator.json("freeze")["frozen"], true);
+    assert!(operator.refused("freeze").contains("is frozen"));
+    assert_eq!(operator.json("unfreeze")["frozen"], false);
 
-    operator.json("remove c");
-    operator.json("carry-out --pause 0");
+    operator.json("drain c --pause 0");
     let shown = operator.json("show");
-    assert_eq!(shown["nodes"][0]["channel_slots"], 65_536);
+    assert_eq!(shown["nodes"][1]["channel_slots"], 65_536);
     assert_eq!(shown["retired_seats"], 16);
     let text = operator.run("show");
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
@@ -89,7 +96,8 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
     operator.json("create a=10.0.0.1:7400,cores=4 b=10.0.0.2:7400,cores=2,weight=50");
     let before = operator.json("show");
     for (words, why) in [
-        ("add a=10.0.0.9:7400,cores=4", "node a is in the ring"),
+        ("add a=10.0.0.9:7400,cores=4", "node a has seats already"),
+        ("add z", "no node z stands by"),
         ("add c=10.0.0.9,cores=4", "not NAME=HOST:PORT"),
         ("add c=10.0.0.9:7400", "cores=1"),
         ("add c=10.0.0.9:7400,cores=4,rack=1", "not cores, weight or zone"),

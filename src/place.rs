@@ -65,8 +65,6 @@ pub struct Place<S> {
     bounds: Bounds,
     links: Vec<Link>,
     far: Vec<Far>,
-    /// Of the mail on this place.
-    life: u32,
     /// Envelopes for shards of this place.
     local: Vec<u8>,
     local_bulk: bool,
@@ -77,6 +75,8 @@ pub struct Place<S> {
     spare: Vec<u8>,
 }
 
+/// Of the mail on a place, which never breaks.
+const LIFE_HERE: u32 = 1;
 /// Messages handled before the mail of the same place is looked at again.
 const BUDGET: Budget = Budget { units: 64 };
 
@@ -94,7 +94,6 @@ impl<S: Shards> Place<S> {
             bounds,
             links: (0..=whole.cores).map(|_| Link::new(bounds)).collect(),
             far: Vec::new(),
-            life: 1,
             local: Vec::new(),
             local_bulk: false,
             lost: VecDeque::new(),
@@ -106,7 +105,7 @@ impl<S: Shards> Place<S> {
     /// The ring and the neighbours on this place, which are there from the beginning.
     pub fn begin(&mut self, now: Now, ring: &Ring, hands: &mut impl Hands) {
         self.ring(now, ring, hands);
-        self.neighbours(now, self.here, Some(self.life), hands);
+        self.neighbours(now, self.here, Some(LIFE_HERE), hands);
         self.settle(now, hands);
     }
 

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use super::dispatch::{Owner, Row, Rows};
 use super::finalise::{Acknowledged, Finalise, Judged};
 use super::sweep::{Offered, Read, Sweep};
-use crate::ids::{Ask, NodeId, Peer, Role, Seat, Slot};
+use crate::ids::{Ask, NodeId, Role, Seat, Slot};
 use crate::limits::Limits;
 use crate::ring::{Ring, Secret, slot_of};
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
@@ -192,8 +192,7 @@ struct RingRead<'a> {
 }
 
 fn owner(ring: &Ring, slot: Slot) -> Owner {
-    let (node, core, _) = ring.channel_owner(slot);
-    Owner { peer: Peer::new(node, Role::Channel, core), seat: ring.channel_seat(slot) }
+    Owner { peer: ring.channel_shard(slot), seat: ring.channel_seat(slot) }
 }
 
 fn read_outbox(ask: Ask, Read { after, count_max }: Read, out: &mut Effects) {

@@ -12,7 +12,7 @@ use super::backlog::Stored;
 use super::interest::Interest;
 use super::shard::Owner;
 use super::table::{Closed, Is, OFFSET_MAX};
-use crate::ids::{Key, NodeId, Peer, Role, Slot};
+use crate::ids::{Key, Peer, Slot};
 use crate::limits::{HANDOFF_MAX, Limits};
 use crate::ring::Ring;
 use crate::shard::{Counter, Effects};
@@ -42,6 +42,12 @@ struct Arriving {
     is_complete: bool,
     /// Of the channel that is being told: until which second its past is of use.
     until_s: u32,
+}
+
+impl Arriving {
+    fn new(from: Peer, ring_epoch: u64, is_begun: bool) -> Self {
+        Self { from, ring_epoch, is_begun, is_complete: false, until_s: 0 }
+    }
 }
 
 /// What belongs to a slot besides its channels.
@@ -130,10 +136,6 @@ pub(super) fn planned(was: &Ring, is: &Ring, slot: Slot) -> bool {
     was.channel_seat(slot) != is.channel_seat(slot)
 }
 
-pub(super) fn owner((node, core, _): (NodeId, u8, u32)) -> Peer {
-    Peer::new(node, Role::Channel, core)
-}
-
 impl Owner {
     /// A slot is ours by a new ring: what its former owner had may come, or be here already.
     pub(super) fn expect(
@@ -144,20 +146,14 @@ impl Owner {
         slot: Slot,
         out: &mut Effects,
     ) {
-        let from = owner(was.channel_owner(slot));
+        let from = was.channel_shard(slot);
         match self.handoff.arriving.get(&slot) {
             Some(arriving) if arriving.from == from && arriving.is_complete => {
                 return self.arrived(slot, out);
             }
             Some(_) => {}
             None if planned(was, is, slot) && self.handoff.is_up(from) => {
-                let arriving = Arriving {
-                    from,
-                    ring_epoch: is.ring_epoch,
-                    is_begun: false,
-                    is_complete: false,
-                    until_s: 0,
-                };
+                let arriving = Arriving::new(from, is.ring_epoch, false);
                 self.handoff.arriving.insert(slot, arriving);
             }
             None => return,
@@ -168,7 +164,7 @@ impl Owner {
     /// What arrived of slots that are not ours by this ring is of no use.
     pub(super) fn decline(&mut self, ring: &Ring) {
         let me = self.me();
-        let is_ours = |slot: Slot| owner(ring.channel_owner(slot)) == me;
+        let is_ours = |slot: Slot| ring.channel_shard(slot) == me;
         let late = |slot: Slot, one: &Arriving| one.ring_epoch <= ring.ring_epoch && !is_ours(slot);
         let arriving = self.handoff.arriving.iter();
         let mut declined: Vec<Slot> =
@@ -201,13 +197,7 @@ impl Owner {
                     }
                     // It knows of the ring before we do.
                     None if ring_epoch > known && !is_mine => {
-                        let arriving = Arriving {
-                            from,
-                            ring_epoch,
-                            is_begun: true,
-                            is_complete: false,
-                            until_s: 0,
-                        };
+                        let arriving = Arriving::new(from, ring_epoch, true);
                         self.handoff.arriving.insert(slot, arriving);
                     }
                     _ => return,

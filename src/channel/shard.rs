@@ -5,7 +5,7 @@
 //! source's tip), I15 (an interest goes with its link or by its own wish), I17 (everything that waits has a bound).
 
 use super::backlog::{Backlog, Stored};
-use super::handoff::{Departure, Handoff, owner, planned};
+use super::handoff::{Departure, Handoff, planned};
 use super::holes::Holes;
 use super::interest::Interest;
 use super::links::Links;
@@ -278,10 +278,7 @@ impl Owner {
     }
 
     pub(super) fn is_mine(&self, slot: Slot) -> bool {
-        self.ring.as_ref().is_some_and(|ring| {
-            let (node, core, _) = ring.channel_owner(slot);
-            (node, core) == (self.me.node, self.me.core)
-        })
+        self.ring.as_ref().is_some_and(|ring| ring.channel_shard(slot) == self.me)
     }
 
     /// The number of a gateway core's link; while none is spare it is asked to try again.
@@ -293,7 +290,7 @@ impl Owner {
     /// told when it is buried, and subscribes again (`reliability.md` 2.5). What moved by plan is passed on.
     fn change(&mut self, now: Now, ring: &Ring, out: &mut Effects) {
         let me = self.me;
-        let is_mine = |ring: &Ring, slot: Slot| owner(ring.channel_owner(slot)) == me;
+        let is_mine = |ring: &Ring, slot: Slot| ring.channel_shard(slot) == me;
         let Some(old) = self.ring.replace(ring.clone()) else {
             let mine = ring.seats.iter().find(|row| row.node == me.node);
             self.table = Table::new(mine.map_or(1, |row| row.cores), self.seed);
@@ -304,7 +301,7 @@ impl Owner {
         for slot in (0..=u16::MAX).map(Slot).filter(|slot| !is_kept(*slot)) {
             let (was, is) = (is_mine(&old, slot), is_mine(ring, slot));
             if was {
-                let to = owner(ring.channel_owner(slot));
+                let to = ring.channel_shard(slot);
                 let goes = !is && planned(&old, ring, slot) && !self.handoff.is_arriving(slot);
                 gone.insert(slot, goes.then(|| Departure::new(to, ring.ring_epoch)));
             }

@@ -277,12 +277,11 @@ impl Table {
         self.departing.push_front(closed);
     }
 
-    /// Takes one channel of a closed slot away; the caller lets go of its interests.
-    pub(super) fn bury(&mut self, closed: &mut Closed, place: u32) -> Channel {
-        let (channel, entries) = (self.entries[place], &self.entries);
-        closed.index.remove(&channel.key, place, |place| entries[place].key);
+    /// Takes one channel of a closed slot away, whose subscribers were told.
+    pub(super) fn bury(&mut self, closed: &mut Closed, place: u32) {
+        let entries = &self.entries;
+        closed.index.remove(&entries[place].key, place, |place| entries[place].key);
         self.entries.remove(place);
-        channel
     }
 
     /// The channels of a slot.

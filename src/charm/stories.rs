@@ -51,13 +51,8 @@ impl World {
     fn new(nodes: u16, managers: u16, window: Duration) -> Self {
         let entry = |id: u16| NodeEntry {
             id,
-            name: format!("cs{id}"),
             incarnation: 1,
-            address: format!("10.0.0.{id}:7400"),
-            cores: 2,
-            weight: 100,
-            zone: String::new(),
-            replaced: false,
+            ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2)
         };
         let cell = Cell::new("one", (1..=nodes).map(entry).collect()).expect("a ring");
         let mut machines = BTreeMap::new();

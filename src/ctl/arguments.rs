@@ -174,16 +174,7 @@ fn node(text: &str) -> Result<NodeEntry, String> {
     if name.is_empty() || !(is_address || is_known) {
         return Err(shape());
     }
-    let mut node = NodeEntry {
-        id: 0,
-        name: name.into(),
-        incarnation: 0,
-        address: address.into(),
-        cores: 0,
-        weight: 100,
-        zone: String::new(),
-        replaced: false,
-    };
+    let mut node = NodeEntry::new(name, address, 0);
     for pair in parts {
         let (key, value) = pair.split_once('=').ok_or_else(shape)?;
         let fault = |_| format!("{pair}: no such number");

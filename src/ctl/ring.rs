@@ -15,10 +15,7 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
     let store = Store::new(&config.store, &config.cell)?;
     match &config.wish {
         Wish::Show => Ok(told(config.json, &Shown::of(&read(&store, config).await?.cell))),
-        Wish::Plan => {
-            let cell = read(&store, config).await?.cell;
-            Ok(told(config.json, &Planned::of(&cell, &cell.plan())))
-        }
+        Wish::Plan => Ok(planned(config, &read(&store, config).await?.cell)),
         Wish::Create(nodes) => {
             let mut nodes = nodes.clone();
             for (nth, node) in nodes.iter_mut().enumerate() {
@@ -30,14 +27,20 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
             }
             Ok(told(config.json, &Shown::of(&cell)))
         }
-        Wish::Add(node) => change(&store, config, |cell| cell.add(node.clone())).await,
-        Wish::Freeze(frozen) => {
-            change(&store, config, |cell| cell.freeze(*frozen)).await?;
-            Ok(told(config.json, &Shown::of(&read(&store, config).await?.cell)))
+        Wish::Add(node) => {
+            let next = change(&store, config, |cell| cell.add(node.clone()));
+            Ok(planned(config, &next.await?))
         }
-        Wish::Weigh(name, weight) => change(&store, config, |cell| cell.weigh(name, *weight)).await,
+        Wish::Freeze(frozen) => {
+            let next = change(&store, config, |cell| cell.freeze(*frozen)).await?;
+            Ok(told(config.json, &Shown::of(&next)))
+        }
+        Wish::Weigh(name, weight) => {
+            let next = change(&store, config, |cell| cell.weigh(name, *weight));
+            Ok(planned(config, &next.await?))
+        }
         Wish::Replace(name, by) => {
-            change(&store, config, |cell| {
+            let next = change(&store, config, |cell| {
                 let everybody = cell.document.nodes.iter().map(|node| node.name.as_str());
                 let by: Vec<&str> = if by.is_empty() {
                     everybody.collect()
@@ -45,11 +48,12 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
                     by.iter().map(String::as_str).collect()
                 };
                 cell.replace(name, &by)
-            })
-            .await
+            });
+            Ok(planned(config, &next.await?))
         }
         Wish::Move(kind, slot, seat) => {
-            change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat)).await
+            let next = change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat));
+            Ok(planned(config, &next.await?))
         }
         Wish::CarryOut { pause, writes } => carry_out(&store, config, *pause, *writes).await,
         Wish::Drain { name, pause } => {
@@ -81,12 +85,17 @@ async fn carry_out(
     Ok(told(config.json, &done))
 }
 
-/// Reads, changes, writes; again when somebody else wrote in between.
+/// What is still to move.
+fn planned(config: &Config, cell: &Cell) -> String {
+    told(config.json, &Planned::of(cell, &cell.plan()))
+}
+
+/// The ring that was written: reads, changes, writes; again when somebody else wrote in between.
 async fn change(
     store: &Store,
     config: &Config,
     wanted: impl Fn(&Cell) -> Result<Cell, Unusable>,
-) -> Result<String, String> {
+) -> Result<Cell, String> {
     let mut tried = None;
     for _ in 0..TRIES {
         let stored = read(store, config).await?;
@@ -95,7 +104,7 @@ async fn change(
         let next =
             if is_done { stored.cell.clone() } else { wanted(&stored.cell).map_err(sentence)? };
         if is_done || swap(store, config, &stored, &next).await? {
-            return Ok(told(config.json, &Planned::of(&next, &next.plan())));
+            return Ok(next);
         }
         tried = Some(next);
     }

@@ -143,9 +143,8 @@ impl Gateway {
             let need = Room { messages: 1, bytes: WORDS_BYTES as u64 + 256 };
             let is_ready = |slot: Slot| {
                 ring.is_some_and(|ring| {
-                    let (node, core, _) = ring.channel_owner(slot);
                     owners
-                        .get(&Peer::new(node, Role::Channel, core))
+                        .get(&ring.channel_shard(slot))
                         .is_some_and(|owner| owner.is_up && owner.credit.holds(need))
                 })
             };
@@ -353,10 +352,7 @@ impl Gateway {
     pub(super) fn owner_lost(&mut self, turn: &mut Turn<'_>, peer: Peer) {
         self.relay.owners.insert(peer, Owner::default());
         if let Some(ring) = &self.ring {
-            self.interest.owner_lost(|slot| {
-                let (node, core, _) = ring.channel_owner(slot);
-                Peer::new(node, Role::Channel, core) == peer
-            });
+            self.interest.owner_lost(|slot| ring.channel_shard(slot) == peer);
         }
         self.fetches_lost(turn, |fetch| fetch.owner == peer);
         self.errands_lost(turn, peer);

@@ -13,7 +13,7 @@ use super::people::Is;
 use super::session;
 use super::shard::{Gateway, Turn};
 use super::slab::NIL;
-use crate::ids::{Conn, Handle, Peer, Role, Slot};
+use crate::ids::{Conn, Handle, Peer, Slot};
 use crate::ring::slot_of;
 use crate::rtm::{Fault, event};
 use crate::shard::{Budget, Counter};
@@ -52,8 +52,7 @@ const LOOKS_PER_UNIT: u32 = 16;
 
 impl Gateway {
     fn keeper_of(&self, slot: Slot) -> Option<Peer> {
-        let (node, core, _) = self.ring.as_ref()?.user_owner(slot);
-        Some(Peer::new(node, Role::Presence, core))
+        Some(self.ring.as_ref()?.presence_shard(slot))
     }
 
     /// Something about a person changed: its presence shard is told as soon as there is room.

@@ -211,12 +211,7 @@ impl Roster {
     }
 
     fn has(&self, slot: Slot) -> bool {
-        self.ring.as_ref().is_none_or(|ring| self.is_in(ring, slot))
-    }
-
-    fn is_in(&self, ring: &Ring, slot: Slot) -> bool {
-        let (node, core, _) = ring.user_owner(slot);
-        (node, core) == (self.me.node, self.me.core)
+        self.ring.as_ref().is_none_or(|ring| ring.presence_shard(slot) == self.me)
     }
 
     /// Whoever knew of the ring before us, and told us of users that are ours by it, says everything again: its link breaks. What is left of an
@@ -225,10 +220,10 @@ impl Roster {
         let slots = (0..=u16::MAX).map(Slot);
         let old = self.ring.as_ref();
         let is_other = |slot: Slot| old.is_some_and(|old| !ring.keeps_users(old, slot));
-        let is_new = |slot: &Slot| is_other(*slot) && self.is_in(ring, *slot);
+        let is_new = |slot: &Slot| is_other(*slot) && ring.presence_shard(*slot) == self.me;
         let gained: Vec<Slot> = slots.filter(is_new).collect();
         // A slot that went and came back between two rings of ours: who knew of it told us of its users, and we took it for an old word.
-        let is_unseen = |slot: &Slot| old.is_some_and(|old| self.is_in(old, *slot));
+        let is_unseen = |slot: &Slot| old.is_some_and(|old| old.presence_shard(*slot) == self.me);
         let unseen = gained.iter().any(is_unseen);
         self.ring = Some(ring.clone());
         let mut ahead = std::mem::take(&mut self.ahead);

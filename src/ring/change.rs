@@ -202,13 +202,8 @@ pub(super) mod tests {
     pub(in crate::ring) fn node(id: u16, cores: u8) -> NodeEntry {
         NodeEntry {
             id,
-            name: format!("cs{id}"),
             incarnation: u128::from(id) << 64 | 1,
-            address: format!("10.0.0.{id}:7400"),
-            cores,
-            weight: 100,
-            zone: String::new(),
-            replaced: false,
+            ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), cores)
         }
     }
 

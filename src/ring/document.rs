@@ -39,6 +39,22 @@ pub struct NodeEntry {
     pub replaced: bool,
 }
 
+impl NodeEntry {
+    /// A node of the usual weight, of which no process was seen yet; its number is given when it comes into a ring.
+    pub fn new(name: &str, address: &str, cores: u8) -> Self {
+        Self {
+            id: 0,
+            name: name.into(),
+            incarnation: 0,
+            address: address.into(),
+            cores,
+            weight: 100,
+            zone: String::new(),
+            replaced: false,
+        }
+    }
+}
+
 /// One seat. Its number is its place in the list, for ever.
 ///
 /// In JSON `[node, seat_epoch]`: there are eight a node, and a write of Consul's takes 512 KB.

@@ -1,7 +1,7 @@
 //! The ring as a value: which seat has a slot, which node has a seat, which core of the node has the slot.
 
 use super::assign::{Assign, MOVES};
-use crate::ids::{NodeId, Seat, Slot};
+use crate::ids::{NodeId, Peer, Role, Seat, Slot};
 
 /// One line of the seats document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +68,11 @@ impl Ring {
     pub fn channel_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.channels, slot)
     }
+    /// The shard that owns them.
+    pub fn channel_shard(&self, slot: Slot) -> Peer {
+        let (node, core, _) = self.channel_owner(slot);
+        Peer::new(node, Role::Channel, core)
+    }
     /// The seat that has a slot's channels.
     pub fn channel_seat(&self, slot: Slot) -> Seat {
         self.channels[usize::from(slot.0)]
@@ -75,6 +80,11 @@ impl Ring {
     /// Who keeps the presence of the users of a slot.
     pub fn user_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.users, slot)
+    }
+    /// The shard that does.
+    pub fn presence_shard(&self, slot: Slot) -> Peer {
+        let (node, core, _) = self.user_owner(slot);
+        Peer::new(node, Role::Presence, core)
     }
     /// Whether a slot's channels have the owner that they had in another ring, and had no other in between.
     pub fn keeps_channels(&self, was: &Self, slot: Slot) -> bool {

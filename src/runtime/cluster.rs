@@ -261,16 +261,8 @@ async fn join(
                 stored.cell.document.ring_epoch
             ),
             Ok(Some(stored)) if owns => {
-                let us = NodeEntry {
-                    id: 0,
-                    name: name.clone(),
-                    incarnation: u128::from(life),
-                    address: address.into(),
-                    cores,
-                    weight: 100,
-                    zone: String::new(),
-                    replaced: false,
-                };
+                let incarnation = u128::from(life);
+                let us = NodeEntry { incarnation, ..NodeEntry::new(name, address, cores) };
                 let next = stored.cell.join(us).map_err(|why| why.to_string())?;
                 let id = number(config, &next)?;
                 match store.swap(&stored, &next).await {
@@ -423,13 +415,8 @@ mod tests {
     fn who_left_the_ring_reaches_the_webapp_itself_from_then_on() {
         let node = |id: u16| NodeEntry {
             id,
-            name: format!("cs{id}"),
             incarnation: 1,
-            address: format!("10.0.0.{id}:7400"),
-            cores: 2,
-            weight: 100,
-            zone: String::new(),
-            replaced: false,
+            ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2)
         };
         let before = Cell::new("one", vec![node(1), node(2), node(3)]).expect("a ring");
         let known = [(NodeId(10_000), "10.0.1.1:7400".to_string())];

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::keepers::{Keepers, keeper};
+use super::keepers::Keepers;
 use super::paces::{Paced, Paces};
 use super::source::{Read, Reads};
 use crate::ids::{Ask, NodeId, Peer, Role};
@@ -194,7 +194,7 @@ impl Desk {
         let (Message::PresenceQuery { slot, .. } | Message::Manual { slot, .. }) = *message else {
             return;
         };
-        let keeper = self.ring.as_ref().map(|ring| keeper(ring, slot));
+        let keeper = self.ring.as_ref().map(|ring| ring.presence_shard(slot));
         let keeper = keeper.filter(|keeper| self.lives.contains_key(keeper));
         self.keepers.pass(now.mono, self.node, keeper, message, out);
     }

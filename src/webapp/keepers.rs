@@ -23,12 +23,6 @@ pub(super) struct Keepers {
     by_hand: VecDeque<(Mono, Slot, Key, bool)>,
 }
 
-/// Who keeps the users of a slot.
-pub(super) fn keeper(ring: &Ring, slot: Slot) -> Peer {
-    let (node, core, _) = ring.user_owner(slot);
-    Peer::new(node, Role::Presence, core)
-}
-
 impl Keepers {
     /// Passes on what an HTTP handler says. `keeper`: if its link is up.
     pub(super) fn pass(
@@ -65,7 +59,7 @@ impl Keepers {
     pub(super) fn up(&mut self, now: Mono, peer: Peer, ring: &Ring, out: &mut Effects) {
         self.forget(now);
         for &(_, slot, user, away) in &self.by_hand {
-            if keeper(ring, slot) == peer {
+            if ring.presence_shard(slot) == peer {
                 out.send(peer, &Message::Manual { slot, user, away });
             }
         }
@@ -76,7 +70,7 @@ impl Keepers {
         self.forget(now);
         for &(_, slot, user, away) in &self.by_hand {
             if !is.keeps_users(was, slot) {
-                out.send(keeper(is, slot), &Message::Manual { slot, user, away });
+                out.send(is.presence_shard(slot), &Message::Manual { slot, user, away });
             }
         }
     }

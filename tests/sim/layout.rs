@@ -30,16 +30,7 @@ impl Part {
     }
     /// As an operator brings it into the ring: no process of it was seen yet.
     pub(crate) fn entry(&self, id: u16) -> NodeEntry {
-        NodeEntry {
-            id,
-            name: self.name.clone(),
-            incarnation: 0,
-            address: self.name.clone(),
-            cores: self.cores as u8,
-            weight: 100,
-            zone: String::new(),
-            replaced: false,
-        }
+        NodeEntry { id, ..NodeEntry::new(&self.name, &self.name, self.cores as u8) }
     }
 }
 

@@ -14,13 +14,9 @@ use campanile::ring::store::{Failed, Store};
 fn node(id: u16) -> NodeEntry {
     NodeEntry {
         id,
-        name: format!("cs{id}"),
         incarnation: u128::from(id) + 1,
-        address: format!("10.0.0.{id}:7400"),
-        cores: 2,
-        weight: 100,
         zone: "a".into(),
-        replaced: false,
+        ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2)
     }
 }
 

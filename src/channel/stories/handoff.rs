@@ -22,13 +22,8 @@ impl Two {
     fn new() -> Self {
         let node = |id: u16| NodeEntry {
             id,
-            name: format!("cs{id}"),
             incarnation: 1,
-            address: format!("10.0.0.{id}:7400"),
-            cores: CORES,
-            weight: 100,
-            zone: String::new(),
-            replaced: false,
+            ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), CORES)
         };
         let mut cell = Cell::new("one", vec![node(0), node(1)]).expect("a ring");
         if cell.ring().expect("usable").channel_owner(slot_of("M1")).0 != ME {

@@ -27,13 +27,8 @@ fn key(n: u32) -> Key {
 fn cell() -> Cell {
     let node = |id: u16| NodeEntry {
         id,
-        name: format!("cs{id}"),
         incarnation: 1,
-        address: format!("10.0.0.{id}:7400"),
-        cores: 1,
-        weight: 100,
-        zone: String::new(),
-        replaced: false,
+        ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 1)
     };
     Cell::new("one", vec![node(1), node(2)]).expect("a ring")
 }

@@ -7,6 +7,7 @@ tools="$PWD/target/tools" venv="$PWD/target/clients-venv"
 mkdir -p "$tools"
 command -v consul >/dev/null || [ -x "$tools/consul" ] || (cd tests/tools && go build -o "$tools/consul" github.com/hashicorp/consul)
 command -v nft >/dev/null && command -v ip >/dev/null || { apt-get update -q && apt-get install -qy --no-install-recommends nftables iproute2; }
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { apt-get update -q && apt-get install -qy --no-install-recommends postgresql; }
 [ "$tools/far" -nt tests/tools/far.c ] || cc -O2 -Wall -Wextra -o "$tools/far" tests/tools/far.c
 [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"
 cmp -s tests/clients/requirements.txt "$venv/requirements.txt" || {

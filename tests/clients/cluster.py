@@ -104,9 +104,9 @@ class Node(Server):
 
 
 class Cell:
-    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers if there are any. `is_kept`: its data outlive it."""
+    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers if there are any. A webapp without flags keeps nothing."""
 
-    def __init__(self, *channel_servers, managers=0, gateways=1, window=60, config=None, ground=None, is_kept=False, webapp=(), flags=()):
+    def __init__(self, *channel_servers, managers=0, gateways=1, window=60, config=None, ground=None, webapp=(), flags=()):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -124,7 +124,7 @@ class Cell:
             self.managers = ["--managers", ",".join(f"{MANAGERS + rank}={manager.link}" for rank, manager in enumerate(ring_managers))]
         for manager in ring_managers:
             manager.flags += tuple(self.managers)
-        keeping = webapp or (() if is_kept else ("--ephemeral",))
+        keeping = webapp or ("--ephemeral",)
         self.web = self.node("web", "webapp", "--id", str(WEBAPP), *keeping, *self.managers)
         self.webapp_at = f"{WEBAPP}={self.web.link}"
         for name in channel_servers:

@@ -1,6 +1,6 @@
 """What clients see when something happens to a cell: `tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]`.
 
-A cell of real processes, each in a network namespace of its own, with three Consul servers. Things are said in twelve durable channels and
+A cell of real processes, each in a network namespace of its own, with three Consul servers and a PostgreSQL server. Things are said in twelve durable channels and
 eight that live in memory; RTM and Centrifuge clients at two gateways hear them. Afterwards the logs of all are judged: missing, doubled,
 out of order, disconnected without need; and how long nothing came. Without --case: all of them. With --long each as often as the table
 says, on a cell of its own, and the figures that are to be reached count too.
@@ -48,6 +48,7 @@ CASES = [
     Case(roles.gateway, 1, 4, may_disconnect=True, after=roles.after_gateway, prepare=roles.gateway_scene),
     Case(rings.moves, 1, 5, after=rings.after_moves, prepare=rings.moves_scene),
     Case(rings.resize, 1, 3),
+    Case(roles.postgres, 1, 6),
     Case(roles.admin, 1, 10),
     Case(roles.rolling, 1, 2, may_disconnect=True),
     Case(hosts.powercut, 1, 5, after=hosts.after_powercut),

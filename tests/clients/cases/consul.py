@@ -1,4 +1,4 @@
-"""The store of a cell's ring: three Consul servers, each in a namespace of its own."""
+"""What a cell stands on: three Consul servers for its ring and a PostgreSQL server, each in a namespace of its own."""
 
 import pathlib
 import shutil
@@ -10,6 +10,7 @@ import urllib.request
 from harness import HERE, until
 
 from .network import Network
+from .postgres import PostgresServer
 
 SERVERS = ("s1", "s2", "s3")
 BUILT = HERE.parent.parent / "target/tools/consul"
@@ -55,16 +56,17 @@ class ConsulServer:
 
 
 class Ground(Network):
-    """A network whose first three hosts are the store."""
+    """A network whose first hosts are the store and the database."""
 
     def __init__(self):
-        self.servers = []
+        self.servers, self.database = [], None
         super().__init__()
         first = self.host(SERVERS[0]).address
         self.servers = [ConsulServer(name, self.host(name), first) for name in SERVERS]
         self.store = "consul://" + ",".join(f"{server.host.address}:8500" for server in self.servers)
         for server in self.servers:
             server.up()
+        self.database = PostgresServer(self.host("db"))
         until(60, "the store is well", self.is_well)
 
     def is_well(self):
@@ -81,4 +83,6 @@ class Ground(Network):
     def down(self):
         for server in self.servers:
             server.down()
+        if self.database:
+            self.database.down()
         super().down()

@@ -1,9 +1,14 @@
-"""Cases of the other roles: a gateway with many clients dies, the webapp dies, every process is restarted."""
+"""Cases of the other roles: a gateway with many clients dies, the database or the webapp dies, every process is restarted."""
 
+import signal
 import time
 
+from harness import until
+
 from .hosts import come_back
+from .postgres import PostgresServer
 from .scene import SERVERS, Crowd
+from .speakers import Poster
 
 GATEWAY_CLIENTS = {"short": 500, "long": 5_000}
 # Of each speaker: everything reaches a fifth of all clients or more, which are Python on the same cores.
@@ -66,15 +71,47 @@ def after_gateway(scene, verdict):
     return {"reach": [("all resumed, s", 15, max(resumed)), ("database reads per resume", 0.01, max(reads))]}
 
 
-def admin(scene, nth):
-    """The webapp is killed, with its database, dispatcher and publish API, and starts again on the same data."""
-    cell, began = scene.cell, time.monotonic()
-    cell.web.kill()
+def postgres(scene, nth):
+    """PostgreSQL is started anew: told to end, without a checkpoint, or killed with -9. What is posted meanwhile is refused, not lost."""
+    cell, how = scene.cell, list(PostgresServer.ENDS)[nth % len(PostgresServer.ENDS)]
+    server, began = cell.ground.database, time.monotonic()
+    stored = words(scene)
+    server.end(how)
     time.sleep(0.5)
+    server.up()
+    up = time.monotonic() - began
+    until(30, "posts are taken again", lambda: words(scene) > stored + 50)
+    scene.incident(began, how=how, server_up_s=round(up, 3), posts_again_s=round(time.monotonic() - began, 3))
+
+
+def words(scene):
+    """Posted and acknowledged so far."""
+    return sum(len(speaker.said) for speaker in scene.speakers if isinstance(speaker, Poster))
+
+
+def admin(scene, nth):
+    """The webapp is killed between a commit and its publication, with its dispatcher and publish API, and starts again on the same database:
+    the channel servers stand still until rows wait in the outbox."""
+    cell = scene.cell
+    servers = [cell.nodes[name] for name in SERVERS]
+    cell.ctl("freeze")
+    began, database = time.monotonic(), cell.ground.database
+    for server in servers:
+        server.process.send_signal(signal.SIGSTOP)
+    try:
+        last = database.rows("SELECT last_value FROM outbox_id_seq")
+        time.sleep(0.4)
+        cell.web.kill()
+        waiting = int(database.rows(f"SELECT COUNT(*) FROM outbox WHERE id > {last}"))
+    finally:
+        for server in servers:
+            server.process.send_signal(signal.SIGCONT)
+    assert waiting > 0, "nothing was between its commit and its publication"
     cell.web.up()
     up = time.monotonic() - began
+    cell.ctl("unfreeze")
     time.sleep(3)
-    scene.incident(began, up_s=round(up, 3))
+    scene.incident(began, up_s=round(up, 3), outbox_rows=waiting)
 
 
 def rolling(scene, nth):

@@ -30,7 +30,9 @@ DURABLE, MEMORY, PER_SECOND = 12, 8, 8
 
 def new_cell(ground=None, gateways=2):
     # The brake of replacements is for a minute; cases have one a second.
-    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground or Ground(), is_kept=True, flags=("--drain", "1", *LIMITS))
+    ground = ground or Ground()
+    webapp = ("--database", ground.database.url)
+    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, flags=("--drain", "1", *LIMITS))
 
 
 class Crowd:

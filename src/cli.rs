@@ -24,7 +24,7 @@ use node::NodeArguments;
     name = "campanile",
     version,
     about,
-    after_help = "`campanile gateway ...`, and channel, presence, webapp, ring, are short for `campanile node --roles gateway ...`."
+    after_help = "`campanile gateway ...`, and channel, presence, admin, webapp, ring, are short for `campanile node --roles gateway ...`."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -36,7 +36,7 @@ enum Command {
     /// The whole system in one process, with nothing to install and nothing to configure
     Dev(DevArguments),
     /// One node of a cell: one or more roles, reached by the others over links
-    Node(NodeArguments),
+    Node(Box<NodeArguments>),
     /// Load a server, check every delivery, and say what it cost
     Load(load::Arguments),
     /// Look at the ring, and change it
@@ -276,6 +276,7 @@ mod tests {
         };
         assert_eq!(spelled("campanile gateway --id 1"), "campanile node --roles gateway --id 1");
         assert_eq!(spelled("campanile ring"), "campanile node --roles ring");
+        assert_eq!(spelled("campanile admin"), "campanile node --roles admin");
         for line in ["campanile dev --ephemeral", "campanile", "campanile node --roles ring"] {
             assert_eq!(spelled(line), line);
         }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What clients see when something happens to a cell: tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]; --help names
-# the cases. Needs root, for the network namespaces; what else it needs, it installs or builds once.
+# the cases; --walk takes the walk-through of the README instead. Needs root, for the network namespaces; what else it needs, it installs or builds once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools="$PWD/target/tools" venv="$PWD/target/clients-venv"
@@ -15,4 +15,5 @@ cmp -s tests/clients/requirements.txt "$venv/requirements.txt" || {
 }
 [ -n "${CAMPANILE:-}" ] || cargo build --release --quiet
 cd tests/clients
+[ "${1:-}" != --walk ] || exec "$venv/bin/python" walk.py
 exec "$venv/bin/python" -m cases "$@"

@@ -5,6 +5,7 @@
 //! as after a death, and its subscribers are told. Durable channels need none of this: their source has them (`reliability.md` 3.3).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -30,6 +31,8 @@ pub(super) struct Handoff {
     arriving: FxHashMap<Slot, Arriving>,
     /// Until when slots of ours may be on their way.
     due: VecDeque<(Mono, Slot)>,
+    /// Of all slots that arrived: so long their memory channels stood still.
+    longest: Duration,
 }
 
 /// A slot on its way here.
@@ -40,13 +43,15 @@ struct Arriving {
     ring_epoch: u64,
     is_begun: bool,
     is_complete: bool,
+    /// When we first heard of it: the former owner stopped, or it is to.
+    since: Mono,
     /// Of the channel that is being told: until which second its past is of use.
     until_s: u32,
 }
 
 impl Arriving {
-    fn new(from: Peer, ring_epoch: u64, is_begun: bool) -> Self {
-        Self { from, ring_epoch, is_begun, is_complete: false, until_s: 0 }
+    fn new(from: Peer, ring_epoch: u64, is_begun: bool, since: Mono) -> Self {
+        Self { from, ring_epoch, is_begun, is_complete: false, since, until_s: 0 }
     }
 }
 
@@ -98,6 +103,7 @@ impl Handoff {
             peers: FxHashMap::default(),
             arriving: FxHashMap::default(),
             due: VecDeque::new(),
+            longest: Duration::ZERO,
         }
     }
     pub(super) fn up(&mut self, peer: Peer) {
@@ -117,6 +123,9 @@ impl Handoff {
     }
     pub(super) fn arriving(&self) -> usize {
         self.arriving.len()
+    }
+    pub(super) fn longest(&self) -> Duration {
+        self.longest
     }
     pub(super) fn deadline(&self) -> Option<Mono> {
         self.due.front().map(|(due, _)| *due)
@@ -149,11 +158,11 @@ impl Owner {
         let from = was.channel_shard(slot);
         match self.handoff.arriving.get(&slot) {
             Some(arriving) if arriving.from == from && arriving.is_complete => {
-                return self.arrived(slot, out);
+                return self.arrived(now, slot, out);
             }
             Some(_) => {}
             None if planned(was, is, slot) && self.handoff.is_up(from) => {
-                let arriving = Arriving::new(from, is.ring_epoch, false);
+                let arriving = Arriving::new(from, is.ring_epoch, false, now.mono);
                 self.handoff.arriving.insert(slot, arriving);
             }
             None => return,
@@ -197,7 +206,7 @@ impl Owner {
                     }
                     // It knows of the ring before we do.
                     None if ring_epoch > known && !is_mine => {
-                        let arriving = Arriving::new(from, ring_epoch, true);
+                        let arriving = Arriving::new(from, ring_epoch, true, now.mono);
                         self.handoff.arriving.insert(slot, arriving);
                     }
                     _ => return,
@@ -242,7 +251,7 @@ impl Owner {
                 let Some(arriving) = self.handoff.open(slot, from) else { return };
                 arriving.is_complete = true;
                 if self.is_mine(slot) {
-                    self.arrived(slot, out);
+                    self.arrived(now, slot, out);
                 }
             }
             _ => out.count(Counter::WireBroken),
@@ -250,9 +259,12 @@ impl Owner {
     }
 
     /// All of a slot is here, and it is ours: who waited is subscribed.
-    fn arrived(&mut self, slot: Slot, out: &mut Effects) {
+    fn arrived(&mut self, now: Now, slot: Slot, out: &mut Effects) {
         out.count(Counter::SlotsTakenOver);
-        self.handoff.arriving.remove(&slot);
+        if let Some(arriving) = self.handoff.arriving.remove(&slot) {
+            let took = now.mono.since(arriving.since);
+            self.handoff.longest = self.handoff.longest.max(took);
+        }
         self.admit(slot, out);
     }
 

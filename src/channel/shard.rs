@@ -412,6 +412,7 @@ impl Shard for Owner {
         into.gauge("present_clients", self.present.count() as f64);
         into.gauge("present_channels", self.present.channels() as f64);
         into.gauge("slots_arriving", self.handoff.arriving() as f64);
+        into.gauge("slot_arrival_longest_ms", self.handoff.longest().as_secs_f64() * 1e3);
         into.gauge("once_keys", self.onces.count() as f64);
         into.gauge("channel_versions", self.versions.count() as f64);
         into.gauge("fetches_parked", (self.links.parked() + self.source.parked()) as f64);

@@ -16,7 +16,7 @@ use crate::wire::stream::CellKey;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct NodeArguments {
-    /// What it does: gateway, channel, presence, webapp (with the publish API), ring (a ring manager), several with commas
+    /// What it does: gateway, channel, presence, webapp (with the publish API), admin (the publish API alone), ring (a ring manager), several with commas
     #[arg(long, env = "CAMPANILE_ROLES", value_delimiter = ',', required = true)]
     roles: Vec<RoleName>,
     /// What it is called in the ring
@@ -46,6 +46,9 @@ pub(super) struct NodeArguments {
     /// The ring managers, all of them, for managers, gateways and webapps; nodes of the ring are found by them
     #[arg(long, value_name = "ID=HOST:PORT", env = "CAMPANILE_MANAGERS", value_delimiter = ',', value_parser = webapp)]
     managers: Vec<(NodeId, String)>,
+    /// Nodes that are admin alone, for gateways: disconnect, subscribe and the like come to a gateway by them
+    #[arg(long, value_name = "ID=HOST:PORT", env = "CAMPANILE_ADMINS", value_delimiter = ',', value_parser = webapp)]
+    admins: Vec<(NodeId, String)>,
     /// Seconds in which at most one node, or 10 % of all, is replaced
     #[arg(long, value_name = "SECONDS", env = "CAMPANILE_REPLACE_WINDOW", default_value_t = 60)]
     replace_window: u32,
@@ -80,6 +83,7 @@ pub(super) enum RoleName {
     Channel,
     Presence,
     Webapp,
+    Admin,
     Ring,
 }
 
@@ -87,6 +91,8 @@ pub(super) enum RoleName {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub roles: Roles,
+    /// It has the publish API. The dispatcher ([`Role::Admin`] among shards) is where the outbox is, which is a webapp's.
+    pub has_api: bool,
     pub name: String,
     pub id: Option<NodeId>,
     pub store: String,
@@ -98,6 +104,7 @@ pub struct Node {
     pub advertise: Option<String>,
     pub webapp: Option<(NodeId, String)>,
     pub managers: Vec<(NodeId, String)>,
+    pub admins: Vec<(NodeId, String)>,
     pub replace_window: Duration,
     pub probation: Duration,
     pub http: SocketAddr,
@@ -122,11 +129,14 @@ const KEY_BYTES_MIN: usize = 32;
 
 impl NodeArguments {
     pub(super) fn checked(self) -> Result<Node, String> {
+        let has_api =
+            self.roles.iter().any(|role| matches!(role, RoleName::Webapp | RoleName::Admin));
         let roles = self.roles.iter().map(|role| match role {
             RoleName::Gateway => Roles::of(&[Role::Gateway]),
             RoleName::Channel => Roles::of(&[Role::Channel]),
             RoleName::Presence => Roles::of(&[Role::Presence]),
             RoleName::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
+            RoleName::Admin => Roles::of(&[]),
             RoleName::Ring => Roles::of(&[Role::Ring]),
         });
         let everybody = Roles::of(&[Role::Health]);
@@ -153,6 +163,7 @@ impl NodeArguments {
         let limits = self.process.limits()?;
         Ok(Node {
             roles,
+            has_api,
             name: self.name,
             id: self.id.map(NodeId),
             store: self.store,
@@ -163,6 +174,7 @@ impl NodeArguments {
             advertise: self.advertise,
             webapp: self.webapp,
             managers: self.managers,
+            admins: self.admins,
             replace_window: Duration::from_secs(u64::from(self.replace_window)),
             probation: Duration::from_secs(u64::from(self.probation)),
             http: self.http,

@@ -175,17 +175,26 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         lines: Arc::new(AtomicU64::new(1)),
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
-    let known = config.webapp.iter().chain(&config.managers);
+    let known = config.webapp.iter().chain(&config.managers).chain(&config.admins);
     let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
     let keeping = tokio::spawn(keep_up(home, store, cell, known, file, boxes.clone(), tell_rings));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let mut router = watch::router(watch);
+    if config.has_api {
+        let cell = api::CellNow { ring: cell_ring, gateways };
+        let (control, rules) = (control.clone(), Arc::clone(&rules));
+        router = router.merge(api::router(api::Api::new(
+            control,
+            cell,
+            config.secret,
+            rules,
+            limits,
+            life,
+        )));
+    }
     let mut site = None;
     if let Some(database) = &database {
-        let cell = api::CellNow { ring: cell_ring, gateways };
-        let api =
-            api::Api::new(control.clone(), cell, config.secret, Arc::clone(&rules), limits, life);
         let guest_door = GuestDoor {
             url: format!("{ws_url}/connection/websocket"),
             token_secret: rules.client.keys.secret().unwrap_or_default().into(),
@@ -195,7 +204,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         let made = Site::new(database.clone(), control, limits, &ws_url)
             .of_cell(config.secret)
             .with_guests(guest_door);
-        router = router.merge(http::router(made.clone())).merge(api::router(api));
+        router = router.merge(http::router(made.clone()));
         site = Some(made);
     }
     serve_http(http_listener, router.clone()).map_err(fault("cannot listen"))?;

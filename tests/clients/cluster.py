@@ -14,7 +14,7 @@ import urllib.request
 
 from harness import BINARY, Server, until
 
-WEBAPP, GATEWAYS, MANAGERS = 10_000, 10_001, 10_010
+WEBAPP, GATEWAYS, MANAGERS, ADMINS = 10_000, 10_001, 10_010, 10_020
 
 
 def port():
@@ -104,9 +104,9 @@ class Node(Server):
 
 
 class Cell:
-    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers if there are any. A webapp without flags keeps nothing."""
+    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp without flags keeps nothing."""
 
-    def __init__(self, *channel_servers, managers=0, gateways=1, window=60, config=None, ground=None, webapp=(), flags=()):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, webapp=(), flags=()):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -129,7 +129,9 @@ class Cell:
         self.webapp_at = f"{WEBAPP}={self.web.link}"
         for name in channel_servers:
             self.channel_server(name)
-        self.gateways = [self.node(f"gw{nth + 1}", "gateway", "--id", str(GATEWAYS + nth), "--webapp", self.webapp_at, *self.managers) for nth in range(gateways)]
+        self.admins = [self.node(f"ad{nth + 1}", "admin", "--id", str(ADMINS + nth), *self.managers) for nth in range(admins)]
+        known = [*self.managers, *(["--admins", ",".join(f"{ADMINS + nth}={admin.link}" for nth, admin in enumerate(self.admins))] if admins else [])]
+        self.gateways = [self.node(f"gw{nth + 1}", "gateway", "--id", str(GATEWAYS + nth), "--webapp", self.webapp_at, *known) for nth in range(gateways)]
         self.gateway = self.gateways[0]
         self.gateway.ws = f"ws://{self.gateway.host.address}:{port()}"
         self.web.flags += ("--public-ws", self.gateway.ws)

@@ -4,6 +4,8 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -12,7 +14,7 @@ from cluster import Cell, Node
 from harness import BINARY, until
 from rtm import Client
 from test_centrifuge import api
-from test_centrifuge_wire import CONFIG, Guest
+from test_centrifuge_wire import CONFIG, Ended, Guest
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +301,34 @@ def test_memory_channels_keep_their_life_and_their_past_when_their_slots_move_by
             since = max(said[channel] - 5, 0)
             back = late.ask("subscribe", channel=channel, recover=True, epoch=epochs[channel], offset=since)["subscribe"]
             assert back["recovered"] and [one["offset"] for one in back["publications"]] == list(range(since + 1, said[channel] + 1)), channel
+
+
+def test_the_publish_api_alone_needs_no_webapp():
+    with Cell("cs1", "cs2", admins=2, gateways=2, config=CONFIG) as cell:
+        for admin in cell.admins:
+            admin.workspace = {"centrifuge": {"api_url": f"{admin.http}/api", "api_key": "key"}}
+        channels = [f"all:{n}" for n in range(16)]
+        guests = [Guest(gateway, user=str(nth)) for nth, gateway in enumerate(cell.gateways)]
+        for guest in guests:
+            for channel in channels:
+                guest.ask("subscribe", channel=channel)
+        cell.web.kill()
+        for n in (1, 2):
+            for channel in channels:
+                assert api(cell.admins[n - 1], "publish", channel=channel, data={"n": n})["result"]["offset"] == n
+        for guest in guests:
+            heard = [guest.push("pub") for _ in range(2 * len(channels))]
+            assert sorted((push["channel"], push["pub"]["data"]["n"]) for push in heard) == sorted((channel, n) for channel in channels for n in (1, 2))
+        assert len(api(cell.admins[0], "presence", channel="all:1")["result"]["presence"]) == 2
+        # What is meant for gateways reaches all of them.
+        assert api(cell.admins[1], "disconnect", user="1") == {"result": {}}
+        with pytest.raises(Ended) as ended:
+            guests[1].wait(lambda reply: False)
+        assert ended.value.code == 3503
+        until(5, "one is left", lambda: len(api(cell.admins[0], "presence", channel="all:1")["result"]["presence"]) == 1)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{cell.admins[0].http}/api/chat.postMessage", b"{}", timeout=5)
+        assert refused.value.code == 404, "there is no workspace here"
 
 
 def test_a_back_end_does_not_wait_for_an_owner_that_is_gone():

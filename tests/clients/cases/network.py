@@ -43,9 +43,9 @@ class Namespace(Host):
 
 
 class Network:
-    """A bridge and the namespaces on it. We ourselves are the host with number 1, and reach them all."""
+    """A bridge and the namespaces on it. We ourselves are the host with number `own`, and reach them all."""
 
-    def __init__(self):
+    def __init__(self, net=None, own=1, first=2):
         if os.geteuid() != 0:
             raise NoNamespaces("network namespaces need root: run it as root")
         for tool in ("ip", "nft"):
@@ -54,12 +54,12 @@ class Network:
         # Two runs at once do not meet: names and addresses have the process id.
         pid = os.getpid()
         self.bridge = f"camp{pid}"
-        self.net = f"10.{64 + pid // 256 % 64}.{pid % 256}"
-        self.hosts = {}
+        self.net, self.first = net or f"10.{64 + pid // 256 % 64}.{pid % 256}", first
+        self.own, self.hosts = f"{self.net}.{own}", {}
         atexit.register(self.down)
         try:
             run("ip", "link", "add", self.bridge, "type", "bridge")
-            run("ip", "addr", "add", f"{self.net}.1/24", "dev", self.bridge)
+            run("ip", "addr", "add", f"{self.net}.{own}/24", "dev", self.bridge)
             run("ip", "link", "set", self.bridge, "up")
         except NoNamespaces as why:
             raise NoNamespaces(f"no network for the hosts of a cell can be made here: {why}") from None
@@ -67,7 +67,7 @@ class Network:
     def host(self, name):
         """The namespace of that name, made when there is none."""
         if name not in self.hosts:
-            number = len(self.hosts) + 2
+            number = len(self.hosts) + self.first
             space, cable, address = f"{self.bridge}-{name}", f"c{os.getpid()}-{number}", f"{self.net}.{number}"
             self.hosts[name] = Namespace(space, address)
             run("ip", "netns", "add", space)
@@ -76,7 +76,7 @@ class Network:
             run("ip", "-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
             run("ip", "-n", space, "link", "set", "eth0", "up")
             run("ip", "-n", space, "link", "set", "lo", "up")
-            run("ip", "-n", space, "route", "add", "default", "via", f"{self.net}.1")
+            run("ip", "-n", space, "route", "add", "default", "via", self.own)
             self.hosts[name].as_others_do()
         return self.hosts[name]
 

@@ -33,19 +33,21 @@ class PostgresServer:
     # How it is told to end: open transactions are given up, without a checkpoint, or nothing at all is done.
     ENDS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "killed": signal.SIGKILL}
 
-    def __init__(self, host):
+    def __init__(self, host, owner=OWNER, database=DATABASE):
+        """`owner`: its superuser. `database`: made in it."""
         self.host, self.process, self.bin = host, None, binaries()
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="campanile-postgres-"))
         shutil.chown(self.home, "postgres", "postgres")
         self.data = self.home / "data"
-        self.url = f"postgres://{OWNER}@{host.address}:{PORT}/{DATABASE}"
-        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", OWNER)
+        self.url = f"postgres://{owner}@{host.address}:{PORT}/{database}"
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", owner)
         with open(self.data / "postgresql.conf", "a") as file:
             file.write(CONFIG)
         with open(self.data / "pg_hba.conf", "a") as file:
             file.write("host all all 0.0.0.0/0 trust\n")
         self.up()
-        self.rows(f"CREATE DATABASE {DATABASE}", "postgres")
+        if database != "postgres":
+            self.rows(f"CREATE DATABASE {database}", "postgres")
 
     def _as_its_user(self, tool, *words):
         return [*self.host.prefix, "setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", str(self.bin / tool), *words]
@@ -72,9 +74,9 @@ class PostgresServer:
         self.process.send_signal(self.ENDS[how])
         self.process.wait(30)
 
-    def rows(self, query, database=DATABASE):
+    def rows(self, query, database=None):
         """What it answers, asked beside the webapp."""
-        url = urllib.parse.urlsplit(self.url)._replace(path=f"/{database}").geturl()
+        url = urllib.parse.urlsplit(self.url)._replace(path=f"/{database}").geturl() if database else self.url
         done = subprocess.run([self.bin / "psql", url, "-XAtc", query], check=True, capture_output=True, text=True, timeout=30)
         return done.stdout.strip()
 

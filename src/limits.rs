@@ -16,6 +16,15 @@ pub const RING_SEATS_MAX: usize = 8 * RING_NODES_MAX;
 /// Slots that one write of a plan moves: their owners pause for it.
 pub const RING_STEP_SLOTS_MAX: usize = 256;
 
+/// Regions of a deployment, and of these those that drain: more than there are places with a sea between them.
+pub const REGIONS_MAX: usize = 64;
+/// Bytes of a region's name: a label of a host's name.
+pub const REGION_NAME_BYTES_MAX: usize = 63;
+/// Connections of one core that a region sends away in a second: as many as one core has at most.
+pub const REGION_PACE_MAX: u32 = 1 << 20;
+/// Seconds over which a region is drained: a day.
+pub const REGION_SECONDS_MAX: u32 = 86_400;
+
 /// Between two beats of a ring manager and a node (`reliability.md` 2.3).
 pub const BEAT: Duration = Duration::from_millis(100);
 /// Nothing both ways for so long: no seats are given to it.
@@ -92,6 +101,13 @@ pub struct Limits {
     pub connection_age_max: Duration,
     /// From goodbye to Close.
     pub goodbye_window: Duration,
+    /// Connections of one core that are sent away in a second when its region drains, unless the operator says otherwise: half of the tickets
+    /// that a webapp gives in that time.
+    pub moves_per_second: u32,
+    /// From the goodbye of such a connection to its Close: time to connect elsewhere first.
+    pub move_window: Duration,
+    /// Who comes to a region that drains may stay for so long, and then is sent on: it had its ticket already, or knows of no other region.
+    pub move_rest: Duration,
     /// From hello to the last `resume` frame.
     pub resume_timeout: Duration,
     /// Questions of one connection to other shards that are still open.
@@ -217,6 +233,9 @@ impl Limits {
         ping_interval: Duration::from_secs(20),
         connection_age_max: Duration::from_secs(8 * 3600),
         goodbye_window: Duration::from_secs(30),
+        moves_per_second: 100,
+        move_window: Duration::from_secs(2),
+        move_rest: Duration::from_secs(5),
         resume_timeout: Duration::from_secs(5),
         asks_per_conn_max: 64,
         asks_max: 65_536,
@@ -327,6 +346,9 @@ impl Limits {
                 "links_max: numbers of links have 16 bits, two of which mean something else",
             );
         }
+        if self.moves_per_second == 0 {
+            return Some("moves_per_second: one at least, or a region is never left");
+        }
         if self.name_bytes_max > 255 {
             return Some("name_bytes_max: a name's length is one byte in the tables");
         }
@@ -366,6 +388,9 @@ impl Limits {
             "away_after_ms" => self.away_after = span,
             "connection_age_max_ms" => self.connection_age_max = span,
             "goodbye_window_ms" => self.goodbye_window = span,
+            "moves_per_second" => self.moves_per_second = number,
+            "move_window_ms" => self.move_window = span,
+            "move_rest_ms" => self.move_rest = span,
             "ticket_timeout_ms" => self.ticket_timeout = span,
             _ => return Err(wrong(&"there is no such setting")),
         }

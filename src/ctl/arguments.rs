@@ -7,6 +7,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::ids::{Seat, Slot};
 use crate::ring::assign::Kind;
 use crate::ring::document::NodeEntry;
+use crate::ring::drain::Pace;
 
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -28,6 +29,27 @@ enum About {
     /// Who holds which part of the channels and users
     #[command(subcommand)]
     Ring(RingArguments),
+    /// Which regions send their clients elsewhere
+    #[command(subcommand)]
+    Region(RegionArguments),
+}
+
+#[derive(Subcommand, Debug)]
+enum RegionArguments {
+    /// The regions that drain
+    List,
+    /// Sends the clients of a region's gateways to other regions, and no new ones there; `restore` ends it, also in the middle
+    Drain {
+        name: String,
+        /// Over so many seconds, evenly
+        #[arg(long, value_name = "N", conflicts_with = "per_second")]
+        seconds: Option<u32>,
+        /// So many connections of each core in a second [default: the limit moves_per_second of each gateway]
+        #[arg(long, value_name = "N")]
+        per_second: Option<u32>,
+    },
+    /// Clients may come to it again
+    Restore { name: String },
 }
 
 #[derive(Subcommand, Debug)]
@@ -118,36 +140,66 @@ pub(super) enum Wish {
         pause: Duration,
     },
     Freeze(bool),
+    Region(RegionWish),
+}
+
+/// What is asked of the regions.
+#[derive(Clone, Debug)]
+pub(super) enum RegionWish {
+    List,
+    Drain(String, Pace),
+    Restore(String),
 }
 
 impl Arguments {
     pub fn checked(self) -> Config {
-        let About::Ring(ring) = self.about;
-        let wish = match ring {
-            RingArguments::Show => Wish::Show,
-            RingArguments::Plan => Wish::Plan,
-            RingArguments::Create { nodes } => Wish::Create(nodes),
-            RingArguments::Add { node } => Wish::Add(node),
-            RingArguments::Remove { name } => Wish::Weigh(name, 0),
-            RingArguments::Drain { name, pause } => {
+        let wish = match self.about {
+            About::Ring(ring) => ring.wish(),
+            About::Region(region) => Wish::Region(region.wish()),
+        };
+        Config { store: self.store, cell: self.cell, json: self.json, wish }
+    }
+}
+
+impl RegionArguments {
+    fn wish(self) -> RegionWish {
+        match self {
+            Self::List => RegionWish::List,
+            Self::Drain { name, seconds, per_second } => {
+                let pace = seconds.map(Pace::Seconds).or_else(|| per_second.map(Pace::PerSecond));
+                RegionWish::Drain(name, pace.unwrap_or_default())
+            }
+            Self::Restore { name } => RegionWish::Restore(name),
+        }
+    }
+}
+
+impl RingArguments {
+    fn wish(self) -> Wish {
+        match self {
+            Self::Show => Wish::Show,
+            Self::Plan => Wish::Plan,
+            Self::Create { nodes } => Wish::Create(nodes),
+            Self::Add { node } => Wish::Add(node),
+            Self::Remove { name } => Wish::Weigh(name, 0),
+            Self::Drain { name, pause } => {
                 Wish::Drain { name, pause: Duration::from_millis(pause) }
             }
-            RingArguments::Freeze => Wish::Freeze(true),
-            RingArguments::Unfreeze => Wish::Freeze(false),
-            RingArguments::Weigh { name, weight } => Wish::Weigh(name, weight),
-            RingArguments::Replace { name, by } => Wish::Replace(name, by),
-            RingArguments::Move { table, slot, seat } => {
+            Self::Freeze => Wish::Freeze(true),
+            Self::Unfreeze => Wish::Freeze(false),
+            Self::Weigh { name, weight } => Wish::Weigh(name, weight),
+            Self::Replace { name, by } => Wish::Replace(name, by),
+            Self::Move { table, slot, seat } => {
                 let kind = match table {
                     Table::Channels => Kind::Channels,
                     Table::Users => Kind::Users,
                 };
                 Wish::Move(kind, Slot(slot), Seat(seat))
             }
-            RingArguments::CarryOut { pause, writes } => {
+            Self::CarryOut { pause, writes } => {
                 Wish::CarryOut { pause: Duration::from_millis(pause), writes }
             }
-        };
-        Config { store: self.store, cell: self.cell, json: self.json, wish }
+        }
     }
 }
 

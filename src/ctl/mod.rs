@@ -2,9 +2,11 @@
 //!
 //! - `arguments`: the command line, checked
 //! - `ring`: one change of the ring, or one look at it
+//! - `region`: the same of regions that drain
 //! - `show`: what is told of it, for people and as JSON
 
 mod arguments;
+mod region;
 mod ring;
 mod show;
 

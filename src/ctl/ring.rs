@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::arguments::{Config, Wish};
+use super::region;
 use super::show::{Done, Planned, Shown, told};
 use crate::ring::change::Cell;
 use crate::ring::document::Unusable;
@@ -55,6 +56,7 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
             let next = change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat));
             Ok(planned(config, &next.await?))
         }
+        Wish::Region(wish) => region::run(&store, config, wish).await,
         Wish::CarryOut { pause, writes } => carry_out(&store, config, *pause, *writes).await,
         Wish::Drain { name, pause } => {
             change(&store, config, |cell| cell.weigh(name, 0)).await?;
@@ -91,7 +93,7 @@ fn planned(config: &Config, cell: &Cell) -> String {
 }
 
 /// The ring that was written: reads, changes, writes; again when somebody else wrote in between.
-async fn change(
+pub(super) async fn change(
     store: &Store,
     config: &Config,
     wanted: impl Fn(&Cell) -> Result<Cell, Unusable>,
@@ -111,7 +113,7 @@ async fn change(
     Err(format!("others wrote the ring {TRIES} times in between: nothing was done"))
 }
 
-async fn read(store: &Store, config: &Config) -> Result<Stored, String> {
+pub(super) async fn read(store: &Store, config: &Config) -> Result<Stored, String> {
     let stored = store.read().await.map_err(|failed| failed.to_string())?;
     stored
         .ok_or_else(|| format!("cell {} has no ring yet: `campanile ctl ring create`", config.cell))

@@ -63,6 +63,7 @@ impl Cell {
             users_version: 1,
             hash: HASH_NAME.into(),
             frozen: false,
+            drains: Vec::new(),
             seats: seats.collect(),
             nodes,
         };

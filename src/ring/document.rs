@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::assign::{Assign, Kind};
+use super::drain::{self, Drain};
 use super::placement::HASH_NAME;
 use super::table::{Ring, SeatRow};
 use crate::ids::NodeId;
@@ -94,6 +95,9 @@ pub struct Document {
     /// An operator's brake: nobody is replaced. Who comes back takes its own seats all the same.
     #[serde(default, skip_serializing_if = "is_false")]
     pub frozen: bool,
+    /// Regions whose gateways send their clients away. Not in documents of before there were any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drains: Vec<Drain>,
     pub nodes: Vec<NodeEntry>,
     pub seats: Vec<SeatEntry>,
 }
@@ -144,6 +148,9 @@ impl Document {
                 self.nodes.len(),
                 self.seats.len()
             ));
+        }
+        if let Some(why) = drain::fault(&self.drains) {
+            return refuse(why);
         }
         let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
         for node in &self.nodes {
@@ -214,7 +221,9 @@ impl Document {
                 seat_epoch: seat.seat_epoch,
             }
         });
-        Ok(Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users))
+        let mut ring = Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users);
+        ring.drains.clone_from(&self.drains);
+        Ok(ring)
     }
 }
 

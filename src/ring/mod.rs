@@ -1,11 +1,13 @@
-//! Where a channel lives: slots, seats, epochs. Pure values; the stores that keep them are elsewhere.
+//! Where a channel lives: slots, seats, epochs; and where clients go: regions. Pure values; the stores that keep them are elsewhere.
 
 pub mod assign;
 pub mod change;
 pub mod document;
+pub mod drain;
 mod members;
 pub mod placement;
 pub mod plan;
+pub mod region;
 pub mod store;
 mod table;
 pub mod view;

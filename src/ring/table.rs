@@ -1,6 +1,7 @@
 //! The ring as a value: which seat has a slot, which node has a seat, which core of the node has the slot.
 
 use super::assign::{Assign, MOVES};
+use super::drain::{Drain, Pace};
 use crate::ids::{NodeId, Peer, Role, Seat, Slot};
 
 /// One line of the seats document.
@@ -19,6 +20,8 @@ pub struct Ring {
     pub ring_epoch: u64,
     /// Nobody is to be replaced: an operator said so.
     pub frozen: bool,
+    /// Regions whose gateways send their clients away.
+    pub drains: Vec<Drain>,
     pub seats: Vec<SeatRow>,
     channels: Box<[Seat]>,
     users: Box<[Seat]>,
@@ -48,7 +51,15 @@ impl Ring {
         let deal: Box<[Seat]> =
             (0..SLOTS).map(|slot| Seat((slot * count / SLOTS) as u16)).collect();
         let moves = [vec![0; SLOTS].into(), vec![0; SLOTS].into()];
-        Self { ring_epoch: 1, frozen: false, seats, channels: deal.clone(), users: deal, moves }
+        Self {
+            ring_epoch: 1,
+            frozen: false,
+            drains: Vec::new(),
+            seats,
+            channels: deal.clone(),
+            users: deal,
+            moves,
+        }
     }
 
     /// A ring as a store has it. Every slot's seat is in `seats`.
@@ -61,7 +72,12 @@ impl Ring {
     ) -> Self {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
-        Self { ring_epoch, frozen, seats, channels, users, moves }
+        Self { ring_epoch, frozen, drains: Vec::new(), seats, channels, users, moves }
+    }
+
+    /// How fast a region is left, if it drains.
+    pub fn drain_of(&self, region: &str) -> Option<Pace> {
+        self.drains.iter().find(|drain| drain.region == region).map(|drain| drain.pace)
     }
 
     /// Who owns the channels of a slot: node, core, seat epoch.

@@ -1,4 +1,4 @@
-//! `campanile ctl ring`, as an operator runs it.
+//! `campanile ctl ring` and `region`, as an operator runs them.
 
 use std::process::{Command, Output};
 
@@ -24,8 +24,10 @@ impl Operator {
     }
 
     fn run(&self, words: &str) -> Output {
+        // Most words are about the ring.
+        let about = if words.starts_with("region ") { &[][..] } else { &["ring"] };
         let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
-        command.args(["ctl", "--store", &self.double.address, "--cell", "west", "ring"]);
+        command.args(["ctl", "--store", &self.double.address, "--cell", "west"]).args(about);
         command.args(words.split(' ')).output().expect("the binary runs")
     }
 
@@ -118,4 +120,40 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
         .output()
         .expect("the binary runs");
     assert!(String::from_utf8_lossy(&gone.stderr).contains("the ring store is not there"));
+}
+
+#[test]
+fn a_region_is_drained_and_restored_and_moves_nothing_of_the_ring() {
+    let operator = Operator::new();
+    assert!(operator.refused("region drain eu").contains("no ring yet"));
+    operator.json("create a=10.0.0.1:7400,cores=4");
+    let before = operator.json("show");
+    assert_eq!(operator.json("region list")["draining"], json!([]));
+    let drained = operator.json("region drain eu --seconds 60");
+    assert_eq!(drained["draining"], json!([{ "region": "eu", "pace": { "seconds": 60 } }]));
+    operator.json("region drain eu --per-second 500");
+    operator.json("region drain us");
+    let listed = operator.json("region list");
+    let both = json!([{ "region": "eu", "pace": { "per_second": 500 } }, { "region": "us", "pace": "usual" }]);
+    assert_eq!((&listed["draining"], &listed["ring_epoch"]), (&both, &json!(4)));
+    let text = String::from_utf8(operator.run("region list").stdout).expect("text");
+    assert!(
+        text.contains("2 regions drain") && text.contains("500 connections of a core"),
+        "{text}"
+    );
+    for (words, why) in [
+        ("region drain eu --per-second 500", "drains already"),
+        ("region drain e\u{fc}", "no name of a region"),
+        ("region drain asia --seconds 0", "1 to 86400 seconds"),
+        ("region drain asia --per-second 2000000", "1 to 1048576 connections"),
+        ("region drain asia --seconds 1 --per-second 1", "cannot be used with"),
+        ("region restore asia", "does not drain"),
+    ] {
+        let said = operator.refused(words);
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    operator.json("region restore us");
+    assert_eq!(operator.json("region restore eu")["draining"], json!([]));
+    let after = operator.json("show");
+    assert_eq!((&after["nodes"], &after["ring_epoch"]), (&before["nodes"], &json!(6)));
 }

@@ -1,0 +1,124 @@
+//! Where clients go: the regions of a deployment, each with the address of its gateways, and who is near to whom.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{REGION_NAME_BYTES_MAX, REGIONS_MAX};
+
+/// One region.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    pub name: String,
+    /// Where its gateways are reached: `ws://` or `wss://` and a host, without a path.
+    pub url: String,
+    /// Where its clients go when it drains, the nearest first. After these the others are tried, as they stand in the list.
+    #[serde(default)]
+    pub near: Vec<String>,
+}
+
+/// All of a deployment, in order of preference. None: clients are sent to one address.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Regions(Vec<Region>);
+
+impl Regions {
+    /// # Errors
+    /// A sentence: a name or an address that is none, a region that is there twice, or a neighbour that is not.
+    pub fn new(list: Vec<Region>) -> Result<Self, String> {
+        if list.len() > REGIONS_MAX {
+            return Err(format!("{} regions are more than {REGIONS_MAX}", list.len()));
+        }
+        for (at, Region { name, url, near }) in list.iter().enumerate() {
+            if !is_name(name) {
+                return Err(format!("{name:?} is no name of a region"));
+            }
+            let host = url.strip_prefix("ws://").or_else(|| url.strip_prefix("wss://"));
+            if host.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', ' '])) {
+                return Err(format!(
+                    "region {name}: {url:?} is not ws://HOST:PORT or wss://HOST:PORT"
+                ));
+            }
+            if list[..at].iter().any(|other| other.name == *name) {
+                return Err(format!("region {name} is there twice"));
+            }
+            if let Some(who) = near.iter().find(|who| list.iter().all(|other| other.name != **who))
+            {
+                return Err(format!("region {name} is near to {who:?}, which is no region"));
+            }
+        }
+        Ok(Self(list))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where a client goes that asked for a region, or for none: there, or to the first; and where that drains, to the nearest that does
+    /// not. When all drain it goes where it would have gone: an answer is better than none.
+    pub fn choose(
+        &self,
+        asked: Option<&str>,
+        is_draining: impl Fn(&str) -> bool,
+    ) -> Option<&Region> {
+        let named = |name: &str| self.0.iter().find(|region| region.name == name);
+        let wanted = asked.and_then(named).or_else(|| self.0.first())?;
+        let near = wanted.near.iter().filter_map(|name| named(name));
+        let mut all = [wanted].into_iter().chain(near).chain(&self.0);
+        all.find(|region| !is_draining(&region.name)).or(Some(wanted))
+    }
+}
+
+/// Whether something can be a region's name: letters, digits, `-`, `_` and `.`, as in names of hosts.
+pub fn is_name(text: &str) -> bool {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=REGION_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_fine)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(name: &str, near: &[&str]) -> Region {
+        let near = near.iter().map(|name| (*name).to_string()).collect();
+        Region { name: name.into(), url: format!("wss://{name}.example"), near }
+    }
+
+    #[test]
+    fn the_nearest_that_does_not_drain_is_chosen_and_never_none() {
+        let list = vec![region("us", &[]), region("eu", &["asia"]), region("asia", &["us", "eu"])];
+        let regions = Regions::new(list).expect("three");
+        let choose = |asked: Option<&str>, drained: &[&str]| {
+            regions.choose(asked, |name| drained.contains(&name)).map(|one| one.name.clone())
+        };
+        for (asked, drained, wanted) in [
+            (None, &[][..], "us"),
+            (Some("eu"), &[], "eu"),
+            (Some("mars"), &[], "us"),
+            (Some("eu"), &["eu"], "asia"),
+            (Some("eu"), &["eu", "asia"], "us"),
+            (Some("asia"), &["asia", "us"], "eu"),
+            (None, &["us"], "eu"),
+            (Some("asia"), &["us", "eu", "asia"], "asia"),
+        ] {
+            assert_eq!(choose(asked, drained).as_deref(), Some(wanted), "{asked:?} {drained:?}");
+        }
+        assert_eq!(Regions::default().choose(Some("eu"), |_| false), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        let with = |url: &str| Region { url: url.into(), ..region("eu", &[]) };
+        for (list, why) in [
+            (vec![region("e u", &[])], "no name"),
+            (vec![region("eu", &[]), region("eu", &[])], "twice"),
+            (vec![region("eu", &["us"])], "no region"),
+            (vec![with("https://eu.example")], "not ws://"),
+            (vec![with("ws://")], "not ws://"),
+            (vec![with("ws://eu.example/path")], "not ws://"),
+        ] {
+            let told = Regions::new(list).expect_err(why);
+            assert!(told.contains(why), "{told}");
+        }
+        let many = (0..=REGIONS_MAX).map(|nth| region(&format!("r{nth}"), &[])).collect();
+        assert!(Regions::new(many).is_err());
+    }
+}

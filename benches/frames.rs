@@ -86,6 +86,7 @@ impl Core {
             echo: false,
             rules: std::sync::Arc::default(),
             url: None,
+            region: None,
         };
         let mut core = Self {
             gateway: Gateway::new(config, &limits),

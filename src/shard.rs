@@ -272,6 +272,8 @@ counters! {
     DeadReaped = "dead_reaped",
     /// Connections refused because a table was full.
     ConnectionsShed = "connections_shed",
+    /// Connections sent away because their region drains.
+    ConnectionsMoved = "connections_moved",
     /// Handshakes that were not a websocket upgrade, or broken.
     HandshakesRefused = "handshakes_refused",
     /// Connections that spoke plain HTTP and were handed over.

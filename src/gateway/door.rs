@@ -220,7 +220,9 @@ impl Gateway {
         let session = self.sessions.at(index);
         session.state = if is_held { State::Positioning } else { State::Active };
         session.set(Is::BatchAware, boot.flags & boot::BATCH_PRESENCE != 0);
-        self.say(turn, index, Kind::Durable, |into| event::hello(boot.epoch, into));
+        let region = self.region.clone();
+        let write = |into: &mut Vec<u8>| event::hello(boot.epoch, region.as_deref(), into);
+        self.say(turn, index, Kind::Durable, write);
         self.file(turn, index);
         let phase = if is_held { Phase::Held } else { Phase::Ready };
         self.sessions.at(index).catching = self.behind.begin(phase);

@@ -83,7 +83,8 @@ impl Gateway {
     pub(super) fn say_goodbye_to_the_old(&mut self, turn: &mut Turn<'_>, index: u32) {
         let conn = self.sessions.conn(self.me.core, index);
         self.sessions.at(index).set(Is::Leaving, true);
-        if self.url.is_none() || !self.desk_is_up {
+        // Here again is not where it is to go when the region drains.
+        if self.url.is_none() || !self.desk_is_up || self.departure.is_begun() {
             return self.goodbye_without_url(turn, conn);
         }
         let due = turn.now.mono + self.limits.ask_timeout;
@@ -102,7 +103,7 @@ impl Gateway {
         if !self.sessions.is_live(conn) || !self.sessions.of(conn.index()).is_greeted() {
             return;
         }
-        if let Some(url) = &self.url {
+        if let Some(url) = self.url.as_deref().filter(|_| !self.departure.is_begun()) {
             let url = format!("{url}{path}");
             let write = |into: &mut Vec<u8>| event::reconnect_url(&url, into);
             self.say(turn, conn.index(), Kind::Durable, write);
@@ -117,7 +118,7 @@ impl Gateway {
         }
     }
 
-    fn goodbye(&mut self, turn: &mut Turn<'_>, index: u32) {
+    pub(super) fn goodbye(&mut self, turn: &mut Turn<'_>, index: u32) {
         self.say(turn, index, Kind::Durable, |into| into.extend_from_slice(event::GOODBYE));
     }
 

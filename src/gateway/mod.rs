@@ -11,6 +11,7 @@ mod blocks;
 mod catch_up;
 mod command;
 mod deliver;
+mod departure;
 mod door;
 mod epochs;
 mod errands;

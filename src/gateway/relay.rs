@@ -370,6 +370,7 @@ impl Gateway {
 
     /// Another ring. Only what is in slots that moved is asked for again, of their new owners; what was asked of former ones they answer still.
     pub(super) fn ring_changed(&mut self, turn: &mut Turn<'_>, ring: &Ring) {
+        self.regions_told(turn, ring);
         let Some(old) = self.ring.replace(ring.clone()) else { return };
         let slots = || (0..=u16::MAX).map(Slot);
         let is_other = |slot: &Slot| !ring.keeps_channels(&old, *slot);

@@ -55,6 +55,8 @@ pub struct GatewayConfig {
     pub rules: Arc<Rules>,
     /// Where clients find this gateway, as `ws://host:port`; none when that is not known here.
     pub url: Option<Box<str>>,
+    /// In which region it is: its clients are sent away when that drains.
+    pub region: Option<Box<str>>,
 }
 
 /// The gateway shard of one core.
@@ -70,6 +72,7 @@ pub struct Gateway {
     pub(super) rules: Arc<Rules>,
     pub(super) guests: Guests,
     pub(super) url: Option<Box<str>>,
+    pub(super) region: Option<Box<str>>,
     pub(super) limits: Limits,
     pub(super) grant: Room,
     pub(super) ring: Option<Ring>,
@@ -87,6 +90,7 @@ pub struct Gateway {
     /// Connections that are too slow: let go at the end of the call, when no list is being walked.
     pub(super) evictions: Vec<u32>,
     pub(super) farewell: super::farewell::Farewell,
+    pub(super) departure: super::departure::Departure,
 
     // The hub's side.
     pub(super) names: Names,
@@ -127,8 +131,8 @@ impl Turn<'_> {
 impl Gateway {
     /// A shard without clients, that waits for its ring and its peers.
     pub fn new(config: GatewayConfig, limits: &Limits) -> Self {
-        let GatewayConfig { node, desk, core, cores, life, secret, echo, hands_over, rules, url } =
-            config;
+        let GatewayConfig { node, desk, core, cores, life, secret, echo, hands_over, .. } = config;
+        let GatewayConfig { rules, url, region, .. } = config;
         Self {
             me: Peer::new(node, Role::Gateway, core),
             desk,
@@ -140,6 +144,7 @@ impl Gateway {
             rules,
             guests: Guests::new(),
             url,
+            region,
             limits: limits.clone(),
             grant: Room::grant(limits),
             ring: None,
@@ -154,6 +159,7 @@ impl Gateway {
             members_scratch: Vec::new(),
             evictions: Vec::new(),
             farewell: super::farewell::Farewell::default(),
+            departure: super::departure::Departure::default(),
             names: Names::new(limits.channels_max),
             lists: Lists::default(),
             hub: Hub::new(limits.channels_max),
@@ -280,7 +286,8 @@ impl Shard for Gateway {
         let more = self.say_again(turn, budget)
             | self.subscribe_waiting(turn, budget)
             | self.tell_keepers_again(turn, budget)
-            | self.say_goodbyes(turn, budget);
+            | self.say_goodbyes(turn, budget)
+            | self.depart(turn, budget);
         self.answer_connects(turn);
         self.evict(turn);
         more
@@ -292,6 +299,8 @@ impl Shard for Gateway {
 
     fn report(&self, into: &mut Report) {
         into.gauge("sessions", f64::from(self.sessions.count()));
+        let left = if self.departure.is_begun() { self.sessions.count() } else { 0 };
+        into.gauge("connections_to_move", f64::from(left));
         into.gauge("session_table_bytes", self.sessions.bytes() as f64);
         into.gauge("hub_channels", f64::from(self.hub.channels()));
         into.gauge("hub_subscriptions", self.hub.subscriptions() as f64);

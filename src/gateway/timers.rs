@@ -31,6 +31,8 @@ pub(super) struct Timers {
     pub(super) stalls: Fifo<(Conn, u32)>,
     /// Connections whose window after goodbye ends.
     pub(super) goodbyes: Fifo<Conn>,
+    /// The same of those that are sent to another region.
+    pub(super) moves: Fifo<Conn>,
     /// Hubs that ask again for what they lack.
     pub(super) lapses: Fifo<u32>,
     /// Hubs for which the interest had no room.
@@ -54,10 +56,12 @@ impl Gateway {
             timers.partials.deadline(),
             timers.stalls.deadline(),
             timers.goodbyes.deadline(),
+            timers.moves.deadline(),
             timers.lapses.deadline(),
             timers.refused.deadline(),
             timers.unsubscribed.deadline(),
             self.farewell.deadline(),
+            self.departure_deadline(),
         ]
         .into_iter()
         .fold(wheel, sooner)
@@ -97,7 +101,9 @@ impl Gateway {
         while let Some((conn, taken)) = self.timers.stalls.pop(mono) {
             self.check_stall(turn, conn, taken);
         }
-        while let Some(conn) = self.timers.goodbyes.pop(mono) {
+        while let Some(conn) =
+            self.timers.goodbyes.pop(mono).or_else(|| self.timers.moves.pop(mono))
+        {
             if self.sessions.is_live(conn) {
                 self.hang_up(turn, conn.index(), close::GOING_AWAY, "reconnect");
             }

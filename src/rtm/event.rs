@@ -5,10 +5,14 @@ use std::fmt::Write;
 use super::command::{Id, Scalar};
 use super::error::{Fault, code_of};
 
-/// The first words. `epoch` is the database's.
-pub fn hello(epoch: &str, into: &mut Vec<u8>) {
+/// The first words. `epoch` is the database's, `region` the gateway's, if it has one.
+pub fn hello(epoch: &str, region: Option<&str>, into: &mut Vec<u8>) {
     into.extend_from_slice(br#"{"type":"hello","fast_reconnect":false,"epoch":"#);
     text(epoch, into);
+    if let Some(region) = region {
+        into.extend_from_slice(br#","region":"#);
+        text(region, into);
+    }
     into.push(b'}');
 }
 
@@ -285,7 +289,7 @@ mod tests {
             value(|into| gap("C1", 3, 9, into)),
             json!({"type": "gap", "seq_of": "C1", "from": 3, "to": 9})
         );
-        assert_eq!(value(|into| hello("e", into))["epoch"], "e");
+        assert_eq!(value(|into| hello("e", None, into))["epoch"], "e");
         assert_eq!(value(|into| into.extend_from_slice(GOODBYE)), json!({"type": "goodbye"}));
         assert_eq!(value(|into| reconnect_url("ws://h/", into))["url"], "ws://h/");
     }

@@ -54,6 +54,7 @@ pub(super) struct Start {
     pub(super) rules: Arc<Rules>,
     /// Where clients find us, when that is one address.
     pub(super) url: Option<Box<str>>,
+    pub(super) region: Option<Box<str>>,
     pub(super) limits: Limits,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
@@ -199,7 +200,9 @@ struct Core {
 impl Core {
     fn new(start: Start) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
-        let Start { core, whole, desk, secret, seed, echo, rules, url, limits, clock, .. } = start;
+        let Start {
+            core, whole, desk, secret, seed, echo, rules, url, region, limits, clock, ..
+        } = start;
         let Whole { node, life, cores, .. } = whole;
         let uring = Uring::new()?;
         let config = GatewayConfig {
@@ -213,6 +216,7 @@ impl Core {
             hands_over: true,
             rules,
             url,
+            region,
         };
         let shards = DataShards {
             gateway: Gateway::new(config, &limits),

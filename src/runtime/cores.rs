@@ -31,6 +31,7 @@ pub(super) struct Plan<'a> {
     pub(super) rules: &'a Arc<Rules>,
     /// Where clients find us, when that is one address.
     pub(super) url: Option<&'a str>,
+    pub(super) region: Option<&'a str>,
     pub(super) limits: &'a Limits,
     pub(super) ring: &'a Ring,
     pub(super) clock: Clock,
@@ -79,6 +80,7 @@ pub(super) async fn start(plan: Plan<'_>) -> Result<Cores, String> {
             echo: plan.echo,
             rules: Arc::clone(plan.rules),
             url: plan.url.map(Into::into),
+            region: plan.region.map(Into::into),
             limits: plan.limits.clone(),
             ring: plan.ring.clone(),
             clock: plan.clock,

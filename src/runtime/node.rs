@@ -151,6 +151,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         echo: true,
         rules: &rules,
         url: (!ws_address.ip().is_unspecified()).then_some(ws_url.as_str()),
+        region: None,
         limits,
         ring: &ring,
         clock,

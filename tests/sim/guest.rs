@@ -282,6 +282,7 @@ impl Guest {
                     (self.is_closed, self.is_over) = (true, true);
                     match code {
                         Some(3001) => coverage.saw("guests sent away by a shutdown"),
+                        Some(3011) => coverage.saw("guests sent to another region"),
                         Some(3503) => coverage.saw("guests sent away by order"),
                         Some(3008) => coverage.saw("guests that were too slow"),
                         Some(3012 | 3502) => coverage.saw("guests that were silent"),

@@ -18,6 +18,8 @@ pub(crate) struct Part {
     pub(crate) cores: usize,
     /// `None`: its number is the ring's to give.
     pub(crate) id: Option<NodeId>,
+    /// Of a gateway.
+    pub(crate) region: Option<&'static str>,
 }
 
 impl Part {
@@ -45,6 +47,7 @@ pub(crate) struct Layout {
     pub(crate) window: Duration,
 }
 
+pub(crate) const REGIONS: [&str; 2] = ["east", "west"];
 const OWNER: &[Role] = &[Role::Channel, Role::Presence];
 const DESK: &[Role] = &[Role::Webapp, Role::Admin];
 
@@ -61,7 +64,7 @@ impl Layout {
         let health = Roles::of(&[Role::Health]);
         let mut parts = Vec::new();
         let mut add = |name: String, roles: Roles, cores: u64| {
-            parts.push(Part { name, roles, cores: cores as usize, id: None });
+            parts.push(Part { name, roles, cores: cores as usize, id: None, region: None });
             parts.len() - 1
         };
         for nth in 0..*random.pick(&[1, 2, 2, 3, 3]) {
@@ -104,7 +107,8 @@ impl Layout {
     fn one(cores: usize) -> Self {
         let roles =
             Roles::of(&[Role::Gateway, Role::Channel, Role::Presence, Role::Admin, Role::Webapp]);
-        let part = Part { name: "one".into(), roles, cores, id: Some(NodeId(0)) };
+        let id = Some(NodeId(0));
+        let part = Part { name: "one".into(), roles, cores, id, region: None };
         Self {
             parts: vec![part],
             webapp: 0,
@@ -139,6 +143,22 @@ impl Layout {
         let is_known = other == self.webapp || is_manager(other);
         let id = |at: usize| self.parts[at].id;
         us != other && is_known && !(is_manager(us) && (id(other) < id(us) || !is_manager(other)))
+    }
+
+    /// Its gateways are in two regions, where there are several.
+    pub(crate) fn part_regions(&mut self, random: &mut Random) {
+        let gateways = self.gateways();
+        if gateways.len() < 2 || !random.chance(700) {
+            return;
+        }
+        let first = random.below(2) as usize;
+        for (nth, at) in gateways.into_iter().enumerate() {
+            self.parts[at].region = Some(REGIONS[(first + nth) % REGIONS.len()]);
+        }
+    }
+
+    pub(crate) fn has_regions(&self) -> bool {
+        self.parts.iter().any(|part| part.region.is_some())
     }
 
     pub(crate) fn gateways(&self) -> Vec<usize> {

@@ -242,6 +242,7 @@ impl Node {
                     echo: false,
                     rules: Arc::clone(&self.rules),
                     url: Some("ws://here".into()),
+                    region: self.part.region.map(Into::into),
                 };
                 Actor::Gateway(Box::new(Gateway::new(config, limits)))
             }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use campanile::ids::{Ask, NodeId, Role, Seat, Slot};
 use campanile::ring::assign::Kind;
 use campanile::ring::change::Cell;
+use campanile::ring::drain::Pace;
 use campanile::ring::slot_of;
 use campanile::wire::Message;
 use campanile::wire::message::outcome;
@@ -12,6 +13,7 @@ use campanile::wire::message::outcome;
 use crate::agenda::{Arrival, Happening, Writer, millis};
 use crate::answers::encoded;
 use crate::checker::Violation;
+use crate::layout::REGIONS;
 use crate::store::{Kept, Swapped};
 use crate::world::World;
 
@@ -105,8 +107,9 @@ impl World {
         self.agenda.after(pause, Happening::Operate);
         let Some(kept) = self.store.read() else { return };
         let cell = &kept.cell;
-        let next =
-            self.missing(cell).or_else(|| if self.is_quiet() { None } else { self.wish(cell) });
+        let next = self
+            .missing(cell)
+            .or_else(|| if self.is_quiet() { Self::restored(cell) } else { self.wish(cell) });
         if let Some(next) = next {
             let pause = self.store.pause();
             let (was, next) = (kept.epoch(), Rc::new(next));
@@ -167,8 +170,33 @@ impl World {
                 let weight = *self.operations.pick(&[0, 50, 100, 300]);
                 cell.weigh(&name, weight).ok()
             }
+            _ if self.layout.has_regions() => self.a_region(cell),
             _ => None,
         }
+    }
+
+    /// A region is left, at another pace than until now, or is come to again.
+    fn a_region(&mut self, cell: &Cell) -> Option<Cell> {
+        let region = *self.operations.pick(&REGIONS);
+        if cell.document.drains.iter().any(|drain| drain.region == region)
+            && self.operations.chance(600)
+        {
+            self.outside.coverage.saw("operator: a region restored");
+            return cell.restore_region(region).ok();
+        }
+        self.outside.coverage.saw("operator: a region drained");
+        let pace = match self.operations.below(3) {
+            0 => Pace::Usual,
+            1 => Pace::PerSecond(self.operations.between(1, 50) as u32),
+            _ => Pace::Seconds(self.operations.between(1, 5) as u32),
+        };
+        cell.drain_region(region, pace).ok()
+    }
+
+    /// In the end all regions are there for clients: where all drain, nobody comes to rest.
+    fn restored(cell: &Cell) -> Option<Cell> {
+        let region = &cell.document.drains.first()?.region;
+        cell.restore_region(region).ok()
     }
 
     /// A slot in which there is something.

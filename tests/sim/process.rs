@@ -386,14 +386,25 @@ impl World {
             .then_some((at, node.id))
     }
 
-    /// A gateway that takes clients.
+    /// A gateway that takes clients: mostly one of a region that does not drain, as rtm.connect says; some come to the other with a ticket that
+    /// they had, or know of no other.
     pub(crate) fn a_gateway(&mut self) -> Option<usize> {
-        let open: Vec<usize> = self
+        let mut open: Vec<usize> = self
             .layout
             .gateways()
             .into_iter()
             .filter(|at| self.nodes[*at].is_up() && !self.nodes[*at].is_draining)
             .collect();
+        if self.layout.has_regions() && self.network.random.chance(800) {
+            let ring = &self.store.newest().ring;
+            let is_left = |at: &usize| {
+                self.layout.parts[*at].region.is_some_and(|name| ring.drain_of(name).is_some())
+            };
+            let others: Vec<usize> = open.iter().copied().filter(|at| !is_left(at)).collect();
+            if !others.is_empty() {
+                open = others;
+            }
+        }
         (!open.is_empty()).then(|| *self.network.random.pick(&open))
     }
 

@@ -85,14 +85,21 @@ impl Sizes {
             boots_burst: *random.pick(&[2, 8, 100]),
             ..Limits::DEFAULT
         };
-        assert_eq!(limits.fault(), None, "the relations hold for every draw");
-        Self {
+        let sizes = Self {
             limits,
             cores: random.between(1, 4) as usize,
             batches_max: *random.pick(&[1, 2, 8]),
             write_bytes_max: *random.pick(&[700, 4 << 10, 64 << 10]),
             is_sleepy,
-        }
+        };
+        let limits = Limits {
+            moves_per_second: *random.pick(&[1, 5, 100]),
+            move_window: millis(random.between(50, 2_000)),
+            move_rest: millis(random.between(500, 3_000)),
+            ..sizes.limits
+        };
+        assert_eq!(limits.fault(), None, "the relations hold for every draw");
+        Self { limits, ..sizes }
     }
 }
 

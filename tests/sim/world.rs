@@ -109,6 +109,7 @@ const LAYOUT: u64 = 900;
 const LINES: u64 = 901;
 const STORE: u64 = 902;
 const OPERATOR: u64 = 903;
+const REGIONS: u64 = 904;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -117,7 +118,8 @@ impl World {
         let mut workload = Random::new(seed, WORKLOAD);
         let mut faults = Random::new(seed, FAULTS);
         let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
-        let layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
+        let mut layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
+        layout.part_regions(&mut Random::new(seed, REGIONS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let mut nth = 0;
         plan.retain(|_| {

@@ -1,7 +1,7 @@
 //! Stories of one gateway core between clients, a desk, the interest of its channels, and time.
 //!
 //! - `doors`: how connections begin and end; `posts`: what clients say and are told; `guests`: what guests may see; `moves`: owners that
-//!   change; `dots`: what presence shards are told of users
+//!   change; `dots`: what presence shards are told of users; `regions`: one that drains
 //! - everything at once, with several cores and every fault, is what `tests/sim` plays
 
 mod doors;
@@ -9,6 +9,7 @@ mod dots;
 mod guests;
 mod moves;
 mod posts;
+mod regions;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -84,6 +85,7 @@ impl Stage {
             echo: true,
             rules,
             url: Some("ws://tower".into()),
+            region: Some("eu".into()),
         };
         let mut stage = Self {
             gateway: Gateway::new(config, limits),

@@ -12,6 +12,7 @@ use crate::centrifuge::rules::Rules;
 use crate::ctl;
 use crate::limits::Limits;
 use crate::load;
+use crate::ring::region::Regions;
 
 mod node;
 
@@ -91,7 +92,7 @@ struct ProcessArguments {
     /// Seconds from goodbye to Close at the end
     #[arg(long, env = "CAMPANILE_DRAIN", default_value_t = 2)]
     drain: u32,
-    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them
+    /// A file in TOML or JSON with the sections client, http_api and channel, as Centrifugo v6 has them, and a webapp's regions
     #[arg(long, value_name = "FILE", env = "CAMPANILE_CONFIG")]
     config: Option<PathBuf>,
     /// Another bound than the built-in one; may be repeated
@@ -168,7 +169,10 @@ impl DevArguments {
         {
             return Err(format!("--api {api}: a listener of its own"));
         }
-        let Read { rules, warnings } = self.process.rules(config::dev)?;
+        let (Read { rules, mut warnings }, regions) = self.process.sections(config::dev)?;
+        if regions.is_some() {
+            warnings.push("regions: one process is in one place, and this does nothing".into());
+        }
         let crowd = self.users.zip(self.tokens).map(|(users, tokens)| Crowd {
             users,
             channels: self.channels,
@@ -209,10 +213,21 @@ impl ProcessArguments {
         Ok(limits)
     }
 
-    /// Of the configuration file, or without one of what is `built_in`.
-    fn rules(&self, built_in: impl Fn() -> serde_json::Value) -> Result<Read, String> {
-        let sections = self.config.as_deref().map_or_else(|| Ok(built_in()), sections)?;
-        config::read(sections).map_err(|why| format!("{}: {why}", shown(self.config.as_deref())))
+    /// Of the configuration file, or without one of what is `built_in`: what Centrifuge clients may do, and the section `regions`.
+    fn sections(
+        &self,
+        built_in: impl Fn() -> serde_json::Value,
+    ) -> Result<(Read, Option<Regions>), String> {
+        let fault =
+            |why: &dyn std::fmt::Display| format!("{}: {why}", shown(self.config.as_deref()));
+        let mut sections = self.config.as_deref().map_or_else(|| Ok(built_in()), sections)?;
+        let regions = sections.as_object_mut().and_then(|sections| sections.remove("regions"));
+        let regions = regions.map(|regions| {
+            let list = serde_json::from_value(regions).map_err(|why| why.to_string());
+            list.and_then(Regions::new).map_err(|why| fault(&format!("regions: {why}")))
+        });
+        let read = config::read(sections).map_err(|why| fault(&why))?;
+        Ok((read, regions.transpose()?))
     }
 
     fn drain(&self) -> Duration {

@@ -12,6 +12,7 @@ use crate::centrifuge::rules::Rules;
 use crate::ids::{NodeId, Role, Roles};
 use crate::limits::Limits;
 use crate::ring::Secret;
+use crate::ring::region::{Region, Regions, is_name};
 use crate::wire::stream::CellKey;
 
 #[derive(clap::Args, Debug)]
@@ -64,6 +65,12 @@ pub(super) struct NodeArguments {
     /// What clients are told to dial: the address of the balancer before the gateways [default: --ws]
     #[arg(long, value_name = "URL", env = "CAMPANILE_PUBLIC_WS")]
     public_ws: Option<String>,
+    /// In which region a gateway is; `campanile ctl region drain` sends its clients to another
+    #[arg(long, value_name = "NAME", env = "CAMPANILE_REGION", value_parser = region)]
+    region: Option<String>,
+    /// Where a webapp sends clients: regions and the addresses of their gateways, in order of preference; or the section regions of --config
+    #[arg(long, value_name = "NAME=URL", env = "CAMPANILE_REGIONS", value_delimiter = ',', value_parser = region_at)]
+    regions: Vec<Region>,
     /// The data directory of a webapp; made when there is none
     #[arg(long, env = "CAMPANILE_DATA", default_value = "./campanile-data")]
     data: PathBuf,
@@ -110,6 +117,9 @@ pub struct Node {
     pub http: SocketAddr,
     pub ws: SocketAddr,
     pub public_ws: Option<String>,
+    pub region: Option<String>,
+    /// Where a webapp sends clients; none: all to one address.
+    pub regions: Regions,
     pub data: PathBuf,
     pub ephemeral: bool,
     pub database: Option<String>,
@@ -159,7 +169,20 @@ impl NodeArguments {
         };
         let names: [u8; 16] = derived("names")[..16].try_into().expect("half of it");
         // Without a file nobody may do anything without a token.
-        let Read { rules, warnings } = self.process.rules(|| serde_json::json!({}))?;
+        let (Read { rules, warnings }, regions) =
+            self.process.sections(|| serde_json::json!({}))?;
+        let regions = match (regions, self.regions.is_empty()) {
+            (Some(_), false) => {
+                return Err(
+                    "--regions: the file of --config has the section regions already".into()
+                );
+            }
+            (Some(regions), true) => regions,
+            (None, _) => Regions::new(self.regions).map_err(|why| format!("--regions: {why}"))?,
+        };
+        if self.region.is_some() && !roles.contains(Role::Gateway) {
+            return Err("--region: only a gateway is in a region".into());
+        }
         let limits = self.process.limits()?;
         Ok(Node {
             roles,
@@ -180,6 +203,8 @@ impl NodeArguments {
             http: self.http,
             ws: self.ws,
             public_ws: self.public_ws,
+            region: self.region,
+            regions,
             data: self.data,
             ephemeral: self.ephemeral,
             database: self.database,
@@ -203,4 +228,15 @@ fn webapp(text: &str) -> Result<(NodeId, String), String> {
         return Err(shape());
     }
     Ok((NodeId(id), address.into()))
+}
+
+fn region(text: &str) -> Result<String, String> {
+    let shape = || format!("{text:?} is no name of a region: letters, digits, - _ and .");
+    is_name(text).then(|| text.into()).ok_or_else(shape)
+}
+
+/// `NAME=URL`.
+fn region_at(text: &str) -> Result<Region, String> {
+    let (name, url) = text.split_once('=').ok_or("not NAME=URL")?;
+    Ok(Region { name: name.into(), url: url.trim_end_matches('/').into(), near: Vec::new() })
 }

@@ -115,6 +115,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         echo: false,
         rules: &rules,
         url: is_known.then_some(ws_url.as_str()),
+        region: config.region.as_deref(),
         limits,
         ring: &ring,
         clock,
@@ -182,7 +183,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let mut router = watch::router(watch);
     if config.has_api {
-        let cell = api::CellNow { ring: cell_ring, gateways };
+        let cell = api::CellNow { ring: cell_ring.clone(), gateways };
         let (control, rules) = (control.clone(), Arc::clone(&rules));
         router = router.merge(api::router(api::Api::new(
             control,
@@ -203,6 +204,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         };
         let made = Site::new(database.clone(), control, limits, &ws_url)
             .of_cell(config.secret)
+            .with_regions(config.regions.clone(), cell_ring)
             .with_guests(guest_door);
         router = router.merge(http::router(made.clone()));
         site = Some(made);

@@ -26,6 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use self::arguments::Arguments;
 use self::pace::Pace;
@@ -33,7 +34,8 @@ use super::database::{Database, Refused, User};
 use super::page;
 use crate::control::Control;
 use crate::limits::Limits;
-use crate::ring::Secret;
+use crate::ring::region::{Region, Regions};
+use crate::ring::{Ring, Secret};
 use crate::shard::Report;
 
 /// Bytes of one request's body: a message with blocks is far below.
@@ -59,6 +61,9 @@ pub struct Site {
     /// Where websockets are accepted, as `ws://host:port`.
     ws_url: Arc<str>,
     guests: Arc<GuestDoor>,
+    /// Where clients are sent, and the ring, which says which of these regions drain.
+    regions: Arc<Regions>,
+    ring: Option<watch::Receiver<Arc<Ring>>>,
     /// The cell's.
     secret: Secret,
     is_draining: Arc<AtomicBool>,
@@ -76,6 +81,8 @@ impl Site {
             limits: limits.clone(),
             ws_url: ws_url.into(),
             guests: Arc::default(),
+            regions: Arc::default(),
+            ring: None,
             is_draining: Arc::default(),
             boots: Arc::new(Mutex::new(Pace::new(limits.boots_per_second, limits.boots_burst))),
             boots_shed: Arc::default(),
@@ -85,6 +92,11 @@ impl Site {
     /// A webapp of a cell of many nodes: they all have this secret.
     pub fn of_cell(self, secret: Secret) -> Self {
         Self { secret, ..self }
+    }
+
+    /// A webapp of several regions.
+    pub fn with_regions(self, regions: Regions, ring: watch::Receiver<Arc<Ring>>) -> Self {
+        Self { regions: Arc::new(regions), ring: Some(ring), ..self }
     }
 
     pub fn with_guests(self, guests: GuestDoor) -> Self {
@@ -217,6 +229,15 @@ impl Call<'_> {
                 .replace("//0.0.0.0:", &format!("//{name}:"))
                 .replace("//[::]:", &format!("//{name}:")),
         }
+    }
+
+    /// The region to which this client is sent, if there are any: the one that it names, or the nearest to that which does not drain.
+    fn region(&self) -> Option<Region> {
+        let asked = self.headers.get("x-region").and_then(|value| value.to_str().ok());
+        let ring = self.site.ring.as_ref().map(|ring| Arc::clone(&ring.borrow()));
+        let is_draining =
+            |name: &str| ring.as_ref().is_some_and(|ring| ring.drain_of(name).is_some());
+        self.site.regions.choose(asked.map(str::trim), is_draining).cloned()
     }
 
     /// Where this client found us.

@@ -36,12 +36,18 @@ impl Call<'_> {
         let team = self.site.database.team();
         let positions: Map<String, Value> =
             positions.into_iter().map(|(name, tip)| (name, tip.into())).collect();
-        Ok(json!({
-            "url": format!("{}{}", self.ws_url(), ticket_path(&ticket)),
+        let region = self.region();
+        let url = region.as_ref().map_or_else(|| self.ws_url(), |region| region.url.clone());
+        let mut answer = json!({
+            "url": format!("{url}{}", ticket_path(&ticket)),
             "self": { "id": user.id, "name": user.name },
             "team": { "id": team.id, "name": team.name, "domain": team.domain },
             "epoch": self.site.database.epoch(), "positions": positions,
-        }))
+        });
+        if let Some(region) = region {
+            answer["region"] = region.name.into();
+        }
+        Ok(answer)
     }
 
     pub(super) async fn start(&self, user: &User) -> Answer {

@@ -4,6 +4,9 @@ use axum::body::{Body, to_bytes};
 
 use super::*;
 use crate::control::Mail;
+use crate::ring::change::Cell;
+use crate::ring::document::NodeEntry;
+use crate::ring::drain::Pace;
 use crate::webapp::database::Storage;
 use tokio::sync::mpsc;
 
@@ -22,9 +25,23 @@ impl Stage {
     }
 
     async fn ask(&self, name: &str, method: &str, body: &Value) -> (u16, Option<String>, Value) {
+        self.ask_from(None, name, method, body).await
+    }
+
+    async fn ask_from(
+        &self,
+        region: Option<&str>,
+        name: &str,
+        method: &str,
+        body: &Value,
+    ) -> (u16, Option<String>, Value) {
         let users = self.site.database.users();
         let user = users.iter().find(|user| user.name == name);
-        let request = Request::post(format!("/api/{method}"))
+        let mut request = Request::post(format!("/api/{method}"));
+        if let Some(region) = region {
+            request = request.header("X-Region", region);
+        }
+        let request = request
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             .header(HOST, "tower.example:8080")
             .header(AUTHORIZATION, format!("Bearer {}", user.map_or("wrong", |user| &user.token)))
@@ -89,4 +106,45 @@ async fn a_draining_node_sends_everybody_on() {
     stage.site.drain();
     let (status, wait, value) = stage.ask("bob", "auth.test", &json!({})).await;
     assert_eq!((status, wait.is_some(), &value["ok"]), (503, true, &json!(false)));
+}
+
+#[tokio::test]
+async fn rtm_connect_leads_to_the_nearest_region_that_does_not_drain() {
+    let region = |name: &str, near: &[&str]| Region {
+        name: name.into(),
+        url: format!("wss://{name}.example"),
+        near: near.iter().map(|name| (*name).to_string()).collect(),
+    };
+    let list = vec![region("us", &[]), region("eu", &["asia"]), region("asia", &[])];
+    let node = NodeEntry { id: 1, ..NodeEntry::new("cs1", "cs1:1", 1) };
+    let mut cell = Cell::new("story", vec![node]).expect("a ring");
+    let ring = |cell: &Cell| Arc::new(cell.ring().expect("usable"));
+    let (tell, ring_now) = watch::channel(ring(&cell));
+    let mut stage = Stage::new(&Limits::DEFAULT).await;
+    stage.site = stage.site.clone().with_regions(Regions::new(list).expect("three"), ring_now);
+    for (drained, asked, wanted) in [
+        (None, None, "us"),
+        (None, Some("eu"), "eu"),
+        (Some("eu"), Some("eu"), "asia"),
+        (Some("eu"), Some("nowhere"), "us"),
+        (Some("asia"), Some("eu"), "us"),
+        (Some("us"), Some("eu"), "eu"),
+    ] {
+        if let Some(region) =
+            drained.filter(|one| cell.document.drains.iter().all(|d| d.region != *one))
+        {
+            cell = cell.drain_region(region, Pace::Usual).expect("drains");
+            tell.send_replace(ring(&cell));
+        }
+        let (_, _, boot) = stage.ask_from(asked, "bob", "rtm.connect", &json!({})).await;
+        let url = boot["url"].as_str().expect("a string");
+        assert!(url.starts_with(&format!("wss://{wanted}.example/websocket/")), "{asked:?}: {url}");
+        assert_eq!(boot["region"], wanted);
+    }
+    let (_, _, boot) = stage.ask_from(Some("asia"), "bob", "rtm.start", &json!({})).await;
+    assert_eq!(boot["region"], "asia", "all drain, and an answer is better than none");
+    cell = cell.restore_region("eu").expect("restored");
+    tell.send_replace(ring(&cell));
+    let (_, _, boot) = stage.ask_from(Some("asia"), "bob", "rtm.start", &json!({})).await;
+    assert_eq!(boot["region"], "eu");
 }

@@ -104,9 +104,10 @@ class Node(Server):
 
 
 class Cell:
-    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp without flags keeps nothing."""
+    """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
+    without flags keeps nothing. `regions`: each gateway is a region of its own name."""
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, webapp=(), flags=()):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=()):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -133,8 +134,13 @@ class Cell:
         known = [*self.managers, *(["--admins", ",".join(f"{ADMINS + nth}={admin.link}" for nth, admin in enumerate(self.admins))] if admins else [])]
         self.gateways = [self.node(f"gw{nth + 1}", "gateway", "--id", str(GATEWAYS + nth), "--webapp", self.webapp_at, *known) for nth in range(gateways)]
         self.gateway = self.gateways[0]
-        self.gateway.ws = f"ws://{self.gateway.host.address}:{port()}"
+        for gateway in self.gateways if regions else [self.gateway]:
+            gateway.ws = f"ws://{gateway.host.address}:{port()}"
         self.web.flags += ("--public-ws", self.gateway.ws)
+        if regions:
+            self.web.flags += ("--regions", ",".join(f"{gateway.name}={gateway.ws}" for gateway in self.gateways))
+            for gateway in self.gateways:
+                gateway.flags += ("--region", gateway.name)
         try:
             self.ctl("create", *(self.entry(name) for name in channel_servers))
             for node in self.nodes.values():
@@ -159,8 +165,8 @@ class Cell:
     def entry(self, name):
         return f"{name}={self.nodes[name].link},cores=1"
 
-    def ctl(self, *words):
-        command = [BINARY, "ctl", "--store", self.store, "--cell", "story", "--json", "ring", *words]
+    def ctl(self, *words, about="ring"):
+        command = [BINARY, "ctl", "--store", self.store, "--cell", "story", "--json", about, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return json.loads(done.stdout)

@@ -110,7 +110,7 @@ class Session:
             gateway = self.crowd.gateways[self.turn % len(self.crowd.gateways)]
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await self.come(gateway)
+                    gateway = await self.come(gateway) or gateway
                     await self.follow()
             except (OSError, TimeoutError, Refused) as why:
                 self.log("fault", f"{gateway}: {self.waits_for}: {why!r}")
@@ -151,16 +151,20 @@ class Rtm(Session):
 
     async def come(self, gateway):
         self.waits_for = "rtm.connect"
-        boot = await self.crowd.ask("rtm.connect", self.spec["token"], batch_presence_aware="1", resume="true")
+        region = self.spec.get("region")
+        boot = await self.crowd.ask("rtm.connect", self.spec["token"], region, batch_presence_aware="1", resume="true")
         self.hello = asyncio.get_running_loop().create_future()
         self.caught_up = asyncio.get_running_loop().create_future()
         for channel, tip in boot["positions"].items():
             self.positions.setdefault(channel, tip)
         self.owed = {channel: tip for channel, tip in boot["positions"].items() if self.positions[channel] < tip}
-        await self.dial(gateway, urllib.parse.urlsplit(boot["url"]).path)
+        url = urllib.parse.urlsplit(boot["url"])
+        gateway = url.netloc if region else gateway
+        await self.dial(gateway, url.path)
         self.waits_for = "hello"
         hello = await self.first(self.hello)
         self.epoch = self.epoch or hello["epoch"]
+        return gateway
 
     async def follow(self):
         frame = {"type": "resume", "epoch": self.epoch, "positions": self.positions, "last": True}
@@ -301,11 +305,12 @@ class Crowd:
         kinds = {"rtm": Rtm, "guest": Guest}
         self.sessions = [kinds[one["kind"]](self, nth, one) for nth, one in enumerate(spec["clients"])]
 
-    async def ask(self, method, token, **arguments):
-        """One call of the Web API."""
+    async def ask(self, method, token, region=None, **arguments):
+        """One call of the Web API, maybe by somebody who knows where it is."""
         web = urllib.parse.urlsplit(self.spec["web"])
         body = urllib.parse.urlencode(arguments)
         lines = [f"POST /api/{method} HTTP/1.1", f"Host: {web.netloc}", f"Authorization: Bearer {token}", "Connection: close"]
+        lines += [f"X-Region: {region}"] if region else []
         lines += ["Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(body)}", "", body]
         reader, writer = await asyncio.open_connection(web.hostname, web.port)
         try:

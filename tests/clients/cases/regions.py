@@ -1,13 +1,18 @@
 """Gateways in other regions: a long way from the cell, short from their clients."""
 
+import collections
+import json
+import math
 import os
 import subprocess
 import time
+import urllib.request
 
-from harness import HERE
+from harness import HERE, until
 
 from .consul import Ground
 from .network import Namespace, run
+from .roles import connections
 from .scene import Crowd, new_cell
 
 FAR = HERE.parent.parent / "target/tools/far"
@@ -16,6 +21,15 @@ MILLISECONDS = {"gw1": 20, "gw2": 80, "gw3": 110, "gw4": 150}
 SECONDS = {"short": 5, "long": 60}
 PER_SECOND = 2
 OWN_MILLISECONDS = 10
+# Of a drain: over how long, how many clients each region has, how many of them speak RTM, and how much each speaker says.
+DRAIN_SECONDS = {"short": 6, "long": 30}
+DRAIN_CLIENTS = {"short": 16, "long": 100}
+DRAIN_RTM_EVERY = {"short": 2, "long": 5}
+DRAIN_PER_SECOND = {"short": 2, "long": 1}
+# A guest follows so many channels.
+GUEST_CHANNELS = 4
+# From goodbye to Close, and until a ring is heard of and a client far away has read it.
+WINDOW, SLACK = 2, 3
 
 
 class Regions(Ground):
@@ -76,7 +90,7 @@ class Regions(Ground):
 
 
 def regions_cell():
-    return new_cell(Regions(), gateways=len(MILLISECONDS))
+    return new_cell(Regions(), gateways=len(MILLISECONDS), regions=True)
 
 
 def regions_scene(scene):
@@ -110,3 +124,72 @@ def after_regions(scene, _verdict):
         facts["commit_to_receipt_ms"][name] = figures | {"one_way": away, "count": len(took)}
         reach.append((f"p99 to {name}, {away} ms away", away + OWN_MILLISECONDS, figures["p99"]))
     return facts | {"reach": reach}
+
+
+def drain_scene(scene):
+    """Clients beside each gateway, who go where `rtm.connect` says, or know all gateways and begin with their own."""
+    size = "long" if scene.is_long else "short"
+    scene.posts_per_second = scene.publications_per_second = DRAIN_PER_SECOND[size]
+    cell, channels, crowds = scene.cell, scene.durable + scene.memory, []
+    for first, node in enumerate(cell.gateways):
+        clients = []
+        for nth in range(DRAIN_CLIENTS[size]):
+            follows = [channels[(nth + step * 5) % len(channels)] for step in range(GUEST_CHANNELS)]
+            is_rtm = nth % DRAIN_RTM_EVERY[size] == 0
+            clients.append(scene.rtm(f"rtm-{nth}-{node.name}", region=node.name) if is_rtm else scene.guest(f"guest-{nth}-{node.name}", 0, follows))
+        order = [one.ws_at for one in cell.gateways[first:] + cell.gateways[:first]]
+        crowds.append(Crowd(cell, scene.directory, clients, gateways=order, prefix=node.host.prefix))
+    return crowds
+
+
+def sent_to(cell, region):
+    """Where `rtm.connect` sends somebody of this region."""
+    headers = {"Authorization": f"Bearer {cell.web.token('bob')}", "X-Region": region}
+    with urllib.request.urlopen(urllib.request.Request(f"{cell.web.http}/api/rtm.connect", b"", headers), timeout=10) as answer:
+        return json.load(answer)["region"]
+
+
+def region_drain(scene, nth):
+    """A region is drained while things are said: its clients come to others, spread over the time, and miss nothing. Then it is restored."""
+    cell, size = scene.cell, "long" if scene.is_long else "short"
+    node, seconds = cell.gateways[nth % len(cell.gateways)], DRAIN_SECONDS[size]
+    held, moved, began = connections(node), node.metric("campanile_connections_moved_total"), time.monotonic()
+    assert held, f"nobody is at {node.name}"
+    cell.ctl("drain", node.name, "--seconds", str(seconds), about="region")
+    until(SLACK, "rtm.connect sends to another region", lambda: sent_to(cell, node.name) != node.name)
+    until(seconds + 30, f"nobody is at {node.name}", lambda: connections(node) == 0)
+    left = time.monotonic() - began
+    time.sleep(1)
+    restored = time.monotonic()
+    cell.ctl("restore", node.name, about="region")
+    until(SLACK, "rtm.connect sends to it again", lambda: sent_to(cell, node.name) == node.name)
+    moved = node.metric("campanile_connections_moved_total") - moved
+    scene.incident(began, who=node.name, at=node.ws_at, clients=int(held), seconds_given=seconds, left_s=round(left, 3), moved=int(moved), restored=restored)
+
+
+def after_region_drain(scene, verdict):
+    reach = []
+    for began, _, words in scene.incidents:
+        codes, ends, back = collections.Counter(), [], []
+        for client, log in scene.logs.items():
+            before = [gateway for time_, what, gateway, *_ in log if what == "up" and time_ < began]
+            if not before or before[-1] != words["at"]:
+                continue
+            gone = [(time_, code) for time_, what, code, *_ in log if what == "down" and began < time_ < words["restored"]]
+            come = [(time_, gateway) for time_, what, gateway, *_ in log if what == "up" and began < time_]
+            if not gone or not come:
+                verdict.note("not_back", client, None, began=began)
+                continue
+            assert come[0][1] != words["at"], f"{client} came back to {words['who']}, which drains"
+            codes[gone[0][1]] += 1
+            ends.append(gone[0][0] - began)
+            back.append(come[0][0] - gone[0][0])
+        assert len(ends) == words["clients"] == words["moved"], f"{words['clients']} clients, {words['moved']} sent away, {len(ends)} gone"
+        assert set(codes) == {1001, 3011}, f"closed with {dict(codes)}"
+        by_second = collections.Counter(int(at) for at in ends)
+        words.update(codes=dict(codes), back_s=round(max(back), 3), most_a_second=max(by_second.values()))
+        given = words["seconds_given"]
+        reach.append((f"{words['who']}: everybody left, s", given + WINDOW + SLACK, words["left_s"]))
+        # Each of the two dialects is closed in its own time: goodbyes have a window.
+        reach.append((f"{words['who']}: sent away in one second, of {words['clients']}", math.ceil(2 * words["clients"] / given) + 2, words["most_a_second"]))
+    return {"reach": reach}

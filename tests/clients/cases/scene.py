@@ -28,11 +28,11 @@ LIMITS = [f"--limit={limit}" for limit in ("boots_burst=100000", "boots_per_seco
 DURABLE, MEMORY, PER_SECOND = 12, 8, 8
 
 
-def new_cell(ground=None, gateways=2):
+def new_cell(ground=None, gateways=2, regions=False):
     # The brake of replacements is for a minute; cases have one a second.
     ground = ground or Ground()
     webapp = ("--database", ground.database.url)
-    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, flags=("--drain", "1", *LIMITS))
+    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, regions=regions, flags=("--drain", "1", *LIMITS))
 
 
 class Crowd:
@@ -94,8 +94,9 @@ class Scene:
         self.durable += [web.new_channel(f"case-{case}-{n}", "alice", "bob") for n in range(len(self.durable), DURABLE * count)]
         self.memory += [f"news:{case}-{n}" for n in range(len(self.memory), MEMORY * count)]
 
-    def rtm(self, name, gateway=0):
-        return {"name": name, "kind": "rtm", "token": self.cell.web.token("bob"), "gateway": gateway, "follows": self.durable}
+    def rtm(self, name, gateway=0, region=None):
+        """`region`: it goes where `rtm.connect` says."""
+        return {"name": name, "kind": "rtm", "token": self.cell.web.token("bob"), "gateway": gateway, "region": region, "follows": self.durable}
 
     def guest(self, name, gateway=0, channels=None):
         follows = channels or self.durable + self.memory

@@ -26,7 +26,7 @@
 //! |---|---|---|
 //! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
 //! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
-//! | [`ring`] | placement: name → slot → seat → node and core; plans and changes of it; the stores that keep it | the above; `ring::store` tokio, HTTP |
+//! | [`ring`] | placement: name → slot → seat → node and core; plans and changes of it; regions; the stores that keep it | the above; `ring::store` tokio, HTTP |
 //! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
 //! | [`place`] | the shards of one core or of the control plane, and all mail between places | the above |
@@ -83,6 +83,10 @@
 //! tells whoever was subscribed, so that a gateway that has not heard of the ring is not left believing; tables count a slot's moves, so
 //! that who missed a ring knows of it. A slot that moves by plan takes its memory channels with it, under the epoch that they have; after
 //! a death they begin a new one, and their subscribers are told.
+//!
+//! **A region drains by the ring.** Which regions drain stands in the seats document, so that it reaches every gateway by the way that rings
+//! come, survives restarts, and needs no second protocol; no slot moves by it. Gateways send their clients away by themselves, each core its
+//! own, at the pace that the document gives; the webapp leads those that come back elsewhere.
 //!
 //! **One writer, whichever the database.** SQLite and PostgreSQL are used alike: one connection writes, in groups, and holds the lock of
 //! the database, so that offsets and outbox ids are in the order of commits and nothing is ever written against another webapp. One SQL

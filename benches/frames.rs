@@ -115,7 +115,8 @@ impl Core {
         let ask = self.asked(|core| core.input(Input::Received { conn, bytes: &mut request }));
         let mut list = Vec::new();
         let channels = Packed::pack([("C1", 0u64)], &mut list);
-        let boot = Message::Boot { ask, user: "U1", team: "T1", epoch: "e", flags: 0, channels };
+        let (user, team, epoch, token) = ("U1", "T1", "e", 1);
+        let boot = Message::Boot { ask, user, team, epoch, flags: 0, token, channels };
         self.input(Input::Wire { peer: DESK, message: boot });
         if let Some(handle) = self.subscribed() {
             self.channel = handle;

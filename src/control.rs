@@ -59,6 +59,11 @@ impl Control {
         self.post(to, message, None)
     }
 
+    /// The driver is gone for good.
+    pub fn is_closed(&self) -> bool {
+        self.mail.is_closed()
+    }
+
     /// Asks a shard. `question` is given the `Ask` to put into its message; the shard answers to `Role::Http`.
     pub async fn ask<'a, F>(&self, to: Peer, question: F) -> Result<Vec<u8>, Full>
     where

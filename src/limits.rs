@@ -200,6 +200,13 @@ pub struct Limits {
     pub source_reads_max: u32,
     /// A ticket is good for so long.
     pub ticket_timeout: Duration,
+    /// Tokens that the webapp knows, revoked ones too, about 150 bytes each; and those of one user that open something: a person has a few
+    /// programs.
+    pub tokens_max: u32,
+    pub tokens_per_user_max: u32,
+    /// Revocations that a webapp says again to gateways that come (back), 50 bytes each: more within a connection's age, and a gateway
+    /// that was away all the while is not told of the oldest.
+    pub revocations_max: u32,
     /// `rtm.connect` of a node: sustained per second, and burst.
     pub boots_per_second: u32,
     pub boots_burst: u32,
@@ -279,9 +286,17 @@ impl Limits {
         paces_max: 65_536,
         source_reads_max: 64,
         ticket_timeout: Duration::from_secs(30),
+        tokens_max: 1 << 22,
+        tokens_per_user_max: 100,
+        revocations_max: 4_096,
         boots_per_second: 200,
         boots_burst: 2_000,
     };
+
+    /// How long a revoked token may still have a connection somewhere: none lives longer.
+    pub fn revocation_kept(&self) -> Duration {
+        self.connection_age_max + self.goodbye_window + self.ask_timeout * 4
+    }
 
     /// Asserts the relations between the bounds.
     ///

@@ -345,6 +345,9 @@ counters! {
     TicketsRedeemed = "tickets_redeemed",
     TicketsRenewed = "tickets_renewed",
     TicketsRefused = "tickets_refused",
+    /// Connections closed because their token was revoked; and revocations that gateways which come back are not told of any more.
+    TokensRevoked = "connections_of_revoked_tokens",
+    RevocationsEvicted = "revocations_evicted",
     /// Presence changes told to watchers.
     PresenceTold = "presence_told",
     /// Users and watches that found no room.

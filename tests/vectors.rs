@@ -34,6 +34,8 @@ const NODES: Packed<'static> = Packed(b"\x01\x00\x03\x00");
 fn samples() -> Vec<Message<'static>> {
     let pairs: &'static mut Vec<u8> = Box::leak(Box::default());
     let channels = Packed::pack([("U1", 7u64), ("C024BE91L", 300)], pairs);
+    let two: &'static mut Vec<u8> = Box::leak(Box::default());
+    let tokens = Packed::pack([(7u32, "U1"), (9, "U024BE7LH")], two);
     let events: &'static mut Vec<u8> = Box::leak(Box::default());
     let publications = Packed::pack([(300u64, PAYLOAD), (301, b"")], events);
     let numbers: &'static mut Vec<u8> = Box::leak(Box::default());
@@ -158,10 +160,12 @@ fn samples() -> Vec<Message<'static>> {
             team: "T024BE7LD",
             epoch: "e1",
             flags: 0b1011,
+            token: 7,
             channels,
         },
         Message::Refused { ask: ASK, retry: true },
-        Message::Renew { ask: ASK, user: "U1", flags: 0b11 },
+        Message::Renew { ask: ASK, user: "U1", token: 7, flags: 0b11 },
+        Message::Revoke { tokens },
         Message::Admit { ask: ASK, user: "U1", channel: "C024BE91L" },
         Message::Admitted { ask: ASK, is_member: true, offset, epoch: "e1" },
         Message::Call {

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::ProcessArguments;
 use crate::centrifuge::config::Read;
 use crate::centrifuge::rules::Rules;
@@ -13,6 +11,7 @@ use crate::ids::{NodeId, Role, Roles};
 use crate::limits::Limits;
 use crate::ring::Secret;
 use crate::ring::region::{Region, Regions, is_name};
+use crate::wire::operator::{OperatorKey, derived};
 use crate::wire::stream::CellKey;
 
 #[derive(clap::Args, Debug)]
@@ -80,6 +79,9 @@ pub(super) struct NodeArguments {
     /// A webapp's PostgreSQL database instead of the file in --data: postgres://USER:PASSWORD@HOST/DATABASE
     #[arg(long, value_name = "URL", env = "CAMPANILE_DATABASE", conflicts_with = "ephemeral")]
     database: Option<String>,
+    /// A webapp with a workspace to try things in: alice, bob, carol and a bot, and their tokens for whoever asks /dev/workspace.json
+    #[arg(long, env = "CAMPANILE_DEMO")]
+    demo: bool,
     #[command(flatten)]
     process: ProcessArguments,
 }
@@ -123,6 +125,10 @@ pub struct Node {
     pub data: PathBuf,
     pub ephemeral: bool,
     pub database: Option<String>,
+    /// What operators prove to know; made from the key.
+    pub operator: OperatorKey,
+    /// Of a demo, what its tokens are made from; made from the key, too.
+    pub demo: Option<[u8; 32]>,
     pub cores: Option<u8>,
     pub cpus: Option<Vec<usize>>,
     pub drain: Duration,
@@ -134,8 +140,6 @@ pub struct Node {
 
 /// Roles that ask the webapp for something.
 const DATA: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
-/// A key that is shorter than this can be guessed.
-const KEY_BYTES_MIN: usize = 32;
 
 impl NodeArguments {
     pub(super) fn checked(self) -> Result<Node, String> {
@@ -160,14 +164,11 @@ impl NodeArguments {
         }
         let fault = |why: &dyn std::fmt::Display| format!("--key {}: {why}", self.key.display());
         let key = std::fs::read(&self.key).map_err(|error| fault(&error))?;
-        let key = key.trim_ascii();
-        if key.len() < KEY_BYTES_MIN {
-            return Err(fault(&format!("fewer than {KEY_BYTES_MIN} bytes")));
+        let derived = |what: &str| derived(&key, what).map_err(|why| fault(&why));
+        let names: [u8; 16] = derived("names")?[..16].try_into().expect("half of it");
+        if self.demo && !roles.contains(Role::Webapp) {
+            return Err("--demo: a webapp has the workspace, and this node is none".into());
         }
-        let derived = |what: &str| -> [u8; 32] {
-            Sha256::new_with_prefix(what).chain_update([0]).chain_update(key).finalize().into()
-        };
-        let names: [u8; 16] = derived("names")[..16].try_into().expect("half of it");
         // Without a file nobody may do anything without a token.
         let (Read { rules, warnings }, regions) =
             self.process.sections(|| serde_json::json!({}))?;
@@ -191,7 +192,7 @@ impl NodeArguments {
             id: self.id.map(NodeId),
             store: self.store,
             cell: self.cell,
-            key: CellKey(derived("links")),
+            key: CellKey(derived("links")?),
             secret: Secret(names),
             link: self.link,
             advertise: self.advertise,
@@ -208,6 +209,8 @@ impl NodeArguments {
             data: self.data,
             ephemeral: self.ephemeral,
             database: self.database,
+            operator: OperatorKey::of(&key).map_err(|why| fault(&why))?,
+            demo: if self.demo { Some(derived("demo")?) } else { None },
             cores: self.process.cores,
             drain: self.process.drain(),
             cpus: self.process.cpus.map(|cpus| cpus.0),

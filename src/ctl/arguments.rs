@@ -1,9 +1,11 @@
 //! The command line of `campanile ctl`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::workspace::{self, TeamArguments, TokenArguments, UserArguments};
 use crate::ids::{Seat, Slot};
 use crate::ring::assign::Kind;
 use crate::ring::document::NodeEntry;
@@ -17,6 +19,24 @@ pub struct Arguments {
     /// Which cell
     #[arg(long, env = "CAMPANILE_CELL", global = true, default_value = "main")]
     cell: String,
+    /// Where the webapp is, for its team, users and tokens
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CAMPANILE_WEBAPP_HTTP",
+        global = true,
+        default_value = "http://127.0.0.1:8080"
+    )]
+    webapp: String,
+    /// The file with the cell's key, for the same; `dev` makes one in its data directory
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CAMPANILE_KEY",
+        global = true,
+        default_value = "./campanile-data/key"
+    )]
+    key: PathBuf,
     /// Tell it as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -32,6 +52,15 @@ enum About {
     /// Which regions send their clients elsewhere
     #[command(subcommand)]
     Region(RegionArguments),
+    /// The team of a cell
+    #[command(subcommand)]
+    Team(TeamArguments),
+    /// Who may come in
+    #[command(subcommand)]
+    User(UserArguments),
+    /// By what they come in
+    #[command(subcommand)]
+    Token(TokenArguments),
 }
 
 #[derive(Subcommand, Debug)]
@@ -113,7 +142,14 @@ enum Table {
 
 /// Checked.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub enum Config {
+    Ring(RingConfig),
+    Workspace(workspace::Config),
+}
+
+/// Something about a ring.
+#[derive(Clone, Debug)]
+pub struct RingConfig {
     pub(super) store: String,
     pub(super) cell: String,
     pub(super) json: bool,
@@ -153,11 +189,16 @@ pub(super) enum RegionWish {
 
 impl Arguments {
     pub fn checked(self) -> Config {
-        let wish = match self.about {
-            About::Ring(ring) => ring.wish(),
-            About::Region(region) => Wish::Region(region.wish()),
-        };
-        Config { store: self.store, cell: self.cell, json: self.json, wish }
+        let Self { store, cell, webapp, key, json, about } = self;
+        let ring = |wish| Config::Ring(RingConfig { store, cell, json, wish });
+        let workspace = |call| Config::Workspace(workspace::Config { webapp, key, json, call });
+        match about {
+            About::Ring(wish) => ring(wish.wish()),
+            About::Region(wish) => ring(Wish::Region(wish.wish())),
+            About::Team(team) => workspace(team.call()),
+            About::User(user) => workspace(user.call()),
+            About::Token(token) => workspace(token.call()),
+        }
     }
 }
 

@@ -1,14 +1,18 @@
-//! The operator's door: what `campanile ctl` says and does. It speaks to the ring store; nobody has to be up for it.
+//! The operator's door: what `campanile ctl` says and does. About the ring it speaks to the store, and nobody has to be up for it; about the
+//! team, its users and tokens to the webapp.
 //!
 //! - `arguments`: the command line, checked
 //! - `ring`: one change of the ring, or one look at it
 //! - `region`: the same of regions that drain
 //! - `show`: what is told of it, for people and as JSON
+//! - `workspace`: team, users and tokens: what is asked, and what is told; `call`: one call of the webapp, proven by the cell's key
 
 mod arguments;
+mod call;
 mod region;
 mod ring;
 mod show;
+mod workspace;
 
 pub use arguments::{Arguments, Config};
 
@@ -21,7 +25,10 @@ pub fn run(config: &Config) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let told = runtime.block_on(ring::run(config))?;
+    let told = match config {
+        Config::Ring(config) => runtime.block_on(ring::run(config)),
+        Config::Workspace(config) => runtime.block_on(workspace::run(config)),
+    }?;
     println!("{told}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::arguments::{Config, RegionWish};
+use super::arguments::{RegionWish, RingConfig};
 use super::ring::{change, read};
 use super::show::told;
 use crate::ring::change::Cell;
@@ -13,7 +13,7 @@ use crate::ring::store::Store;
 
 pub(super) async fn run(
     store: &Store,
-    config: &Config,
+    config: &RingConfig,
     wish: &RegionWish,
 ) -> Result<String, String> {
     let cell = match wish {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::arguments::{Config, Wish};
+use super::arguments::{RingConfig, Wish};
 use super::region;
 use super::show::{Done, Planned, Shown, told};
 use crate::ring::change::Cell;
@@ -12,7 +12,7 @@ use crate::ring::store::{Failed, Store, Stored};
 /// Others may write at the same time; who loses so often has met something that never rests.
 const TRIES: u32 = 16;
 
-pub(super) async fn run(config: &Config) -> Result<String, String> {
+pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
     let store = Store::new(&config.store, &config.cell)?;
     match &config.wish {
         Wish::Show => Ok(told(config.json, &Shown::of(&read(&store, config).await?.cell))),
@@ -68,7 +68,7 @@ pub(super) async fn run(config: &Config) -> Result<String, String> {
 /// Writes the steps of the plan until none is left, or so many.
 async fn carry_out(
     store: &Store,
-    config: &Config,
+    config: &RingConfig,
     pause: Duration,
     writes: u32,
 ) -> Result<String, String> {
@@ -88,14 +88,14 @@ async fn carry_out(
 }
 
 /// What is still to move.
-fn planned(config: &Config, cell: &Cell) -> String {
+fn planned(config: &RingConfig, cell: &Cell) -> String {
     told(config.json, &Planned::of(cell, &cell.plan()))
 }
 
 /// The ring that was written: reads, changes, writes; again when somebody else wrote in between.
 pub(super) async fn change(
     store: &Store,
-    config: &Config,
+    config: &RingConfig,
     wanted: impl Fn(&Cell) -> Result<Cell, Unusable>,
 ) -> Result<Cell, String> {
     let mut tried = None;
@@ -113,14 +113,19 @@ pub(super) async fn change(
     Err(format!("others wrote the ring {TRIES} times in between: nothing was done"))
 }
 
-pub(super) async fn read(store: &Store, config: &Config) -> Result<Stored, String> {
+pub(super) async fn read(store: &Store, config: &RingConfig) -> Result<Stored, String> {
     let stored = store.read().await.map_err(|failed| failed.to_string())?;
     stored
         .ok_or_else(|| format!("cell {} has no ring yet: `campanile ctl ring create`", config.cell))
 }
 
 /// False: somebody else wrote. An outcome that nobody knows is looked up.
-async fn swap(store: &Store, config: &Config, was: &Stored, next: &Cell) -> Result<bool, String> {
+async fn swap(
+    store: &Store,
+    config: &RingConfig,
+    was: &Stored,
+    next: &Cell,
+) -> Result<bool, String> {
     match store.swap(was, next).await {
         Ok(done) => Ok(done),
         Err(Failed::Unknown(why)) => match read(store, config).await {

@@ -321,6 +321,9 @@ impl Gateway {
 
     /// What the webapp says.
     pub(super) fn hear_desk(&mut self, turn: &mut Turn<'_>, message: &Message<'_>) {
+        if let Message::Revoke { tokens } = *message {
+            return self.revoked(turn, tokens);
+        }
         let (Message::Boot { ask, .. }
         | Message::Refused { ask, .. }
         | Message::Ticketed { ask, .. }

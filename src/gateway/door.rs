@@ -37,6 +37,7 @@ pub(super) struct Boot<'a> {
     user: &'a str,
     epoch: &'a str,
     flags: u8,
+    token: u32,
     channels: Packed<'a>,
 }
 
@@ -44,8 +45,8 @@ impl<'a> Boot<'a> {
     /// `None` of any other message.
     pub(super) fn of(message: &Message<'a>) -> Option<Self> {
         match *message {
-            Message::Boot { user, epoch, flags, channels, .. } => {
-                Some(Self { user, epoch, flags, channels })
+            Message::Boot { user, epoch, flags, token, channels, .. } => {
+                Some(Self { user, epoch, flags, token, channels })
             }
             _ => None,
         }
@@ -198,6 +199,27 @@ impl Gateway {
         self.give_up(turn, conn.index(), fault, code);
     }
 
+    /// These tokens open nothing any more: whoever came in by one is told so, and closed.
+    pub(super) fn revoked(&mut self, turn: &mut Turn<'_>, tokens: Packed<'_>) {
+        for (token, user) in tokens.iter::<(u32, &str)>() {
+            let Some(place) = self.people.find(self.secret.key_of(user)) else { continue };
+            for index in self.lists.as_slice(&self.people[place].conns).to_vec() {
+                let session = self.sessions.of(index);
+                if session.token() != token || !session.is_greeted() {
+                    continue;
+                }
+                turn.out.count(Counter::TokensRevoked);
+                // What waits for a slow reader is not for it any more.
+                let waiting = self.outboxes.waiting_bytes(index);
+                if session.is(Is::Stalled) || waiting > self.limits.outbox_soft_bytes {
+                    self.cut_off(turn, index);
+                } else {
+                    self.give_up(turn, index, Fault::Revoked, close::POLICY);
+                }
+            }
+        }
+    }
+
     fn give_up(&mut self, turn: &mut Turn<'_>, index: u32, fault: Fault, code: u16) {
         self.say_fault(turn, index, fault);
         self.hang_up(turn, index, code, fault.text());
@@ -260,7 +282,9 @@ impl Gateway {
         person.set(super::people::Is::Bot, boot.flags & boot::BOT != 0);
         person.set(super::people::Is::AwayByHand, boot.flags & boot::MANUAL_AWAY != 0);
         person.set(super::people::Is::Recounted, true);
-        self.sessions.at(index).person = place;
+        let session = self.sessions.at(index);
+        session.person = place;
+        session.set_token(boot.token);
         self.settle_person(turn, place);
         Ok(())
     }

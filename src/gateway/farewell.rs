@@ -94,8 +94,9 @@ impl Gateway {
         let session = self.sessions.of(index);
         let flags =
             if session.is(Is::BatchAware) { crate::wire::message::boot::BATCH_PRESENCE } else { 0 };
+        let token = session.token();
         let user = self.names.text(self.people[session.person].name());
-        turn.out.send(self.desk, &Message::Renew { ask, user, flags });
+        turn.out.send(self.desk, &Message::Renew { ask, user, token, flags });
     }
 
     /// The ticket for the next connection.

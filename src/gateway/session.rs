@@ -93,8 +93,9 @@ pub(super) struct Session {
     generation: u32,
     /// The place of its user among the people; `NIL` before the ticket is redeemed.
     pub(super) person: u32,
-    /// What else is known of a Centrifuge client; `NIL`: it is none, or did not connect yet.
-    pub(super) guest: u32,
+    /// Of a Centrifuge client, where is what else is known of it; of any other, the number of the token that its ticket came of. `NIL`: it
+    /// is not known yet.
+    comes_by: u32,
     /// Where its catch-up stands; `NIL`: it has none.
     pub(super) catching: u32,
     /// Seconds on the driver's clock.
@@ -123,7 +124,7 @@ impl Default for Session {
             watches: ListRef::EMPTY,
             generation: 0,
             person: NIL,
-            guest: NIL,
+            comes_by: NIL,
             catching: NIL,
             born_s: 0,
             heard_s: 0,
@@ -145,6 +146,24 @@ impl Session {
     }
     pub(super) fn set(&mut self, what: Is, to: bool) {
         self.flags = if to { self.flags | what as u8 } else { self.flags & !(what as u8) };
+    }
+
+    /// What else is known of a Centrifuge client; `NIL`: it is none, or did not connect yet.
+    pub(super) fn guest(&self) -> u32 {
+        if self.dialect == Dialect::Rtm { NIL } else { self.comes_by }
+    }
+    pub(super) fn set_guest(&mut self, guest: u32) {
+        assert!(self.dialect != Dialect::Rtm, "it speaks Centrifuge");
+        self.comes_by = guest;
+    }
+    /// The number of the token that its ticket came of; 0: none.
+    pub(super) fn token(&self) -> u32 {
+        let is_known = self.dialect == Dialect::Rtm && self.comes_by != NIL;
+        if is_known { self.comes_by } else { 0 }
+    }
+    pub(super) fn set_token(&mut self, token: u32) {
+        assert!(self.dialect == Dialect::Rtm, "Centrifuge clients come by tokens of their own");
+        self.comes_by = token;
     }
 
     /// Whether it may be told events.

@@ -35,6 +35,8 @@ pub enum Fault {
     TooManyChannels,
     /// A post ended without a word: it may be stored or not.
     Unknown,
+    /// The token that the client came in by was revoked.
+    Revoked,
 }
 
 impl Fault {
@@ -60,6 +62,7 @@ impl Fault {
             Self::TooManyConnections => 17,
             Self::TooManyChannels => 18,
             Self::Unknown => 19,
+            Self::Revoked => 20,
         }
     }
 
@@ -86,6 +89,7 @@ impl Fault {
             Self::TooManyConnections => "too many connections",
             Self::TooManyChannels => "too many channels",
             Self::Unknown => "it is not known whether the message was stored",
+            Self::Revoked => "token_revoked",
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::ring::store::file::RingFile;
 use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
-use crate::webapp::database::{Database, Storage};
+use crate::webapp::database::{Database, Demo, Storage};
 use crate::webapp::http::{self, GuestDoor, Site};
 use crate::wire::stream::Identity;
 
@@ -77,11 +77,12 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         (Vec::new(), config.ws)
     };
     let (control, mail) = Control::new(MAILS_MAX);
+    let demo = config.demo.map(Demo::new);
     let database = if is(Role::Webapp) {
         let directory = (!config.ephemeral).then_some(config.data.as_path());
         let storage = Storage::of(config.database.as_deref(), directory)?;
         let opened = tokio::select! {
-            opened = Database::open(&storage, limits, control.clone(), None) => opened,
+            opened = Database::open(&storage, limits, control.clone(), demo.as_ref()) => opened,
             () = signals.next() => return Ok(()),
         };
         Some(opened.map_err(|unopened| unopened.to_string())?)
@@ -202,10 +203,14 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
             api_url: format!("http://{http_address}/api"),
             api_key: rules.api.key.as_deref().unwrap_or_default().into(),
         };
-        let made = Site::new(database.clone(), control, limits, &ws_url)
+        let key = config.operator.clone();
+        let mut made = Site::new(database.clone(), control, limits, &ws_url, key)
             .of_cell(config.secret)
             .with_regions(config.regions.clone(), cell_ring)
             .with_guests(guest_door);
+        if let Some(demo) = demo {
+            made = made.with_demo(demo);
+        }
         router = router.merge(http::router(made.clone()));
         site = Some(made);
     }

@@ -5,6 +5,7 @@
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
 //! - `far`, `far_ways`: connections to other nodes
 //! - `handed`: connections of the websocket port that speak plain HTTP
+//! - `keys`: the key of a `dev`
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
 
 mod bell;
@@ -18,6 +19,7 @@ mod far;
 mod far_ways;
 mod handed;
 mod host;
+mod keys;
 mod letters;
 mod mesh;
 pub mod node;

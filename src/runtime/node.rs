@@ -16,7 +16,7 @@ use super::cores::{self, Cores};
 use super::handed::{self, Handed};
 use super::letters::{Letter, LetterBox};
 use super::stats::Stats;
-use super::{control, doors, host, watch};
+use super::{control, doors, host, keys, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
 use crate::charm::manager::ManagerConfig;
@@ -27,8 +27,9 @@ use crate::limits::Limits;
 use crate::place::Whole;
 use crate::ring::{Ring, Secret};
 use crate::webapp::caller::Caller;
-use crate::webapp::database::{self, Database, Storage};
+use crate::webapp::database::{self, Database, Demo, Storage};
 use crate::webapp::http::{self, GuestDoor, Site};
+use crate::wire::operator::{OperatorKey, derived};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
 pub(super) const MAILS_MAX: usize = 16_384;
@@ -115,18 +116,22 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let api_address = address_of(&api_listener, http_address)?;
     let (control, mail) = Control::new(MAILS_MAX);
     let directory = (!config.ephemeral).then_some(config.data.as_path());
-    let crowd = config.crowd.as_ref().map(|crowd| {
+    let key = keys::of(directory)?;
+    let mut demo = Demo::new(derived(&key, "demo")?);
+    demo.crowd = config.crowd.as_ref().map(|crowd| {
         database::Crowd::drawn(crowd.users, crowd.channels, crowd.members, CROWD_SEED)
     });
     let storage = Storage::of(config.database.as_deref(), directory)?;
     let opened = tokio::select! {
-        opened = Database::open(&storage, limits, control.clone(), crowd.as_ref()) => opened,
+        opened = Database::open(&storage, limits, control.clone(), Some(&demo)) => opened,
         () = signals.next() => return Ok(()),
     };
     let database = opened.map_err(|unopened| unopened.to_string())?;
-    if let (Some(Crowd { tokens, .. }), Some(crowd)) = (&config.crowd, &crowd) {
-        let publisher = database.users().first().map(|user| user.token.clone());
-        let text = crowd.file(&publisher.unwrap_or_default());
+    let first = database.users().into_iter().next();
+    if let (Some(Crowd { tokens, .. }), Some(crowd), Some(publisher)) =
+        (&config.crowd, demo.crowd.take(), first)
+    {
+        let text = crowd.file(&demo, &publisher);
         std::fs::write(tokens, text)
             .map_err(|error| format!("--tokens {}: {error}", tokens.display()))?;
     }
@@ -201,7 +206,10 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         api_url: format!("http://{api_address}/api"),
         api_key: rules.api.key.as_deref().unwrap_or_default().into(),
     };
-    let site = Site::new(database.clone(), control, limits, &ws_url).with_guests(guest_door);
+    let operator = OperatorKey::of(&key)?;
+    let site = Site::new(database.clone(), control, limits, &ws_url, operator)
+        .with_guests(guest_door)
+        .with_demo(demo.clone());
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let (mut router, api) =
         (http::router(site.clone()).merge(watch::router(watch)), api::router(api));
@@ -216,7 +224,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     let handed = Handed::new(handed_over, ws_address);
     tokio::spawn(async move { axum::serve(handed, router).await });
 
-    say_ready(&http_url, &ws_url, &database);
+    say_ready(&http_url, &ws_url, &database, &demo);
     signals.next().await;
     drain(config.drain, Some(&site), &boxes, &mut signals).await;
     tokio::select! {
@@ -267,10 +275,12 @@ pub(super) fn random() -> Result<u64, String> {
 }
 
 /// One line for programs on stdout; for a person, everything else on stderr.
-fn say_ready(http: &str, ws: &str, database: &Database) {
+fn say_ready(http: &str, ws: &str, database: &Database, demo: &Demo) {
     let mut text = format!("\n  Campanile is up. Open {http}/ and choose who you are.\n\n");
     for user in database.users().iter().take(INTRODUCED) {
-        let _ = writeln!(text, "  {:<6} {}", user.name, user.token);
+        let token = demo.token(user);
+        let token = if database.bearer(&token).is_ok() { &token } else { "(revoked)" };
+        let _ = writeln!(text, "  {:<6} {token}", user.name);
     }
     let _ = writeln!(text, "\n  Web API {http}/api/   RTM {ws}   metrics {http}/metrics");
     eprintln!("{text}");

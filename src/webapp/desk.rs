@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::keepers::Keepers;
 use super::paces::{Paced, Paces};
+use super::revoked::Revoked;
 use super::source::{Read, Reads};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
@@ -31,6 +32,7 @@ pub struct Desk {
     reads: Reads,
     paces: Paces,
     keepers: Keepers,
+    revoked: Revoked,
     /// Questions that are open, by our number.
     open: FxHashMap<u32, Open>,
     /// When an answer is given up; answered ones are passed over.
@@ -81,6 +83,7 @@ impl Desk {
             reads: Reads::new(limits),
             paces: Paces::new(limits),
             keepers: Keepers::default(),
+            revoked: Revoked::new(limits),
             open: FxHashMap::default(),
             due: VecDeque::new(),
             posts: 0,
@@ -98,9 +101,19 @@ impl Desk {
                 let Some(our) = self.ticket(now, peer, ask, out) else { return };
                 out.ask(our, &Message::Redeem { ask: our, ticket });
             }
-            Message::Renew { ask, user, flags } => {
+            Message::Renew { ask, user, token, flags } => {
                 let Some(our) = self.ticket(now, peer, ask, out) else { return };
-                out.ask(our, &Message::Renew { ask: our, user, flags });
+                out.ask(our, &Message::Renew { ask: our, user, token, flags });
+            }
+            Message::Revoke { tokens } if peer.role == Role::Http => {
+                self.revoked.note(now.mono, tokens, out);
+                let gateways = self.lives.keys().filter(|peer| peer.role == Role::Gateway);
+                // In an order that a seed repeats.
+                let mut gateways: Vec<Peer> = gateways.copied().collect();
+                gateways.sort_unstable();
+                for gateway in gateways {
+                    out.send(gateway, &message);
+                }
             }
             Message::Admit { ask, user, channel } => {
                 let Some(our) = self.ticket(now, peer, ask, out) else { return };
@@ -255,10 +268,18 @@ impl Desk {
     fn ticketed(&self, Asker { peer, ask, life }: Asker, message: &Message<'_>, out: &mut Effects) {
         let is_wanted = self.lives.get(&peer) == Some(&life);
         match *message {
-            Message::Boot { user, team, epoch, flags, channels, .. } => {
+            // Granted before the token was revoked, and told after.
+            Message::Boot { token, .. } if self.revoked.contains(token) => {
+                out.count(Counter::TicketsRefused);
+                if is_wanted {
+                    out.send(peer, &Message::Refused { ask, retry: false });
+                }
+            }
+            Message::Boot { user, team, epoch, flags, token, channels, .. } => {
                 out.count(Counter::TicketsRedeemed);
                 if is_wanted {
-                    out.send(peer, &Message::Boot { ask, user, team, epoch, flags, channels });
+                    let boot = Message::Boot { ask, user, team, epoch, flags, token, channels };
+                    out.send(peer, &boot);
                 }
             }
             Message::Ticketed { path, .. } => {
@@ -408,6 +429,9 @@ impl Shard for Desk {
                 if matches!(peer.role, Role::Channel | Role::Gateway) {
                     self.reads.up(peer);
                 }
+                if peer.role == Role::Gateway {
+                    self.revoked.up(peer, out);
+                }
                 if let Some(ring) = self.ring.as_ref().filter(|_| peer.role == Role::Presence) {
                     self.keepers.up(now.mono, peer, ring, out);
                 }
@@ -441,6 +465,7 @@ impl Shard for Desk {
         into.gauge("desk_tickets_open", f64::from(self.tickets));
         into.gauge("desk_calls_open", f64::from(self.calls));
         into.gauge("desk_paces", self.paces.len() as f64);
+        into.gauge("desk_revocations", self.revoked.len() as f64);
         into.gauge("desk_reads_open", f64::from(self.reads.open()));
         into.gauge("desk_reads_waiting", self.reads.waiting() as f64);
     }

@@ -169,6 +169,10 @@ fn short(message: &Message<'_>) -> String {
         Message::PresenceQuery { ask, .. } => format!("PresenceQuery {}", ask.0),
         Message::PresenceIs { ask, online, .. } => format!("PresenceIs {} {online}", ask.0),
         Message::Manual { away, .. } => format!("Manual {away}"),
+        Message::Revoke { tokens } => {
+            let tokens: Vec<u32> = tokens.iter::<(u32, &str)>().map(|(token, _)| token).collect();
+            format!("Revoke {tokens:?}")
+        }
         other => panic!("a desk has nothing to do with {}", other.name()),
     }
 }
@@ -195,8 +199,8 @@ fn answers_go_to_the_asker_under_the_asker_s_number() {
     office.answer(0, posted(9));
     let mut none = Vec::new();
     let channels = Packed::pack(std::iter::empty::<(&str, u64)>(), &mut none);
-    let (ask, user, team, epoch, flags) = (Ask(0), "U1", "T1", "e", 0);
-    office.answer(1, Message::Boot { ask, user, team, epoch, flags, channels });
+    let (ask, user, team, epoch, flags, token) = (Ask(0), "U1", "T1", "e", 0, 7);
+    office.answer(1, Message::Boot { ask, user, team, epoch, flags, token, channels });
     assert_eq!(office.said_to(GATEWAY), ["Posted 70 9", "Boot 71 U1"]);
     assert_eq!(
         office.said_to(OWNER),
@@ -507,4 +511,64 @@ fn whatever_is_asked_and_lost_every_number_comes_back_and_no_mailbox_overflows()
             assert_eq!(office.gauge(gauge), 0, "seed {seed}: {gauge}");
         }
     }
+}
+
+impl Office {
+    /// The database has committed that these tokens open nothing any more.
+    fn revoke(&mut self, tokens: &[u32]) {
+        let mut list = Vec::new();
+        let tokens = Packed::pack(tokens.iter().map(|token| (*token, "U1")), &mut list);
+        self.say(Peer::control(ME, Role::Http), Message::Revoke { tokens });
+    }
+    fn boot(&mut self, nth: usize, token: u32) {
+        let channels = Packed::default();
+        let (ask, user, team, epoch, flags) = (Ask(0), "U1", "T1", "e", 0);
+        self.answer(nth, Message::Boot { ask, user, team, epoch, flags, token, channels });
+    }
+}
+
+#[test]
+fn gateways_hear_of_revoked_tokens_at_once_and_again_when_they_are_back() {
+    let mut office = Office::open();
+    office.revoke(&[7, 8]);
+    assert_eq!(office.said_to(GATEWAY), ["Revoke [7, 8]"]);
+    assert!(office.said_to(OWNER).is_empty(), "owners have no clients");
+    // Nobody but the database says so.
+    let mut list = Vec::new();
+    let tokens = Packed::pack([(9u32, "U1")], &mut list);
+    office.say(GATEWAY, Message::Revoke { tokens });
+    assert_eq!(office.counted(Counter::WireBroken), 1);
+    office.lost(GATEWAY);
+    office.revoke(&[9, 8]);
+    assert!(office.said_to(GATEWAY).is_empty());
+    office.up(GATEWAY, 2);
+    assert_eq!(office.said_to(GATEWAY), ["Revoke [7, 8, 9]"]);
+    assert_eq!(office.gauge("desk_revocations"), 3);
+    // No connection lives longer.
+    office.pass(Limits::DEFAULT.revocation_kept());
+    office.revoke(&[10]);
+    assert_eq!((office.gauge("desk_revocations"), office.said_to(GATEWAY).len()), (1, 1));
+}
+
+#[test]
+fn a_ticket_that_was_granted_before_its_token_was_revoked_is_refused_after() {
+    let mut office = Office::open();
+    for ask in 1..=3 {
+        office.redeem(ask);
+    }
+    office.boot(0, 7);
+    office.revoke(&[7]);
+    office.boot(1, 7);
+    office.boot(2, 8);
+    let said = office.said_to(GATEWAY);
+    assert_eq!(said, ["Boot 1 U1", "Revoke [7]", "Refused 2 false", "Boot 3 U1"]);
+}
+
+#[test]
+fn of_too_many_revoked_tokens_the_oldest_are_forgotten() {
+    let mut office = Office::open();
+    let count = Limits::DEFAULT.revocations_max;
+    office.revoke(&(1..=count + 2).collect::<Vec<_>>());
+    assert_eq!(office.gauge("desk_revocations"), u64::from(count));
+    assert_eq!(office.counted(Counter::RevocationsEvicted), 2);
 }

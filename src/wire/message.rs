@@ -239,12 +239,12 @@ messages! {
     /// Redeem a ticket, once. Answered by `Boot` or `Refused`.
     40 Redeem { ask: Ask, ticket: &'a str }
     /// Who the client is and what it follows: `channels` are (name: &str, offset: u64) pairs, the user's own channel and the team's
-    /// among them. `epoch`: the database's. `flags`: see `boot`.
-    41 Boot { ask: Ask, user: &'a str, team: &'a str, epoch: &'a str, flags: u8, channels: Packed<'a> }
+    /// among them. `epoch`: the database's. `flags`: see `boot`. `token`: the number of the one that it came of.
+    41 Boot { ask: Ask, user: &'a str, team: &'a str, epoch: &'a str, flags: u8, token: u32, channels: Packed<'a> }
     /// The ticket is unknown, used or expired, or the source is full (`retry`).
     42 Refused { ask: Ask, retry: bool }
-    /// A new ticket for a connection that ends soon. Answered by `Ticketed` or `Refused`.
-    43 Renew { ask: Ask, user: &'a str, flags: u8 }
+    /// A new ticket for a connection that ends soon, of the same token. Answered by `Ticketed` or `Refused`.
+    43 Renew { ask: Ask, user: &'a str, token: u32, flags: u8 }
     /// The path to connect to, ticket included.
     44 Ticketed { ask: Ask, path: &'a str }
     /// The same as chat.postMessage, by a websocket. Answered by `Posted` or `PostFailed` after the commit.
@@ -259,6 +259,11 @@ messages! {
     48 Admit { ask: Ask, user: &'a str, channel: &'a str }
     /// `is_member`: yes, and the conversation stood at `offset` then; what came before counts for nothing. `epoch`: the database's.
     49 Admitted { ask: Ask, is_member: bool, offset: u64, epoch: &'a str }
+
+    /// From the database to the webapp's desk, and from there to every gateway core: these tokens open nothing any more, so that connections
+    /// which came of them are closed. A list of (token: u32, user: &str). State, not event: twice is as good as once. Lost with the link: the
+    /// newest are said again after `PeerUp`.
+    37 Revoke { tokens: Packed<'a> }
 
     /// A Centrifuge client's call to the operator's back end. Answered by `Called`.
     38 Call { ask: Ask, user: &'a str, client: &'a str, method: &'a str, data: &'a [u8], is_json: bool }

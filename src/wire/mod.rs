@@ -2,6 +2,7 @@
 //!
 //! - `codec`: how a field becomes bytes
 //! - `link`: one end of a link: lives, bounds, envelopes
+//! - `operator`: how calls of operators are proven
 //! - `message`: the closed list of messages, each with what happens when it is lost
 //! - `stream`: one connection between two nodes: hello, proof, batches, beats
 //! - `room`: how much bulk a mailbox still takes
@@ -9,6 +10,7 @@
 pub mod codec;
 pub mod link;
 pub mod message;
+pub mod operator;
 pub mod room;
 pub mod stream;
 
@@ -16,6 +18,6 @@ pub use codec::{Broken, Field, Packed, Reader};
 pub use message::{Hello, Member, Membership, Message, Terms};
 
 /// The wire's version: two nodes speak the newest that both know.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// The oldest that we still speak.
-pub const VERSION_MIN: u16 = 3;
+pub const VERSION_MIN: u16 = 4;

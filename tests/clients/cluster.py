@@ -105,9 +105,12 @@ class Node(Server):
 
 class Cell:
     """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
-    without flags keeps nothing. `regions`: each gateway is a region of its own name."""
+    without flags keeps nothing. `regions`: each gateway is a region of its own name.
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=()):
+    Without a `demo` its workspace is made as an operator makes one: alice and bob, each with a token.
+    """
+
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=(), demo=True):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -126,7 +129,8 @@ class Cell:
         for manager in ring_managers:
             manager.flags += tuple(self.managers)
         keeping = webapp or ("--ephemeral",)
-        self.web = self.node("web", "webapp", "--id", str(WEBAPP), *keeping, *self.managers)
+        self.demo = ("--demo",) if demo else ()
+        self.web = self.node("web", "webapp", "--id", str(WEBAPP), *self.demo, *keeping, *self.managers)
         self.webapp_at = f"{WEBAPP}={self.web.link}"
         for name in channel_servers:
             self.channel_server(name)
@@ -145,8 +149,7 @@ class Cell:
             self.ctl("create", *(self.entry(name) for name in channel_servers))
             for node in self.nodes.values():
                 node.up()
-            with urllib.request.urlopen(f"{self.web.http}/dev/workspace.json", timeout=5) as answer:
-                self.web.workspace = json.load(answer)
+            self.web.workspace = self.told() if demo else self.made()
             self.settle()
             # Who was never heard by a manager is not dead for it.
             for manager in ring_managers:
@@ -170,6 +173,26 @@ class Cell:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"{words}: {done.stderr}"
         return json.loads(done.stdout)
+
+    def operate(self, *words, code=0):
+        """An operator's word to the webapp: what it answers, or with another code what it says."""
+        command = [BINARY, "ctl", "--webapp", self.web.http, "--key", str(self.key), "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, f"{words}: {done.returncode}: {done.stderr}"
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
+    def told(self):
+        with urllib.request.urlopen(f"{self.web.http}/dev/workspace.json", timeout=5) as answer:
+            return json.load(answer)
+
+    def made(self):
+        """A workspace made of nothing, in the shape in which a demo tells its own."""
+        team = self.operate("team", "create", "Acme")["team"]
+        users = [self.operate("user", "create", name)["user"] for name in ("alice", "bob")]
+        for user in users:
+            user["token"] = self.operate("token", "create", user["name"])["token"]
+        _, _, listed = self.web.ask("conversations.list", token=users[0]["token"])
+        return {"team": team, "users": users, "channels": listed["channels"]}
 
     def seated(self):
         """Names of the nodes that hold seats."""

@@ -124,6 +124,13 @@ class Server:
             self.process.stdout.close()
         shutil.rmtree(self.data, ignore_errors=True)
 
+    def operate(self, *words, code=0):
+        """An operator's word to it: what it answers, or with another code what it says."""
+        command = [BINARY, "ctl", "--webapp", self.http, "--key", str(pathlib.Path(self.data) / "key"), "--json", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, f"{words}: {done.returncode}: {done.stderr}"
+        return json.loads(done.stdout) if code == 0 else done.stderr
+
     # -- where and who
 
     @property

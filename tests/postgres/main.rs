@@ -14,7 +14,7 @@ use campanile::ids::Origin;
 use campanile::limits::Limits;
 use campanile::shard::Report;
 use campanile::webapp::database::{
-    Change, Database, Key, Outcome, Post, Refused, Storage, Unopened,
+    Change, Database, Demo, Key, Outcome, Post, Refused, Storage, Unopened,
 };
 use cutter::{Cut, Cutter};
 use sqlx::postgres::PgConnectOptions;
@@ -41,7 +41,9 @@ fn storage(options: &PgConnectOptions) -> Storage {
 
 async fn open(options: &PgConnectOptions) -> Result<(Database, mpsc::Receiver<Mail>), Unopened> {
     let (control, mail) = Control::new(100_000);
-    let database = Database::open(&storage(options), &Limits::DEFAULT, control, None).await?;
+    let database =
+        Database::open(&storage(options), &Limits::DEFAULT, control, Some(&Demo::new([7; 32])))
+            .await?;
     Ok((database, mail))
 }
 

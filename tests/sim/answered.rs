@@ -133,7 +133,16 @@ impl Client {
     pub(super) fn fault(&mut self, value: &Value, now: Mono, outside: &mut Outside) -> Judged {
         let code = value["error"]["code"].as_i64().unwrap_or(0);
         let made = self.session.ticket.as_ref().map_or(Mono(0), |ticket| ticket.made);
+        let revoked = self.revoked(&outside.database);
         let fits = match code {
+            1 if revoked.is_some() => {
+                outside.coverage.saw("tickets of revoked tokens");
+                true
+            }
+            20 => {
+                outside.coverage.saw("connections of revoked tokens");
+                revoked.is_some()
+            }
             1 => {
                 outside.coverage.saw("tickets too old");
                 made + outside.ticket_timeout < now
@@ -165,7 +174,9 @@ impl Client {
             1001 => ("closes: going away", true),
             1008 => {
                 let is_old = made + outside.ticket_timeout < now;
-                ("closes: policy", is_old || self.phase != Phase::Live || self.session.is_late)
+                let is_revoked = self.revoked(&outside.database).is_some();
+                let is_fine = is_old || is_revoked || self.phase != Phase::Live;
+                ("closes: policy", is_fine || self.session.is_late)
             }
             1013 => ("closes: try again", true),
             4002 => ("closes: too slow", true),

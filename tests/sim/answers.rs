@@ -21,9 +21,13 @@ impl Database {
                 self.range(ask, name, from, to, bytes_max)
             }
             Message::Redeem { ticket, .. } => vec![self.boot(ask, ticket)],
-            Message::Renew { user, flags, .. } => {
-                let path = format!("/websocket/{}", self.connect(user, flags).name);
-                vec![encoded(&Message::Ticketed { ask, path: &path })]
+            Message::Renew { user, token, flags, .. } => {
+                let ticket = self.connect(user, token, flags);
+                let path = ticket.map(|ticket| format!("/websocket/{}", ticket.name));
+                let refused = Message::Refused { ask, retry: false };
+                vec![encoded(
+                    &path.as_ref().map_or(refused, |path| Message::Ticketed { ask, path }),
+                )]
             }
             Message::Admit { user, channel, .. } => {
                 let members = self.members.get(channel);
@@ -122,6 +126,7 @@ impl Database {
             team: TEAM,
             epoch: EPOCH,
             flags: ticket.flags,
+            token: ticket.token,
             channels,
         })
     }

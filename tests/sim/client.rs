@@ -82,6 +82,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) user: String,
+    /// By which it asks for tickets.
+    pub(crate) token: u32,
     /// Begins the keys of its messages.
     pub(crate) name: String,
     pub(crate) manner: Manner,
@@ -109,9 +111,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(user: &str, name: String, manner: Manner, is_batch_aware: bool) -> Self {
+    pub(crate) fn new(
+        (user, token): (&str, u32),
+        name: String,
+        manner: Manner,
+        is_batch_aware: bool,
+    ) -> Self {
         Self {
             user: user.into(),
+            token,
             name,
             manner,
             is_batch_aware,
@@ -311,6 +319,11 @@ impl Client {
         self.session.has_resumed = true;
         self.session.live_since = now;
         self.phase = Phase::Live;
+    }
+
+    /// Since when the token of its connection opens nothing; before that for as long as nobody revoked it.
+    pub(crate) fn revoked(&self, database: &Database) -> Option<Mono> {
+        database.revoked(self.session.ticket.as_ref()?.token)
     }
 
     /// What is still owed when everything has come to rest: I18, I22, I24.

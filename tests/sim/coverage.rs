@@ -89,7 +89,7 @@ impl Coverage {
 }
 
 /// Counters that stay at zero here: nobody says what nobody understands, and a handful of users never fills the tables of owners and of
-/// presence (the stories of both shards do).
+/// presence (the stories of both shards do), nor what a desk remembers of revoked tokens.
 const IMPOSSIBLE: &[Counter] = &[
     Counter::WireBroken,
     Counter::PresenceMisplaced,
@@ -99,6 +99,7 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::VersionsEvicted,
     Counter::CallsShed,
     Counter::HandedOver,
+    Counter::RevocationsEvicted,
 ];
 
 /// Messages that never travel between shards here: questions to the driver's hands, what only handlers of the API ask, and calls to the
@@ -128,6 +129,7 @@ const SIGHTS: &[&str] = &[
     "closes: too slow",
     "closes: try again",
     "connections given up",
+    "connections of revoked tokens",
     "events held already",
     "connections that fell silent",
     "faults: a connection cut",
@@ -190,7 +192,9 @@ const SIGHTS: &[&str] = &[
     "rings that were older",
     "seats taken back",
     "strangers",
+    "tickets of revoked tokens",
     "tickets too old",
+    "tokens that were replaced",
     "typing told",
     "upgrades refused",
     "words of commits lost",

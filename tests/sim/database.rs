@@ -45,6 +45,8 @@ pub(crate) enum What {
 pub(crate) struct Ticket {
     pub(crate) name: String,
     pub(crate) user: String,
+    /// The number of the token that it came of.
+    pub(crate) token: u32,
     pub(crate) flags: u8,
     pub(crate) offsets: BTreeMap<String, u64>,
     pub(crate) made: Mono,
@@ -74,6 +76,8 @@ pub(crate) struct Database {
     /// By conversation and user: the offset at which the user left last.
     left: BTreeMap<(String, String), u64>,
     posted: BTreeMap<(String, String), (String, u64)>,
+    /// By number: whose it is, and since when it opens nothing.
+    tokens: BTreeMap<u32, (String, Option<Mono>)>,
     tickets: BTreeMap<String, Ticket>,
     ticket_timeout: Duration,
     rows: u64,
@@ -97,6 +101,7 @@ impl Database {
             manual_away: BTreeSet::new(),
             left: BTreeMap::new(),
             posted: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             tickets: BTreeMap::new(),
             ticket_timeout,
             rows: 0,
@@ -216,8 +221,39 @@ impl Database {
         vec![self.append(user, Origin::NOBODY, None, told, What::Other).1]
     }
 
-    /// rtm.connect: a ticket, with where the user's channels stand.
-    pub(crate) fn connect(&mut self, user: &str, flags: u8) -> Ticket {
+    /// A new token of a user, by its number.
+    pub(crate) fn login(&mut self, user: &str) -> u32 {
+        let number = self.tokens.len() as u32 + 1;
+        self.tokens.insert(number, (user.into(), None));
+        number
+    }
+
+    /// From now on the token opens nothing, and neither do its tickets. Whose it was.
+    pub(crate) fn revoke(&mut self, token: u32) -> String {
+        let now = self.now;
+        let (user, revoked) = self.tokens.get_mut(&token).expect("a token that there is");
+        revoked.get_or_insert(now);
+        let user = user.clone();
+        self.tickets.retain(|_, ticket| ticket.token != token);
+        user
+    }
+
+    /// Since when a token opens nothing.
+    pub(crate) fn revoked(&self, token: u32) -> Option<Mono> {
+        self.tokens.get(&token)?.1
+    }
+
+    /// All that open nothing any more, and whose they are.
+    pub(crate) fn revocations(&self) -> impl Iterator<Item = (u32, &str)> {
+        let gone = self.tokens.iter().filter(|(_, (_, revoked))| revoked.is_some());
+        gone.map(|(number, (user, _))| (*number, user.as_str()))
+    }
+
+    /// rtm.connect: a ticket, with where the user's channels stand, unless the token was revoked.
+    pub(crate) fn connect(&mut self, user: &str, token: u32, flags: u8) -> Option<Ticket> {
+        if self.revoked(token).is_some() {
+            return None;
+        }
         self.tickets_made += 1;
         let name = format!("ticket-{}", self.tickets_made);
         let mut flags = flags;
@@ -229,9 +265,9 @@ impl Database {
         }
         let offsets = self.followed(user).collect();
         let ticket =
-            Ticket { name: name.clone(), user: user.into(), flags, offsets, made: self.now };
+            Ticket { name: name.clone(), user: user.into(), token, flags, offsets, made: self.now };
         self.tickets.insert(name, ticket.clone());
-        ticket
+        Some(ticket)
     }
 
     /// A ticket is good once, and for some time.

@@ -74,6 +74,11 @@ impl World {
             return;
         }
         let device = &mut self.devices[client];
+        if self.outside.database.revoked(device.client.token).is_some() {
+            // Whoever sits before it logs in again.
+            self.outside.coverage.saw("tokens that were replaced");
+            device.client.token = self.outside.database.login(&device.client.user);
+        }
         let fresh =
             |ticket: &Ticket| self.agenda.now.since(ticket.made) < self.outside.ticket_timeout / 2;
         let by_path = device.client.next_path.take().and_then(|path| {
@@ -87,7 +92,9 @@ impl World {
             self.outside.coverage.saw("reconnect_urls used");
             ticket
         } else {
-            self.outside.database.connect(&device.client.user, device.client.flags())
+            let Client { user, token, .. } = &device.client;
+            let ticket = self.outside.database.connect(user, *token, device.client.flags());
+            ticket.expect("the token is good")
         };
         device.client.begin(ticket);
         device.attempt += 1;
@@ -161,8 +168,8 @@ impl World {
         self.outside.coverage.saw("clients that went");
         if self.workload.chance(200) && self.desk().is_some() && !self.hands.is_away {
             let device = &mut self.devices[client];
-            let (user, flags) = (device.client.user.clone(), device.client.flags());
-            device.ahead = Some(self.outside.database.connect(&user, flags));
+            let Client { user, token, .. } = &device.client;
+            device.ahead = self.outside.database.connect(user, *token, device.client.flags());
             return;
         }
         if self.workload.chance(100) && self.stage == Stage::Active {

@@ -9,6 +9,8 @@ use campanile::wire::Message;
 
 use crate::agenda::Happening;
 use crate::checker::Violation;
+use crate::client::Phase;
+use crate::hearing::REVOKED_WITHIN;
 use crate::network::End;
 use crate::place::Place;
 use crate::world::World;
@@ -139,7 +141,19 @@ impl World {
         }
         let late = self.devices.iter().find_map(|device| device.client.is_late(database, before));
         self.outside.coverage.saw("promptness looked at");
-        late.map_or(Ok(()), Err)
+        late.or_else(|| self.slipped_through(REVOKED_WITHIN)).map_or(Ok(()), Err)
+    }
+
+    /// A connection that is served, although its token was revoked so long ago.
+    fn slipped_through(&self, within: Duration) -> Option<Violation> {
+        let now = self.agenda.now;
+        let here = self.devices.iter().filter(|device| device.socket.is_some());
+        here.map(|device| &device.client).find_map(|client| {
+            let revoked = client.revoked(&self.outside.database)?;
+            let is_served = client.phase == Phase::Live && !client.is_over;
+            let what = format!("revoked: {} is connected still, since {revoked:?}", client.name);
+            (is_served && now.since(revoked) > within).then_some(Violation(what))
+        })
     }
 
     fn rest(&mut self, since: Mono, rested: Option<Mono>) -> Result<(), Violation> {
@@ -208,6 +222,9 @@ impl World {
         {
             let name = &self.nodes[behind].part.name;
             return Some(Violation(format!("I11: {name} does not have the newest ring")));
+        }
+        if let Some(slipped) = self.slipped_through(Duration::ZERO) {
+            return Some(slipped);
         }
         let here = self.devices.iter().filter(|device| !device.is_retired);
         if let Some(owed) = here.clone().find_map(|device| device.client.owed(database)) {

@@ -10,6 +10,9 @@ use crate::frames::{self, Frame};
 use crate::outside::Outside;
 use crate::random::Random;
 
+/// From the commit of a revocation to the end of all connections that came of the token.
+pub(crate) const REVOKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 pub(super) type Judged = Result<(), Violation>;
 
 pub(super) fn wrong<T>(what: String) -> Result<T, Violation> {
@@ -127,6 +130,16 @@ impl Client {
         }
         if !self.session.has_resumed {
             return wrong(format!("{who} was told {name} {seq} before it said where it stands"));
+        }
+        // Where nothing goes wrong, a second is enough for everybody to hear of it.
+        if outside.is_calm
+            && let Some(revoked) = self.revoked(&outside.database)
+            && row.at > revoked + REVOKED_WITHIN
+        {
+            return wrong(format!(
+                "revoked: {who} was told {name} {seq} of {:?}, and its token was revoked at {revoked:?}",
+                row.at
+            ));
         }
         if !outside.database.is_entitled(&self.user, name, seq) {
             return wrong(format!("I20: {who} was told {name} {seq}, and was no member"));

@@ -18,6 +18,8 @@ pub(crate) struct Outside {
     pub(crate) streams: Streams,
     /// Typing events that clients sent, by user and conversation.
     pub(crate) typed: BTreeMap<(String, String), u64>,
+    /// Nothing goes wrong between nodes and cores.
+    pub(crate) is_calm: bool,
     /// What clients are promised.
     pub(crate) replay_per_channel_max: u64,
     pub(crate) replay_per_conn_max: u64,

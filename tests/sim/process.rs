@@ -108,6 +108,9 @@ impl World {
                 .broken(format!("I5: a linearizable read gives {offered} after {known}"));
         }
         node.start(begin, &mut around);
+        if at == self.layout.webapp {
+            self.tell_revoked_before();
+        }
         self.outside.trace.tell(self.agenda.now, || {
             format!("{} is node {} with ring {}", self.nodes[at].part.name, id.0, kept.epoch())
         });

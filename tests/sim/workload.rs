@@ -64,6 +64,7 @@ impl World {
             }
             36 => self.ask_presence(&user, 0),
             37 => self.order(),
+            38 => self.revoke(),
             _ => {}
         }
     }
@@ -96,6 +97,32 @@ impl World {
         let (slot, key) = (slot_of(user), SECRET.key_of(user));
         let manual = encoded(&Message::Manual { slot, user: key, away });
         self.http(self.desk_shard(), manual);
+    }
+
+    /// An operator revokes the token of somebody, who may be connected, have a ticket, or be on the way in.
+    fn revoke(&mut self) {
+        let client = self.workload.below(self.devices.len() as u64) as usize;
+        let token = self.devices[client].client.token;
+        let user = self.outside.database.revoke(token);
+        self.outside.trace.tell(self.agenda.now, || format!("token {token} of {user} is revoked"));
+        self.tell_revoked(&[(token, user)]);
+    }
+
+    /// The writer tells the desk, until it is heard.
+    fn tell_revoked(&mut self, tokens: &[(u32, String)]) {
+        let mut list = Vec::new();
+        let pairs = tokens.iter().map(|(token, user)| (*token, user.as_str()));
+        let tokens = campanile::wire::Packed::pack(pairs, &mut list);
+        self.http(self.desk_shard(), encoded(&Message::Revoke { tokens }));
+    }
+
+    /// A webapp starts, and tells its desk what was revoked before.
+    pub(crate) fn tell_revoked_before(&mut self) {
+        let revoked = self.outside.database.revocations();
+        let revoked: Vec<_> = revoked.map(|(token, user)| (token, user.to_string())).collect();
+        if !revoked.is_empty() {
+            self.tell_revoked(&revoked);
+        }
     }
 
     /// A back end wants a guest's user to leave a channel, or to go.
@@ -153,7 +180,8 @@ impl World {
             4 => upgrade("no-such-ticket"),
             // A message that never ends; a frame that is not masked; too many pings: behind a good ticket.
             kind => {
-                let ticket = self.outside.database.connect(&user, 0).name;
+                let token = self.outside.database.login(&user);
+                let ticket = self.outside.database.connect(&user, token, 0).expect("new").name;
                 let rest = match kind {
                     5 => vec![0x01, 0x83, 0, 0, 0, 0, b'{', b'"'],
                     6 => vec![0x81, 0x02, b'{', b'}'],

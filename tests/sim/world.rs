@@ -136,7 +136,7 @@ impl World {
             database.found(people);
         }
         let mut agenda = Agenda::new();
-        let devices = populate(&database, seed, options, &mut workload);
+        let devices = populate(&mut database, seed, options, &mut workload);
         let rules = node::rules();
         let nodes: Vec<Node> = layout
             .parts
@@ -184,6 +184,7 @@ impl World {
             trace: Trace::new(options.is_told),
             streams: Streams::default(),
             typed: std::collections::BTreeMap::new(),
+            is_calm: plan.is_empty(),
             replay_per_channel_max: u64::from(limits.replay_per_channel_max),
             replay_per_conn_max: u64::from(limits.replay_per_conn_max),
             ticket_timeout: limits.ticket_timeout,
@@ -391,17 +392,18 @@ impl World {
 
 /// The devices of all users.
 fn populate(
-    database: &Database,
+    database: &mut Database,
     seed: u64,
     options: Options,
     workload: &mut Random,
 ) -> Vec<Device> {
     let mut devices = Vec::new();
-    for user in &database.users {
+    for user in &database.users.clone() {
         for nth in 0..workload.between(1, 3) {
             let manner = if workload.chance(600) { Manner::Resumes } else { Manner::ReadsHistory };
             let is_batch_aware = workload.chance(500);
-            let mut client = Client::new(user, format!("{user}.{nth}"), manner, is_batch_aware);
+            let known = (user.as_str(), database.login(user));
+            let mut client = Client::new(known, format!("{user}.{nth}"), manner, is_batch_aware);
             let random = Random::new(seed, TAMPER + devices.len() as u64);
             client.tamper = options.canary.and_then(|canary| Tamper::new(canary, random));
             devices.push(Device::new(client));

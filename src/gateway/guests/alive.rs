@@ -69,7 +69,7 @@ impl Gateway {
         let (ping_s, pong_s) =
             (client.ping_interval.as_secs() as u32, client.pong_timeout.as_secs() as u32);
         let session = self.sessions.of(index);
-        if session.state != State::Active || session.guest == NIL {
+        if session.state != State::Active || session.guest() == NIL {
             return;
         }
         let since_s = second.saturating_sub(session.heard_s);
@@ -102,7 +102,7 @@ impl Gateway {
 
     /// Seconds until the token of a guest is over, the grace included.
     fn rest_s(&self, turn: &Turn<'_>, index: u32) -> Option<u32> {
-        let guest = self.sessions.of(index).guest;
+        let guest = self.sessions.of(index).guest();
         if guest == NIL || self.guests.all[guest].expires_s == 0 {
             return None;
         }
@@ -147,7 +147,7 @@ impl Gateway {
     }
 
     pub(super) fn set_expiry(&mut self, turn: &mut Turn<'_>, index: u32, expires_s: Option<u64>) {
-        let guest = self.sessions.of(index).guest;
+        let guest = self.sessions.of(index).guest();
         self.guests.all[guest].expires_s =
             expires_s.map_or(0, |at| u32::try_from(at).unwrap_or(u32::MAX).max(1));
         self.wheel.take(&mut self.sessions, index);

@@ -110,7 +110,8 @@ impl Gateway {
         self.lists.push(list, index);
         let second = turn.second();
         let session = self.sessions.at(index);
-        (session.guest, session.state) = (guest, State::Active);
+        session.set_guest(guest);
+        session.state = State::Active;
         // The first ping comes at another time for each of those that came together.
         let ping_s = self.rules.client.ping_interval.as_secs() as u32;
         session.heard_s = second.saturating_sub(index % (ping_s / 2).max(1));
@@ -226,11 +227,11 @@ impl Gateway {
 
     /// Who a guest is; empty: anonymous.
     pub(super) fn guest_user(&self, index: u32) -> &str {
-        self.names.text(self.guests.all[self.sessions.of(index).guest].user)
+        self.names.text(self.guests.all[self.sessions.of(index).guest()].user)
     }
 
     pub(super) fn guest_info(&self, index: u32) -> &[u8] {
-        &self.guests.all[self.sessions.of(index).guest].info
+        &self.guests.all[self.sessions.of(index).guest()].info
     }
 
     /// The connection ends, by a code that says whether to come back.
@@ -248,8 +249,10 @@ impl Gateway {
 
     /// What a guest holds besides its session and its channels.
     pub(in crate::gateway) fn forget_guest(&mut self, index: u32) {
-        let guest = std::mem::replace(&mut self.sessions.at(index).guest, NIL);
+        let session = self.sessions.at(index);
+        let guest = session.guest();
         if guest != NIL {
+            session.set_guest(NIL);
             self.guests.connecting.remove(&index);
             let user = self.guests.all.remove(guest).user;
             let key = self.secret.key_of(self.names.text(user));

@@ -82,7 +82,9 @@ fn the_old_are_told_where_to_go_on_and_served_until_their_window_is_over() {
     let mut stage = Stage::new(&limits);
     stage.connect(conn(0));
     stage.pass(Duration::from_secs(62));
-    let [Message::Renew { ask, user: "U1", .. }] = stage.heard(DESK)[..] else { panic!() };
+    let [Message::Renew { ask, user: "U1", token: 7, .. }] = stage.heard(DESK)[..] else {
+        panic!()
+    };
     stage.hear(DESK, Message::Ticketed { ask, path: "/websocket/t9" });
     assert_eq!(stage.kinds(conn(0)), ["reconnect_url", "goodbye"]);
     stage.publish(1, Origin::NOBODY);
@@ -129,4 +131,26 @@ fn whoever_goes_leaves_nothing_behind() {
     for name in ["sessions", "hub_subscriptions", "hub_channels", "people", "asks_open", "names"] {
         assert!(stage.gauge(name) <= 0.0, "{name} is {}", stage.gauge(name));
     }
+}
+
+#[test]
+fn who_came_in_by_a_token_goes_when_it_is_revoked_and_nobody_else_does() {
+    let mut stage = Stage::new(&Limits::DEFAULT);
+    stage.connect(conn(0));
+    let mut list = Vec::new();
+    // The numbers of a user's tokens; somebody else's; a user who is not here.
+    for (token, user) in [(8, "U1"), (7, "U2"), (7, "U9")] {
+        list.clear();
+        let tokens = Packed::pack([(token, user)], &mut list);
+        stage.hear(DESK, Message::Revoke { tokens });
+        assert!(stage.kinds(conn(0)).is_empty(), "{token} of {user}");
+    }
+    list.clear();
+    let tokens = Packed::pack([(8u32, "U1"), (7, "U1")], &mut list);
+    stage.hear(DESK, Message::Revoke { tokens });
+    assert_eq!(stage.kinds(conn(0)), ["error 20", "close 1008 token_revoked"]);
+    assert_eq!(stage.counted(Counter::TokensRevoked), 1);
+    // Said again after a lost link, it means nobody.
+    stage.hear(DESK, Message::Revoke { tokens });
+    assert_eq!(stage.counted(Counter::TokensRevoked), 1);
 }

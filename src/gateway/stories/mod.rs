@@ -198,7 +198,8 @@ impl Stage {
         let [Message::Redeem { ask, .. }] = self.heard(DESK)[..] else { panic!("a ticket") };
         let mut list = Vec::new();
         let channels = Packed::pack([("C1", 0u64), ("U1", 0)], &mut list);
-        let boot = Message::Boot { ask, user: "U1", team: "T1", epoch: "e1", flags: 0, channels };
+        let (user, team, epoch, token) = ("U1", "T1", "e1", 7);
+        let boot = Message::Boot { ask, user, team, epoch, flags: 0, token, channels };
         self.said.clear();
         self.hear(DESK, boot);
         for (name, handle) in self.subscribed() {

@@ -156,7 +156,8 @@ fn hello_names_the_region() {
     let [Message::Redeem { ask, .. }] = stage.heard(DESK)[..] else { panic!("a ticket") };
     let mut list = Vec::new();
     let channels = Packed::pack([("U1", 0u64)], &mut list);
-    let boot = Message::Boot { ask, user: "U1", team: "T1", epoch: "e1", flags: 0, channels };
+    let (user, team, epoch) = ("U1", "T1", "e1");
+    let boot = Message::Boot { ask, user, team, epoch, token: 1, flags: 0, channels };
     stage.hear(DESK, boot);
     let told = stage.told(conn(0));
     let [_, Told::Json(ref hello)] = told[..] else { panic!("hello: {told:?}") };

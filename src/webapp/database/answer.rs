@@ -38,7 +38,9 @@ impl Database {
                 self.range(ask, name, span, bytes_max).await.unwrap_or_else(|_| unread(ask))
             }
             Message::Redeem { ask, ticket } => vec![self.redeem(ask, ticket).await],
-            Message::Renew { ask, user, flags } => vec![self.renew(ask, user, flags).await],
+            Message::Renew { ask, user, token, flags } => {
+                vec![self.renew(ask, (user, token), flags).await]
+            }
             Message::Admit { ask, user, channel } => vec![self.admit(ask, user, channel).await],
             Message::Post { .. } => vec![self.post(&question).await],
             Message::OutboxRead { ask, after, count_max } => {
@@ -108,17 +110,18 @@ impl Database {
     async fn redeem(&self, ask: Ask, ticket: &str) -> Vec<u8> {
         let outcome = self.change_in_turn(Change::Redeem { hash: ticket_hash(ticket) }).await;
         if let Ok(Outcome::Boot(bytes)) = &outcome
-            && let Ok(Message::Boot { user, team, epoch, flags, channels, .. }) =
+            && let Ok(Message::Boot { user, team, epoch, flags, token, channels, .. }) =
                 Message::decode(bytes)
         {
-            return encoded(&Message::Boot { ask, user, team, epoch, flags, channels });
+            return encoded(&Message::Boot { ask, user, team, epoch, flags, token, channels });
         }
         encoded(&Message::Refused { ask, retry: outcome.is_err_and(may_pass) })
     }
 
-    async fn renew(&self, ask: Ask, user: &str, flags: u8) -> Vec<u8> {
+    async fn renew(&self, ask: Ask, (user, token): (&str, u32), flags: u8) -> Vec<u8> {
         let ticket = new_ticket();
-        let change = Change::Ticket { user: user.into(), hash: ticket_hash(&ticket), flags };
+        let hash = ticket_hash(&ticket);
+        let change = Change::Ticket { user: user.into(), token, hash, flags };
         match self.change_in_turn(change).await {
             Ok(_) => encoded(&Message::Ticketed { ask, path: &ticket_path(&ticket) }),
             Err(refused) => encoded(&Message::Refused { ask, retry: may_pass(refused) }),
@@ -128,7 +131,8 @@ impl Database {
     async fn admit(&self, ask: Ask, user: &str, channel: &str) -> Vec<u8> {
         // One statement: the tip is of the moment in which the user is a member.
         let tip = query(
-            "SELECT s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.channel = $1 AND m.who = $2",
+            "SELECT s.tip FROM members m JOIN streams s ON s.name = m.channel JOIN users u ON u.id = m.who \
+             WHERE m.channel = $1 AND m.who = $2 AND u.revoked IS NULL",
         )
         .bind(channel)
         .bind(user)
@@ -147,6 +151,9 @@ impl Database {
             unreachable!("asked with a post only");
         };
         let failed = |Refused(reason)| encoded(&Message::PostFailed { ask, reason });
+        if self.user(user).is_some_and(|user| user.is_revoked) {
+            return failed(Refused("account_inactive"));
+        }
         if text.chars().count() > self.facts.limits.text_chars_max as usize {
             return failed(Refused("msg_too_long"));
         }

@@ -193,7 +193,7 @@ impl Batch<'_> {
             "user": user,
             "channel": channel,
             "channel_type": if is_private { "G" } else { "C" },
-            "team": self.facts.team.id,
+            "team": self.facts.team().id,
             "event_ts": ts_of(at.ts),
         });
         self.append(channel, at, None, &told).await?;

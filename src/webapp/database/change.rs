@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::User;
 use super::batch::{Batch, Stopped};
+use super::people::Known;
+use super::tokens::Ended;
+use super::{Team, User};
 use crate::ids::Origin;
 
 /// One change. `user` is who wants it, already known to be somebody.
@@ -60,15 +62,35 @@ pub enum Change {
         user: String,
         away: bool,
     },
-    /// Somebody new, with a token, a channel of their own and a place in the general conversation. `real_name` empty: the name.
+    /// The one team, with its first conversation. `domain` empty: made of the name.
+    CreateTeam {
+        name: String,
+        domain: String,
+    },
+    /// Somebody new, with a channel of their own and a place in the general conversation. `real_name` empty: the name.
     CreateUser {
         name: String,
         real_name: String,
         is_bot: bool,
     },
-    /// A ticket for one websocket, with where the user's channels stand now.
+    /// Nobody comes in as this user any more.
+    RevokeUser {
+        user: String,
+    },
+    /// A token of a user, known by its hash.
+    CreateToken {
+        user: String,
+        label: String,
+        hash: [u8; 32],
+    },
+    /// A token, by its number, opens nothing any more.
+    RevokeToken {
+        number: u32,
+    },
+    /// A ticket for one websocket, with where the user's channels stand now. It dies with the `token` that it came of.
     Ticket {
         user: String,
+        token: u32,
         hash: [u8; 32],
         flags: u8,
     },
@@ -147,6 +169,14 @@ pub enum Outcome {
         fresh: bool,
     },
     User(Arc<User>),
+    Team(Team),
+    Token(Known),
+    /// These tokens open nothing any more, and `user` comes in by none. `is_new`: it was not so before.
+    Revoked {
+        user: Option<Arc<User>>,
+        tokens: Vec<Ended>,
+        is_new: bool,
+    },
     /// (name, tip) of everything that the user follows.
     Ticket {
         positions: Vec<(String, i64)>,
@@ -175,7 +205,15 @@ impl Batch<'_> {
             Change::CreateUser { name, real_name, is_bot } => {
                 self.create_user(name, real_name, *is_bot).await
             }
-            Change::Ticket { user, hash, flags } => self.ticket(user, *hash, *flags).await,
+            Change::CreateTeam { name, domain } => self.create_team(name, domain).await,
+            Change::RevokeUser { user } => self.revoke_user(user).await,
+            Change::CreateToken { user, label, hash } => {
+                self.create_token(user, label, *hash).await
+            }
+            Change::RevokeToken { number } => self.revoke_token(*number).await,
+            Change::Ticket { user, token, hash, flags } => {
+                self.ticket(user, *token, *hash, *flags).await
+            }
             Change::Redeem { hash } => self.redeem(*hash).await,
             Change::Remove { rows } => self.remove(rows).await,
         }

@@ -48,7 +48,7 @@ impl Batch<'_> {
         let id = self.conversation(user, Some(name), kind, None).await?;
         let at = self.join(&id, user, is_private).await?;
         if !is_private {
-            let team = self.facts.team.id.as_str();
+            let team = self.facts.team().id.as_str();
             let told_at = self.next(team).await?;
             let told = json!({
                 "type": "channel_created", "event_ts": ts_of(told_at.ts),
@@ -157,7 +157,7 @@ impl Batch<'_> {
         let told = json!({
             "type": "member_left_channel", "user": user, "channel": id,
             "channel_type": if kind == kind::PRIVATE { "G" } else { "C" },
-            "team": self.facts.team.id, "event_ts": ts_of(at.ts),
+            "team": self.facts.team().id, "event_ts": ts_of(at.ts),
         });
         let (what, seq) = (Membership::Left, at.seq);
         let moved = Moved { what, user: user.into(), channel: id.clone(), seq };

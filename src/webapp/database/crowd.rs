@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::connection::Connection;
-use super::people::{insert_user, new_token};
+use super::demo::Demo;
+use super::people::insert_user;
 use super::sql::{query, together};
 use super::{User, new_id, now_micros};
 
@@ -28,7 +29,7 @@ struct File<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     id: &'a str,
-    token: &'a str,
+    token: String,
     /// Numbers in `channels`.
     channels: Vec<u32>,
 }
@@ -43,8 +44,8 @@ impl Crowd {
             name: format!("user-{n}"),
             real_name: format!("User {n}"),
             is_bot: false,
-            token: new_token(false),
             updated,
+            is_revoked: false,
         };
         let members = (0..channels).map(|_| {
             let mut members = random.choose_multiple(0..users, members as usize);
@@ -58,20 +59,22 @@ impl Crowd {
         }
     }
 
-    /// Who they are and what they follow, as JSON; `publisher` is the token of who is in all channels.
-    pub fn file(&self, publisher: &str) -> String {
+    /// Who they are, with the tokens that the demo has for them, and what they follow, as JSON; `publisher` is who is in all channels.
+    pub fn file(&self, demo: &Demo, publisher: &User) -> String {
         let mut users: Vec<Line<'_>> = self
             .users
             .iter()
-            .map(|user| Line { id: &user.id, token: &user.token, channels: Vec::new() })
+            .map(|user| Line { id: &user.id, token: demo.token(user), channels: Vec::new() })
             .collect();
+        let publisher = demo.token(publisher);
         for (channel, members) in self.members.iter().enumerate() {
             for user in members {
                 users[*user as usize].channels.push(channel as u32);
             }
         }
         let channels = self.channels.iter().map(|(id, _)| id.as_str()).collect();
-        serde_json::to_string(&File { publisher, channels, users }).expect("names are JSON")
+        serde_json::to_string(&File { publisher: &publisher, channels, users })
+            .expect("names are JSON")
     }
 
     /// In one transaction, into a database that was made just now.

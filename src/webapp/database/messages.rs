@@ -42,7 +42,7 @@ impl Batch<'_> {
         body.insert("type".into(), "message".into());
         body.insert("user".into(), user.as_str().into());
         body.insert("text".into(), text.as_str().into());
-        body.insert("team".into(), self.facts.team.id.as_str().into());
+        body.insert("team".into(), self.facts.team().id.as_str().into());
         if let Some(author) = self.facts.people.of_id(user)
             && author.is_bot
         {

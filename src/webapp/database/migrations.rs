@@ -1,7 +1,8 @@
 //! The schema and its changes. A number means the same schema in both databases; the files beside this say which.
 
+use sha2::{Digest as _, Sha256};
 use sqlx::migrate::{Migrate as _, MigrateError, Migrator};
-use sqlx::{PgConnection, SqliteConnection};
+use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::connection::Connection;
 
@@ -35,6 +36,8 @@ pub(super) async fn run(connection: &mut Connection) -> Result<(), Unmigrated> {
     let (migrator, done) = match connection {
         Connection::Sqlite(connection) => {
             take_over(connection).await?;
+            // What is thrown away is overwritten: tokens were kept in plain text once.
+            sqlx::raw_sql("PRAGMA secure_delete = ON").execute(&mut **connection).await?;
             (&SQLITE, SQLITE.run_direct(&mut **connection).await)
         }
         Connection::Postgres(connection) => {
@@ -52,7 +55,26 @@ pub(super) async fn run(connection: &mut Connection) -> Result<(), Unmigrated> {
             Unmigrated::Broken(error)
         }
         other => Unmigrated::Broken(sqlx::Error::Migrate(Box::new(other))),
-    })
+    })?;
+    if let Connection::Sqlite(connection) = connection {
+        hash_tokens(connection).await?;
+        sqlx::raw_sql("PRAGMA secure_delete = OFF").execute(&mut **connection).await?;
+    }
+    Ok(())
+}
+
+/// Tokens that came over from the time before they were hashed, which SQLite cannot do by itself. One that has no 32 bytes is none of
+/// ours, so that a crash in between is nothing: the next start goes on.
+async fn hash_tokens(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    let plain = "SELECT n, hash FROM tokens WHERE length(hash) <> 32";
+    let plain: Vec<(i64, Vec<u8>)> = sqlx::query_as(plain).fetch_all(&mut *transaction).await?;
+    for (n, token) in plain {
+        let hash = Sha256::digest(&token);
+        let update = sqlx::query("UPDATE tokens SET hash = $2 WHERE n = $1");
+        update.bind(n).bind(&hash[..]).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await
 }
 
 async fn set_timeout(connection: &mut PgConnection, value: &str) -> Result<(), sqlx::Error> {

@@ -1,10 +1,11 @@
 //! The database of the reference back end: an SQLite file or a PostgreSQL server, one writer that commits in groups, readers beside it.
 //!
 //! - `storage`: where it is, and why it cannot be opened; `open`: the file or the `server`, its lock, its connections
-//! - `migrations`: the schema; `seed`: a fresh database, and what is read at the start; `crowd`: users by number
+//! - `migrations`: the schema; `seed`: a fresh database, and what is read at the start; `demo`: a workspace to try things in; `crowd`: users
+//!   by number
 //! - `sql`: one SQL for both databases; `connection`: connections of both; `fault`: what their errors mean
 //! - `pen`: the connection that writes; `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
-//! - `change`: everything that can be changed; `messages`, `conversations`, `people`, `tickets`: how
+//! - `change`: everything that can be changed; `messages`, `conversations`, `teams`, `people`, `tokens`, `tickets`: how
 //! - `reads`: lists and history
 //! - `answer`: the questions of control-plane shards
 //! - `shapes`: rows as Slack's JSON objects
@@ -15,6 +16,7 @@ mod change;
 mod connection;
 mod conversations;
 mod crowd;
+mod demo;
 mod fault;
 mod messages;
 mod migrations;
@@ -27,14 +29,16 @@ mod server;
 mod shapes;
 mod sql;
 mod storage;
+mod teams;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod tokens;
 mod writer;
 
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot};
@@ -42,10 +46,14 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) use answer::{ticket_hash, ticket_path};
 pub use change::{Change, Key, Outcome, Post};
 pub use crowd::Crowd;
+pub use demo::Demo;
+pub use people::{Bearer, Known};
 pub use reads::{Page, Part, Span};
 pub use shapes::{kind, micros_of, ts_of, user as user_shape};
 pub use storage::{Storage, Unopened};
 pub(super) use tickets::new_ticket;
+pub use tokens::{Ended, Token};
+pub(super) use tokens::{hash as token_hash, new_token};
 
 use self::connection::Pool;
 use self::people::People;
@@ -82,16 +90,17 @@ impl From<sqlx::Error> for Refused {
     }
 }
 
-/// Somebody with a token.
+/// Somebody who may have tokens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct User {
     pub id: String,
     pub name: String,
     pub real_name: String,
     pub is_bot: bool,
-    pub token: String,
     /// Seconds since 1970.
     pub updated: i64,
+    /// Nobody comes in as this user any more.
+    pub is_revoked: bool,
 }
 
 impl User {
@@ -109,10 +118,13 @@ pub struct Team {
     pub domain: String,
 }
 
-/// What all parts of the database know. Of it only the users and the tally change while the process runs.
+/// What nobody has made yet.
+static NO_TEAM: Team = Team { id: String::new(), name: String::new(), domain: String::new() };
+
+/// What all parts of the database know. Of it only the users and the tally change while the process runs, and once the team.
 #[derive(Debug)]
 struct Facts {
-    team: Team,
+    team: OnceLock<Team>,
     people: People,
     seeded_channels: Vec<(String, String)>,
     epoch: String,
@@ -121,6 +133,13 @@ struct Facts {
     tally: Tally,
     /// Of a file, held as long as the database is open: a second process is refused. A server's is with the pen.
     _lock: Option<File>,
+}
+
+impl Facts {
+    /// Empty, until it was made: then there are no users either.
+    fn team(&self) -> &Team {
+        self.team.get().unwrap_or(&NO_TEAM)
+    }
 }
 
 /// A handle; clones share one database. Per process.
@@ -135,8 +154,9 @@ pub struct Database {
 }
 
 impl Database {
+    /// The team. Empty, until it was made: then there are no users either.
     pub fn team(&self) -> &Team {
-        &self.facts.team
+        self.facts.team()
     }
     /// Everybody, in the order in which they came.
     pub fn users(&self) -> Vec<Arc<User>> {
@@ -146,8 +166,16 @@ impl Database {
     pub fn users_part(&self, part: Part) -> (Vec<Arc<User>>, Option<i64>) {
         self.facts.people.part(part)
     }
-    pub fn user_of_token(&self, token: &str) -> Option<Arc<User>> {
+    /// Whose token it is.
+    ///
+    /// # Errors
+    /// Slack's: `invalid_auth`, `token_revoked`, `account_inactive`.
+    pub fn bearer(&self, token: &str) -> Result<Bearer, Refused> {
         self.facts.people.of_token(token)
+    }
+    /// The number of a token, whether or not it opens anything.
+    pub fn token_number(&self, token: &str) -> Option<u32> {
+        self.facts.people.number_of(token)
     }
     pub fn user(&self, id: &str) -> Option<Arc<User>> {
         self.facts.people.of_id(id)
@@ -155,6 +183,10 @@ impl Database {
     /// (id, name) of the channels that a fresh database has.
     pub fn seeded_channels(&self) -> &[(String, String)] {
         &self.facts.seeded_channels
+    }
+    /// For operators: a look through all of them.
+    pub fn user_named(&self, name: &str) -> Option<Arc<User>> {
+        self.facts.people.of_name(name)
     }
     /// Drawn when the database was made: positions of another one are worth nothing here.
     pub fn epoch(&self) -> &str {
@@ -218,6 +250,7 @@ impl Database {
         let is_failing = tally.is_failing.load(Ordering::Relaxed);
         into.gauge("database_is_failing", f64::from(u8::from(is_failing)));
         into.gauge("users_known", self.facts.people.len() as f64);
+        into.gauge("tokens_known", self.facts.people.tokens() as f64);
     }
 }
 
@@ -229,10 +262,14 @@ pub(super) fn now_micros() -> i64 {
 
 /// Random bytes, at most 32 of them, as lower-case hex.
 pub(super) fn random_hex(bytes: usize) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut random = [0; 32];
     getrandom::fill(&mut random[..bytes]).expect("the kernel gives random bytes");
-    let digits = random[..bytes].iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    in_hex(&random[..bytes])
+}
+
+fn in_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| DIGITS[usize::from(digit)] as char).collect()
 }
 

@@ -11,12 +11,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::sync::mpsc;
 
 use super::connection::{Connection, Pool};
-use super::crowd::Crowd;
+use super::demo::Demo;
 use super::migrations::{self, Unmigrated};
 use super::pen::Pen;
 use super::storage::{Storage, Unopened};
 use super::writer::Writer;
-use super::{Database, seed, server};
+use super::{Database, now_micros, seed, server, tokens};
 use crate::control::Control;
 use crate::limits::Limits;
 
@@ -37,7 +37,8 @@ struct Ways {
 
 impl Database {
     /// Opens the database (a directory is made when there is none; a server that is not there is waited for); starts the writer on the
-    /// running tokio runtime. What is committed is told to the dispatcher through `control`. A `crowd` comes only into a new one.
+    /// running tokio runtime. What is committed is told to the dispatcher, and what was revoked lately to the desk, through `control`. A `demo`
+    /// has its people, and tokens that can be told; its crowd comes only into a new one.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -45,7 +46,7 @@ impl Database {
         storage: &Storage,
         limits: &Limits,
         control: Control,
-        crowd: Option<&Crowd>,
+        demo: Option<&Demo>,
     ) -> Result<Self, Unopened> {
         let broken = |error| Unopened::Broken { storage: storage.clone(), error };
         let Ways { mut pen, readers, source, lock } = match storage {
@@ -72,16 +73,25 @@ impl Database {
         })?;
         if seed::is_needed(&mut db).await.map_err(broken)? {
             seed::make(&mut db).await.map_err(broken)?;
-            if let Some(crowd) = crowd {
-                crowd.insert(&mut db).await.map_err(broken)?;
+        }
+        if let Some(demo) = demo {
+            if seed::team(&mut db).await.map_err(broken)?.is_none() {
+                demo.people(&mut db).await.map_err(broken)?;
+            } else if demo.crowd.is_some() {
+                return Err(Unopened::Inhabited(storage.clone()));
             }
-        } else if crowd.is_some() {
-            return Err(Unopened::Inhabited(storage.clone()));
         }
         let facts = Arc::new(seed::read(&mut db, limits, lock).await.map_err(broken)?);
+        if let Some(demo) = demo {
+            demo.tokens(&mut db, &facts).await.map_err(broken)?;
+        }
+        // Whoever was cut off when they were told, or when we ended, is told once more.
+        let revoked =
+            tokens::revoked_lately(&mut db, limits, now_micros()).await.map_err(broken)?;
         pen.put_down(db, true).await;
         let (requests, waiting) = mpsc::channel(limits.commits_max as usize);
         let writer = Writer { pen, control, facts: Arc::clone(&facts) };
+        writer.tell_revoked(revoked.iter().map(|(token, user)| (*token, user.as_str())));
         tokio::spawn(writer.run(waiting));
         Ok(Self { readers, source, requests, facts })
     }

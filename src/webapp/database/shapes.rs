@@ -66,7 +66,7 @@ pub fn user(user: &User, team: &str) -> Value {
         profile["bot_id"] = user.bot_id().into();
     }
     json!({
-        "id": user.id, "team_id": team, "name": user.name, "deleted": false, "real_name": user.real_name, "color": "757575",
+        "id": user.id, "team_id": team, "name": user.name, "deleted": user.is_revoked, "real_name": user.real_name, "color": "757575",
         "tz": "Etc/UTC", "tz_label": "Coordinated Universal Time", "tz_offset": 0, "profile": profile, "is_bot": user.is_bot,
         "is_app_user": false, "is_admin": false, "is_owner": false, "is_primary_owner": false, "is_restricted": false,
         "is_ultra_restricted": false, "updated": user.updated,

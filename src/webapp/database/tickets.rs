@@ -19,12 +19,18 @@ impl Batch<'_> {
     pub(super) async fn ticket(
         &mut self,
         user: &str,
+        token: u32,
         hash: [u8; 32],
         flags: u8,
     ) -> Result<Outcome, Stopped> {
         let Some(who) = self.facts.people.of_id(user) else { return refuse("user_not_found") };
-        let away = query("SELECT manual_away FROM users WHERE id = $1").bind(user);
-        let away: bool = away.fetch_one(&mut self.db).await?.get(0);
+        // In this transaction: whoever asked may have shown the token before it was revoked.
+        let found = "SELECT u.manual_away FROM users u JOIN tokens t ON t.who = u.id WHERE u.id = $1 AND t.n = $2 AND t.revoked IS NULL";
+        let found = query(found).bind(user).bind(i64::from(token));
+        let Some(row) = found.fetch_optional(&mut self.db).await? else {
+            return refuse("token_revoked");
+        };
+        let away: bool = row.get(0);
         let flags = flags & FLAGS_OF_CLIENTS
             | if away { boot::MANUAL_AWAY } else { 0 }
             | if who.is_bot { boot::BOT } else { 0 };
@@ -33,7 +39,7 @@ impl Batch<'_> {
              UNION ALL SELECT s.name, s.tip FROM members m JOIN streams s ON s.name = m.channel WHERE m.who = $1",
         )
         .bind(user)
-        .bind(&self.facts.team.id)
+        .bind(&self.facts.team().id)
         .fetch_all(&mut self.db)
         .await?
         .iter()
@@ -46,9 +52,10 @@ impl Batch<'_> {
         Message::Boot {
             ask: Ask(0),
             user,
-            team: &self.facts.team.id,
+            team: &self.facts.team().id,
             epoch: &self.facts.epoch,
             flags,
+            token,
             channels,
         }
         .encode(&mut bytes);
@@ -56,11 +63,12 @@ impl Batch<'_> {
         // Old tickets go a few at a time: faster than new ones come, and nobody waits for many.
         let insert = together!(
             "DELETE FROM tickets WHERE hash IN (SELECT hash FROM tickets WHERE until < $1 LIMIT 4)",
-            "INSERT INTO tickets VALUES ($2, $3, $4)",
+            "INSERT INTO tickets VALUES ($2, $3, $4, $5)",
         );
         query(insert)
             .bind(self.now)
             .bind(&hash[..])
+            .bind(i64::from(token))
             .bind(self.now.saturating_add(life))
             .bind(&bytes[..])
             .execute(&mut self.db)

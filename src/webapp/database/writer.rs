@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::batch::{Batch, OutboxRow, Stopped};
 use super::connection::{Connection, Transaction};
 use super::fault::{is_lost, is_of_storage, is_unknown_at_commit, late};
 use super::pen::Pen;
-use super::{Change, Facts, Outcome, Refused, fault, now_micros, seed};
+use super::tokens::Ended;
+use super::{Change, Facts, Outcome, Refused, fault, now_micros, seed, tokens};
 use crate::control::Control;
 use crate::ids::{NodeId, Peer, Role};
+use crate::wire::{Message, Packed};
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -104,14 +106,51 @@ impl Writer {
     /// After the commit and before any answer: who is new is known before the event that says so is anywhere.
     fn tell(&self, outcomes: &[Result<Outcome, Refused>], rows: &[OutboxRow]) {
         for outcome in outcomes {
-            if let Ok(Outcome::User(user)) = outcome {
-                self.facts.people.add(Arc::clone(user));
+            match outcome {
+                Ok(Outcome::User(user)) => self.facts.people.add(Arc::clone(user)),
+                Ok(Outcome::Token(token)) => self.facts.people.note(token),
+                Ok(Outcome::Team(team)) => {
+                    self.facts.team.get_or_init(|| team.clone());
+                }
+                Ok(Outcome::Revoked { user, tokens, .. }) => {
+                    if let Some(user) = user {
+                        self.facts.people.add(Arc::clone(user));
+                    }
+                    for ended in tokens {
+                        self.facts.people.note(&ended.token);
+                    }
+                    self.tell_revoked(tokens.iter().map(Ended::pair));
+                }
+                _ => {}
             }
         }
         for row in rows {
             // Full: the dispatcher's sweep finds the row in the table.
             let _ = self.control.tell(Peer::control(NodeId(0), Role::Admin), &row.message());
         }
+    }
+
+    /// The desk is to tell all gateways. Its queue may be full, and no sweep would find this: so it is said until there is room.
+    pub(super) fn tell_revoked<'a>(&self, tokens: impl IntoIterator<Item = (u32, &'a str)>) {
+        let mut list = Vec::new();
+        let tokens = Packed::pack(tokens, &mut list);
+        if tokens.0.is_empty() {
+            return;
+        }
+        let desk = Peer::control(NodeId(0), Role::Webapp);
+        if self.control.tell(desk, &Message::Revoke { tokens }).is_ok() {
+            return;
+        }
+        let control = self.control.clone();
+        tokio::spawn(async move {
+            let tokens = Packed(&list);
+            while !control.is_closed() {
+                sleep(TELL_AGAIN).await;
+                if control.tell(desk, &Message::Revoke { tokens }).is_ok() {
+                    return;
+                }
+            }
+        });
     }
 
     async fn carry_out(&mut self, changes: &[Change]) -> Done {
@@ -186,9 +225,17 @@ impl Writer {
         }
         self.pen.take_up(within).await?;
         let mut db = self.pen.take().await?;
-        let people = seed::people(&mut db).await;
-        self.pen.put_down(db, people.is_ok()).await;
-        self.facts.people.renew(people?);
+        let read = async {
+            let (users, tokens) = (seed::people(&mut db).await?, tokens::all(&mut db).await?);
+            Ok::<_, sqlx::Error>((users, tokens, seed::team(&mut db).await?))
+        };
+        let read = read.await;
+        self.pen.put_down(db, read.is_ok()).await;
+        let (users, tokens, team) = read?;
+        self.facts.people.renew(users, &tokens);
+        if let Some(team) = team {
+            self.facts.team.get_or_init(|| team);
+        }
         Ok(())
     }
 
@@ -284,3 +331,5 @@ async fn within<T>(
 /// is worth more.
 const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries to tell of a revocation.
+const TELL_AGAIN: Duration = Duration::from_millis(10);

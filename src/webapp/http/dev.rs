@@ -1,4 +1,4 @@
-//! What only `dev` has: the workspace with all tokens, for a person and for the page; and new users, for load and for tests.
+//! What only a demo has, such as `dev`: the workspace with all tokens, for a person and for the page; and new users, for load and for tests.
 
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -13,7 +13,7 @@ use crate::webapp::database::{Change, Outcome, User};
 /// Who and what there is.
 pub(super) async fn workspace(State(site): State<Site>) -> Response {
     let database = &site.database;
-    let users: Vec<Value> = database.users().iter().map(|user| with_token(user)).collect();
+    let users: Vec<Value> = database.users().iter().map(|user| with_token(&site, user)).collect();
     let channels: Vec<Value> = database
         .seeded_channels()
         .iter()
@@ -50,14 +50,22 @@ async fn created(site: &Site, request: Request) -> Answer {
         real_name: arguments.text("real_name").unwrap_or_default(),
         is_bot: arguments.flag("is_bot"),
     };
-    match site.database.change(change).await? {
-        Outcome::User(user) => Ok(json!({ "ok": true, "user": with_token(&user) })),
-        other => unreachable!("a new user gives {other:?}"),
+    let Outcome::User(user) = site.database.change(change).await? else {
+        return Err(Failure::Unavailable("internal_error"));
+    };
+    if let Some(demo) = &site.demo {
+        let (id, hash) = (user.id.clone(), demo.hash(&user));
+        let token = Change::CreateToken { user: id, label: "demo".into(), hash };
+        site.database.change(token).await?;
     }
+    Ok(json!({ "ok": true, "user": with_token(site, &user) }))
 }
 
-fn with_token(user: &User) -> Value {
-    json!({ "id": user.id, "name": user.name, "token": user.token, "is_bot": user.is_bot })
+/// The token is null once it opens nothing any more.
+fn with_token(site: &Site, user: &User) -> Value {
+    let token = site.demo.as_ref().map(|demo| demo.token(user));
+    let token = token.filter(|token| site.database.bearer(token).is_ok());
+    json!({ "id": user.id, "name": user.name, "token": token, "is_bot": user.is_bot })
 }
 
 /// There is no token to ask for here, so that a page of somebody else could post a form: browsers say where it is from.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Call, Failure, refuse};
-use crate::webapp::database::{Part, Span, micros_of};
+use crate::webapp::database::{Bearer, Part, Span, micros_of};
 
 /// Items of one page, unless the caller says otherwise, and at most.
 pub(super) const LIMIT: i64 = 100;
@@ -45,11 +45,12 @@ pub(super) async fn call(method: &str, call: &Call<'_>) -> Answer {
     if !METHODS.contains(&method) {
         return Ok(json!({ "ok": false, "error": "unknown_method", "req_method": method }));
     }
-    let user = &*call.user()?;
+    let Bearer { user, token } = call.bearer()?;
+    let user = &*user;
     match method {
         "auth.test" => Ok(call.auth_test(user)),
-        "rtm.connect" => call.connect(user).await,
-        "rtm.start" => call.start(user).await,
+        "rtm.connect" => call.connect(user, token).await,
+        "rtm.start" => call.start(user, token).await,
         "events.list" => call.events(user).await,
         "chat.postMessage" => call.post(user).await,
         "chat.update" => call.update(user).await,

@@ -1,13 +1,16 @@
-//! The HTTP door: Slack's Web API under `/api/`, the chat page, and what only `dev` has under `/dev/`.
+//! The HTTP door: Slack's Web API under `/api/`, the chat page, the operator's door under `/ctl/`, and what only a demo has under `/dev/`.
 //!
 //! - `arguments`: query, form, JSON and multipart as one map
 //! - `pace`: how often something may happen
+//! - `ctl`: the team, users and tokens, for operators; `challenges`: what their calls are proven over
 //! - `dev`: the workspace with its tokens, and new users
 //! - `methods`: from a name to what it does; `chat`, `conversations`, `users`, `rtm`: the methods
 
 mod arguments;
+mod challenges;
 mod chat;
 mod conversations;
+mod ctl;
 mod dev;
 mod methods;
 mod pace;
@@ -29,14 +32,16 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use self::arguments::Arguments;
+use self::ctl::Operator;
 use self::pace::Pace;
-use super::database::{Database, Refused, User};
+use super::database::{Bearer, Database, Demo, Refused};
 use super::page;
 use crate::control::Control;
 use crate::limits::Limits;
 use crate::ring::region::{Region, Regions};
 use crate::ring::{Ring, Secret};
 use crate::shard::Report;
+use crate::wire::operator::OperatorKey;
 
 /// Bytes of one request's body: a message with blocks is far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -70,11 +75,23 @@ pub struct Site {
     boots: Arc<Mutex<Pace>>,
     /// Calls of `rtm.connect` that came too often.
     boots_shed: Arc<AtomicU64>,
+    operator: Arc<Operator>,
+    /// Whose tokens are told to whoever asks; none: nobody's.
+    demo: Option<Arc<Demo>>,
 }
 
 impl Site {
-    pub fn new(database: Database, control: Control, limits: &Limits, ws_url: &str) -> Self {
+    /// What operators prove to know is `key`.
+    pub fn new(
+        database: Database,
+        control: Control,
+        limits: &Limits,
+        ws_url: &str,
+        key: OperatorKey,
+    ) -> Self {
         Self {
+            operator: Arc::new(Operator::new(key)),
+            demo: None,
             secret: database.secret(),
             database,
             control,
@@ -99,6 +116,11 @@ impl Site {
         Self { regions: Arc::new(regions), ring: Some(ring), ..self }
     }
 
+    /// The workspace with all tokens is told to whoever asks.
+    pub fn with_demo(self, demo: Demo) -> Self {
+        Self { demo: Some(Arc::new(demo)), ..self }
+    }
+
     pub fn with_guests(self, guests: GuestDoor) -> Self {
         Self { guests: Arc::new(guests), ..self }
     }
@@ -116,14 +138,17 @@ impl Site {
 
 /// The routes of a node's HTTP port, but for `/health` and `/metrics`.
 pub fn router(site: Site) -> Router {
-    Router::new()
+    let mut router = Router::new()
         // Slashes too many are a base URL that was put together in another way.
         .route("/api/{*method}", any(api))
-        .route("/dev/workspace.json", get(dev::workspace))
-        .route("/dev/users", post(dev::create_user))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(site)
-        .merge(page::router())
+        .route("/ctl/challenge", post(ctl::challenge))
+        .route("/ctl/call", post(ctl::call));
+    if site.demo.is_some() {
+        router = router
+            .route("/dev/workspace.json", get(dev::workspace))
+            .route("/dev/users", post(dev::create_user));
+    }
+    router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).with_state(site).merge(page::router())
 }
 
 /// Why a call has no answer with `ok` true.
@@ -208,7 +233,7 @@ async fn answer(site: &Site, method: &str, request: Request) -> Answer {
 
 impl Call<'_> {
     /// Who calls: by the header, or by the argument `token`.
-    fn user(&self) -> Result<Arc<User>, Failure> {
+    fn bearer(&self) -> Result<Bearer, Failure> {
         let header = self.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = header.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -217,7 +242,7 @@ impl Call<'_> {
         let Some(token) = bearer.or_else(|| self.arguments.text("token")) else {
             return refuse("not_authed");
         };
-        self.site.database.user_of_token(&token).ok_or(Failure::Refused("invalid_auth"))
+        Ok(self.site.database.bearer(&token)?)
     }
 
     /// Where this client finds websockets: when we listen everywhere, at the name by which it found us.

@@ -16,7 +16,7 @@ const EVENTS_MAX: i64 = 1_000;
 const START_MAX: i64 = 1_000;
 
 impl Call<'_> {
-    pub(super) async fn connect(&self, user: &User) -> Answer {
+    pub(super) async fn connect(&self, user: &User, token: u32) -> Answer {
         let taken = self.site.boots.lock().expect("nobody panics with it").take(Instant::now());
         if let Err(wait) = taken {
             self.site.boots_shed.fetch_add(1, Ordering::Relaxed);
@@ -29,7 +29,8 @@ impl Call<'_> {
             flags |= if self.arguments.flag(name) { flag } else { 0 };
         }
         let ticket = new_ticket();
-        let change = Change::Ticket { user: user.id.clone(), hash: ticket_hash(&ticket), flags };
+        let hash = ticket_hash(&ticket);
+        let change = Change::Ticket { user: user.id.clone(), token, hash, flags };
         let Outcome::Ticket { positions } = self.site.database.change(change).await? else {
             return Err(Failure::Unavailable("internal_error"));
         };
@@ -50,8 +51,8 @@ impl Call<'_> {
         Ok(answer)
     }
 
-    pub(super) async fn start(&self, user: &User) -> Answer {
-        let mut value = self.connect(user).await?;
+    pub(super) async fn start(&self, user: &User, token: u32) -> Answer {
+        let mut value = self.connect(user, token).await?;
         let part = Part { after: 0, limit: START_MAX };
         let kinds = [kind::PUBLIC, kind::PRIVATE, kind::IM, kind::SEVERAL];
         let (all, _) = self.site.database.conversations(&user.id, &kinds, false, part).await?;

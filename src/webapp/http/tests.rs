@@ -8,7 +8,10 @@ use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
 use crate::ring::drain::Pace;
 use crate::webapp::database::Storage;
+use crate::wire::operator::Side;
 use tokio::sync::mpsc;
+
+const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 struct Stage {
     site: Site,
@@ -18,10 +21,19 @@ struct Stage {
 impl Stage {
     async fn new(limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database = Database::open(&Storage::Memory, limits, control.clone(), None)
+        let demo = Demo::new([7; 32]);
+        let database = Database::open(&Storage::Memory, limits, control.clone(), Some(&demo))
             .await
             .expect("in memory");
-        Self { site: Site::new(database, control, limits, "ws://0.0.0.0:8081"), _mail: mail }
+        let key = OperatorKey::of(KEY).expect("long enough");
+        let site = Site::new(database, control, limits, "ws://0.0.0.0:8081", key).with_demo(demo);
+        Self { site, _mail: mail }
+    }
+
+    fn token(&self, name: &str) -> String {
+        let user = self.site.database.user_named(name);
+        let demo = self.site.demo.as_ref().expect("it is one");
+        user.map_or_else(|| "wrong".into(), |user| demo.token(&user))
     }
 
     async fn ask(&self, name: &str, method: &str, body: &Value) -> (u16, Option<String>, Value) {
@@ -35,8 +47,6 @@ impl Stage {
         method: &str,
         body: &Value,
     ) -> (u16, Option<String>, Value) {
-        let users = self.site.database.users();
-        let user = users.iter().find(|user| user.name == name);
         let mut request = Request::post(format!("/api/{method}"));
         if let Some(region) = region {
             request = request.header("X-Region", region);
@@ -44,7 +54,7 @@ impl Stage {
         let request = request
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             .header(HOST, "tower.example:8080")
-            .header(AUTHORIZATION, format!("Bearer {}", user.map_or("wrong", |user| &user.token)))
+            .header(AUTHORIZATION, format!("Bearer {}", self.token(name)))
             .body(Body::from(body.to_string()))
             .expect("a request");
         let response = api(State(self.site.clone()), Path(method.into()), request).await;
@@ -147,4 +157,88 @@ async fn rtm_connect_leads_to_the_nearest_region_that_does_not_drain() {
     tell.send_replace(ring(&cell));
     let (_, _, boot) = stage.ask_from(Some("asia"), "bob", "rtm.start", &json!({})).await;
     assert_eq!(boot["region"], "eu");
+}
+
+/// An operator's call: status, and what was answered with a proof that is good, or without one.
+async fn operate(stage: &Stage, key: &OperatorKey, challenge: &str, wish: &Value) -> (u16, Value) {
+    let body = wish.to_string();
+    let proof = key.proof(Side::Operator, challenge, body.as_bytes());
+    let mut headers = HeaderMap::new();
+    headers.insert("x-campanile-challenge", challenge.parse().expect("ascii"));
+    headers.insert("x-campanile-proof", proof.parse().expect("ascii"));
+    let answer = ctl::call(State(stage.site.clone()), headers, body.into()).await;
+    let status = answer.status().as_u16();
+    let proof = answer.headers().get("x-campanile-proof").cloned();
+    let bytes = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+    if let Some(proof) = proof {
+        let proof = proof.to_str().expect("ascii");
+        assert!(
+            key.is_proven(Side::Webapp, challenge, &bytes, proof),
+            "the answer is the webapp's"
+        );
+    }
+    (status, serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+async fn challenge(stage: &Stage) -> String {
+    let given = ctl::challenge(State(stage.site.clone())).await;
+    let bytes = to_bytes(given.into_body(), 1 << 20).await.expect("a body");
+    let given: Value = serde_json::from_slice(&bytes).expect("JSON");
+    given["challenge"].as_str().expect("one").into()
+}
+
+#[tokio::test]
+async fn an_operator_proves_each_call_and_nothing_overheard_is_worth_anything() {
+    let stage = Stage::new(&Limits::DEFAULT).await;
+    let key = OperatorKey::of(KEY).expect("long enough");
+    let wish = json!({ "what": "token.create", "user": "bob", "label": "laptop" });
+    let one = challenge(&stage).await;
+    let (status, made) = operate(&stage, &key, &one, &wish).await;
+    assert_eq!((status, &made["ok"], &made["user"]), (200, &json!(true), &json!("bob")));
+    let token = made["token"].as_str().expect("told once");
+    assert!(stage.site.database.bearer(token).is_ok_and(|bearer| bearer.user.name == "bob"));
+    // The very same once more.
+    let (status, again) = operate(&stage, &key, &one, &wish).await;
+    assert_eq!((status, &again["error"]), (401, &json!("invalid_challenge")));
+    let stranger = OperatorKey::of(b"another key of thirty-two bytes!!").expect("long enough");
+    let two = challenge(&stage).await;
+    let (status, refused) = operate(&stage, &stranger, &two, &wish).await;
+    assert_eq!((status, &refused["error"]), (401, &json!("invalid_auth")));
+    let bare = ctl::call(State(stage.site.clone()), HeaderMap::new(), "{}".into()).await;
+    assert_eq!(bare.status().as_u16(), 401);
+    // A proof that failed uses nothing up.
+    let list = json!({ "what": "token.list", "user": "bob" });
+    let (status, listed) = operate(&stage, &key, &two, &list).await;
+    assert_eq!((status, &listed["tokens"][1]["label"]), (200, &json!("laptop")));
+    assert!(!listed.to_string().contains(token), "never the token itself");
+    for wish in [json!({ "what": "nothing" }), json!({ "what": "team.list", "more": 1 }), json!(7)]
+    {
+        let three = challenge(&stage).await;
+        let (status, refused) = operate(&stage, &key, &three, &wish).await;
+        assert_eq!((status, &refused["error"]), (200, &json!("invalid_arguments")), "{wish}");
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_by_its_name() {
+    let stage = Stage::new(&Limits::DEFAULT).await;
+    let key = OperatorKey::of(KEY).expect("long enough");
+    assert_eq!(stage.ask("bob", "auth.test", &json!({})).await.2["ok"], true);
+    let (one, two) = (challenge(&stage).await, challenge(&stage).await);
+    let revoke = json!({ "what": "token.revoke", "token": stage.token("bob") });
+    assert_eq!(operate(&stage, &key, &one, &revoke).await.1["is_new"], true);
+    for method in ["auth.test", "rtm.connect", "chat.postMessage"] {
+        let (_, _, refused) = stage.ask("bob", method, &json!({})).await;
+        assert_eq!(refused["error"], "token_revoked", "{method}");
+    }
+    let revoke = json!({ "what": "user.revoke", "user": "carol" });
+    assert_eq!(operate(&stage, &key, &two, &revoke).await.1["user"]["revoked"], true);
+    let (_, _, refused) = stage.ask("carol", "auth.test", &json!({})).await;
+    assert_eq!(refused["error"], "account_inactive");
+    let told = dev::workspace(State(stage.site.clone())).await;
+    let bytes = to_bytes(told.into_body(), 1 << 20).await.expect("a body");
+    let told: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let tokens = told["users"].as_array().expect("a list").iter();
+    let tokens: Vec<bool> = tokens.map(|user| user["token"].is_string()).collect();
+    assert_eq!(tokens, [true, false, false, true]);
 }

@@ -17,11 +17,11 @@ async function start() {
   const workspace = await fetch('/dev/workspace.json').then((answer) => (answer.ok ? answer.json() : undefined)).catch(() => undefined);
   const wanted = decodeURIComponent(location.hash.slice(1));
   const named = workspace?.users.find(({ name }) => name === wanted);
-  if (named) return enter(named.token);
+  if (named?.token) return enter(named.token);
   const kept = sessionStorage.getItem('token');
   if (kept) return enter(kept);
   $('login-hint').textContent = workspace ? `${workspace.team.name}: who are you today?` : 'Paste your token.';
-  $('login-users').replaceChildren(...(workspace?.users ?? []).map((user) =>
+  $('login-users').replaceChildren(...(workspace?.users ?? []).filter((user) => user.token).map((user) =>
     el('button', { type: 'button', onclick: () => enter(user.token) }, face(user), user.name, el('small', {}, user.is_bot ? 'bot' : ''))));
   $('login').hidden = false;
   $('login-users').querySelector('button')?.focus();

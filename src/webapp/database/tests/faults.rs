@@ -93,7 +93,7 @@ async fn what_cannot_be_read_is_answered_all_the_same() {
             Message::Refused { ask: Ask(4), retry: true },
         ),
         (
-            Message::Renew { ask: Ask(5), user: "U1", flags: 0 },
+            Message::Renew { ask: Ask(5), user: "U1", token: 1, flags: 0 },
             Message::Refused { ask: Ask(5), retry: true },
         ),
     ];

@@ -9,6 +9,7 @@ mod posts;
 mod reads;
 mod start;
 mod tickets;
+mod tokens;
 
 use std::str::FromStr as _;
 
@@ -20,6 +21,8 @@ use super::*;
 use crate::control::{Control, Mail};
 use crate::ids::{Ask, Conn, Origin};
 use crate::wire::{Membership, Message};
+
+const DEMO_KEY: [u8; 32] = [7; 32];
 
 struct Stage {
     database: Database,
@@ -82,8 +85,18 @@ impl Stage {
 
     async fn at(storage: &Storage, limits: &Limits) -> Self {
         let (control, mail) = Control::new(1_000);
-        let database = Database::open(storage, limits, control, None).await.expect("it opens");
+        let demo = Demo::new(DEMO_KEY);
+        let database =
+            Database::open(storage, limits, control, Some(&demo)).await.expect("it opens");
         Self { database, mail }
+    }
+
+    /// The token that the demo has for a user, and its number.
+    fn token(&self, name: &str) -> (String, u32) {
+        let user = self.database.user_named(name).expect("there");
+        let token = Demo::new(DEMO_KEY).token(&user);
+        let number = self.database.token_number(&token).expect("made at the start");
+        (token, number)
     }
 
     fn id(&self, name: &str) -> String {

@@ -11,6 +11,7 @@ async fn one_process_holds_a_directory_and_the_next_finds_everything() {
     let storage = Storage::Directory(directory.clone());
     let first = Stage::at(&storage, &Limits::DEFAULT).await;
     let dave = first.new_user("dave").await.expect("a user");
+    let (alice, _) = first.token("alice");
     first.posted("dave", "general", "kept").await;
     let (control, _mail) = Control::new(10);
     let second = Database::open(&storage, &Limits::DEFAULT, control, None).await;
@@ -27,7 +28,8 @@ async fn one_process_holds_a_directory_and_the_next_finds_everything() {
     let (control, _mail) = Control::new(10);
     let third = Database::open(&storage, &Limits::DEFAULT, control, None).await.expect("again");
     assert_eq!((third.users(), third.epoch()), (users, epoch.as_str()));
-    assert_eq!(third.user_of_token(&dave.token), Some(dave));
+    assert_eq!(third.user_named("dave"), Some(dave));
+    assert!(third.bearer(&alice).is_ok_and(|bearer| bearer.user.name == "alice"));
 }
 
 trait Long {
@@ -127,7 +129,7 @@ async fn a_file_of_the_time_before_migrations_is_taken_over() {
     for count in 1..3 {
         let stage = Stage::at(&storage, &Limits::DEFAULT).await;
         assert_eq!(stage.database.team().name, "Old");
-        assert_eq!(stage.database.user_of_token("xoxp-old").expect("alice").name, "alice");
+        assert_eq!(stage.database.bearer("xoxp-old").expect("alice").user.name, "alice");
         let message = stage.database.message("C1", 1_000_000).await.expect("stored long ago");
         assert_eq!(message["text"], "old");
         let rows = stage.ask(&Message::OutboxRead { ask: Ask(1), after: 0, count_max: 9 }).await;

@@ -6,7 +6,8 @@ use super::*;
 use crate::wire::message::boot;
 
 async fn ticket(stage: &Stage, name: &str, ticket: &str, flags: u8) -> Vec<(String, i64)> {
-    let change = Change::Ticket { user: stage.id(name), hash: ticket_hash(ticket), flags };
+    let (hash, (_, token)) = (ticket_hash(ticket), stage.token(name));
+    let change = Change::Ticket { user: stage.id(name), token, hash, flags };
     match stage.database.change(change).await {
         Ok(Outcome::Ticket { positions }) => positions,
         other => panic!("no ticket: {other:?}"),
@@ -19,12 +20,12 @@ async fn a_ticket_is_redeemed_once_and_names_where_everything_stands() {
     stage.posted("bob", "general", "one").await;
     assert_eq!(ticket(&stage, "alice", "t", boot::RESUME).await.len(), 4);
     let first = stage.ask(&Message::Redeem { ask: Ask(7), ticket: "t" }).await;
-    let Ok(Message::Boot { ask: Ask(7), user, flags: boot::RESUME, channels, .. }) =
+    let Ok(Message::Boot { ask: Ask(7), user, flags: boot::RESUME, token, channels, .. }) =
         Message::decode(&first[0])
     else {
         panic!("redeemed")
     };
-    assert_eq!(user, stage.id("alice"));
+    assert_eq!((user, token), (stage.id("alice").as_str(), stage.token("alice").1));
     let general = stage.general();
     assert!(channels.iter::<(&str, u64)>().any(|pair| pair == (general.as_str(), 1)));
     let again = stage.ask(&Message::Redeem { ask: Ask(8), ticket: "t" }).await;
@@ -37,7 +38,8 @@ async fn a_renewed_ticket_is_as_good_as_any_other() {
     let user = stage.id("bot");
     // A client's flags are taken over, the others are found out anew.
     let flags = boot::BATCH_PRESENCE | boot::MANUAL_AWAY;
-    let answer = stage.ask(&Message::Renew { ask: Ask(1), user: &user, flags }).await;
+    let token = stage.token("bot").1;
+    let answer = stage.ask(&Message::Renew { ask: Ask(1), user: &user, token, flags }).await;
     let Ok(Message::Ticketed { ask: Ask(1), path }) = Message::decode(&answer[0]) else {
         panic!("renewed")
     };
@@ -47,7 +49,7 @@ async fn a_renewed_ticket_is_as_good_as_any_other() {
         panic!("redeemed")
     };
     assert_eq!((who, flags), (user.as_str(), boot::BATCH_PRESENCE | boot::BOT));
-    let nobody = stage.ask(&Message::Renew { ask: Ask(3), user: "U0NOBODY", flags }).await;
+    let nobody = stage.ask(&Message::Renew { ask: Ask(3), user: "U0NOBODY", token, flags }).await;
     assert_eq!(Message::decode(&nobody[0]), Ok(Message::Refused { ask: Ask(3), retry: false }));
 }
 

@@ -41,7 +41,7 @@
 //! | [`ops`] | metrics, health, what the host allows | tokio, axum |
 //! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
 //! | [`load`] | the load generator: a program beside the others | threads, sockets |
-//! | [`ctl`] | the operator's door: looks at the ring and changes it, in its store | `ring`, tokio |
+//! | [`ctl`] | the operator's door: looks at the ring and changes it, in its store; team, users and tokens, by the webapp | `ring wire`, tokio, HTTP |
 //! | [`cli`] | one `Config` per subcommand | |
 //!
 //! `tests/tidy.rs` holds this table. The `channel`, `gateway`, `presence` folders, `admin`, and `webapp::desk` are pure: no clock,
@@ -71,6 +71,11 @@
 //! decided when the hub knows the channel's tip, fetched by the pages that everybody uses, gathered, and told in the reply; the page that
 //! says "complete" stands before the next live publication. So recovery is exact without a hold, and one mechanism serves both dialects. We
 //! would change it if gathering replies were seen to take much memory.
+//!
+//! **A revocation stands in the order of the links.** The webapp's desk tells gateway cores of revoked tokens on the links by which it answers
+//! about tickets, and from then on refuses what was granted for such a token before. So a connection comes before the word or not at all,
+//! without a question per connection. What was said lately is said again to links that come up, for as long as a connection may live. A
+//! connection knows its token by a number in place of what only Centrifuge clients have: no byte more.
 //!
 //! **One port serves all.** The first request of a connection decides whose it is: an upgrade stays with its core, plain HTTP is handed over to
 //! the control plane with the bytes that were read of it. So an operator needs one address, and the data plane no second HTTP server.

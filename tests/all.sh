@@ -74,6 +74,7 @@ step "bad input" stories test_bad_input.py
 step "slow readers" stories test_slow_reader.py
 step "slack_sdk" stories test_slack_sdk.py
 step "the process: start, end, kill -9" stories test_process.py
+step "team, users and tokens, made and revoked" stories test_tokens.py
 step "one port for all" stories test_ports.py
 step "four cores, ten thousand connections" stories test_cores.py
 step "@slack/rtm-api and @slack/web-api" node_stories slack.test.mjs

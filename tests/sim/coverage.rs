@@ -195,6 +195,7 @@ const SIGHTS: &[&str] = &[
     "tickets of revoked tokens",
     "tickets too old",
     "tokens that were replaced",
+    "tokens revoked behind a granted ticket",
     "typing told",
     "upgrades refused",
     "words of commits lost",

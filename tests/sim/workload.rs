@@ -102,7 +102,10 @@ impl World {
     /// An operator revokes the token of somebody, who may be connected, have a ticket, or be on the way in.
     fn revoke(&mut self) {
         let client = self.workload.below(self.devices.len() as u64) as usize;
-        let token = self.devices[client].client.token;
+        self.revoke_token(self.devices[client].client.token);
+    }
+
+    pub(crate) fn revoke_token(&mut self, token: u32) {
         let user = self.outside.database.revoke(token);
         self.outside.trace.tell(self.agenda.now, || format!("token {token} of {user} is revoked"));
         self.tell_revoked(&[(token, user)]);

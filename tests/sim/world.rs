@@ -351,8 +351,20 @@ impl World {
                 self.outside.coverage.saw("ring reads that failed");
                 return;
             }
+            let redeemed = match decoded {
+                Message::Redeem { ticket, .. } => self.outside.database.ticket(ticket),
+                _ => None,
+            };
+            let token = redeemed.map(|ticket| ticket.token);
             let (agenda, outside) = (&mut self.agenda, &mut self.outside);
             self.hands.carry_out(agenda, outside, to, (role, ask, question), ring);
+            // Whose ticket was granted just now, and the answer is on its way.
+            if let Some(token) = token.filter(|_| self.stage == Stage::Active && at.is_some())
+                && self.workload.chance(30)
+            {
+                self.outside.coverage.saw("tokens revoked behind a granted ticket");
+                self.revoke_token(token);
+            }
         }
     }
 

@@ -227,12 +227,15 @@ impl Writer {
         let mut db = self.pen.take().await?;
         let read = async {
             let (users, tokens) = (seed::people(&mut db).await?, tokens::all(&mut db).await?);
-            Ok::<_, sqlx::Error>((users, tokens, seed::team(&mut db).await?))
+            let revoked = tokens::revoked_lately(&mut db, &self.facts.limits, now_micros()).await?;
+            Ok::<_, sqlx::Error>((users, tokens, revoked, seed::team(&mut db).await?))
         };
         let read = read.await;
         self.pen.put_down(db, read.is_ok()).await;
-        let (users, tokens, team) = read?;
+        let (users, tokens, revoked, team) = read?;
         self.facts.people.renew(users, &tokens);
+        // Also what we committed ourselves, and were not told the end of.
+        self.tell_revoked(revoked.iter().map(|(token, user)| (*token, user.as_str())));
         if let Some(team) = team {
             self.facts.team.get_or_init(|| team);
         }

@@ -85,6 +85,11 @@ impl Gateway {
         }
         let tip = self.hub.tip(place).expect("a live channel has a tip");
         if self.behind.record(record).claim == Claim::Fresh {
+            if self.claims_more(index, place, tip) {
+                self.behind.record(record).cursor = tip;
+                self.fetch(turn, index, record);
+                return false;
+            }
             self.decide(index, record, tip);
         }
         let one = *self.behind.record(record);
@@ -298,7 +303,11 @@ impl Gateway {
         }
         if let Some(record) = self.behind.find(at, place, None) {
             let one = self.behind.record(record);
-            if end.missing > one.cursor {
+            if one.claim == Claim::Fresh {
+                if end.complete {
+                    self.owner_was_asked(index, place);
+                }
+            } else if end.missing > one.cursor {
                 let from = one.cursor + 1;
                 one.cursor = end.missing;
                 self.tell_gap(turn, index, place, from, end.missing);

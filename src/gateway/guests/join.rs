@@ -34,6 +34,8 @@ pub(super) struct Join {
     pub(super) since: Option<Since>,
     /// Something of it is lost, or too much to be told.
     pub(super) is_unrecovered: bool,
+    /// It claimed more than the hub had, and the owner said how far the channel is.
+    pub(super) owner_was_asked: bool,
     /// It does not want the subscription then: it asks its application first.
     pub(super) is_strict: bool,
     /// In a conversation: the offset at which the user was a member; and whether it left after that.
@@ -206,6 +208,7 @@ impl Gateway {
             id,
             since,
             is_unrecovered: false,
+            owner_was_asked: false,
             admitted,
             has_left: false,
             is_strict: request.flag & STRICT != 0,

@@ -14,6 +14,26 @@ use crate::gateway::slab::NIL;
 use crate::wire::Membership;
 
 impl Gateway {
+    /// Whether a subscription that is not decided claims more of this life of the channel than the hub has. A client that comes from another
+    /// gateway may be ahead of this one, by a link's delay, or for as long as the owner cannot be reached from here: the owner knows, and
+    /// what it says comes behind all that the hub lacks.
+    pub(in crate::gateway) fn claims_more(&self, index: u32, place: u32, tip: u64) -> bool {
+        let Some(join) = self.guests.joins.0.get(&(index, place)) else { return false };
+        let is_more = |since: &Since| {
+            !since.is_cache
+                && since.offset > tip.max(join.admitted)
+                && *since.epoch == *self.epoch_text(place)
+        };
+        !join.owner_was_asked && join.since.as_ref().is_some_and(is_more)
+    }
+
+    /// The hub is as far as the owner was when it was asked: who claims more claims what is not so.
+    pub(in crate::gateway) fn owner_was_asked(&mut self, index: u32, place: u32) {
+        if let Some(join) = self.guests.joins.0.get_mut(&(index, place)) {
+            join.owner_was_asked = true;
+        }
+    }
+
     /// The channel's tip is known: what a new subscription lacks. Afterwards the record is like any other.
     pub(in crate::gateway) fn decide(&mut self, index: u32, record: u32, tip: u64) {
         let place = self.behind.record(record).place;

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::centrifuge::config;
+use crate::centrifuge::message::Publication;
+use crate::centrifuge::payload::Marks;
 use crate::wire;
 
 const GUEST: Conn = Conn(1 << 32);
@@ -75,4 +77,102 @@ fn who_recovers_is_given_what_it_has_not() {
     let publications = reply["subscribe"]["publications"].as_array().cloned().unwrap_or_default();
     let offsets: Vec<&Value> = publications.iter().map(|one| &one["offset"]).collect();
     assert_eq!(offsets, [&Value::from(5)]);
+}
+
+/// The epoch of a memory channel, and how clients are told it.
+const EPOCH: u32 = 0xcf3d_caa1;
+
+/// A guest that comes with its position in `news`, of which the hub has 35, and what it asks the owner then.
+fn claims(offset: u64) -> (Stage, Ask, Handle) {
+    let sections = serde_json::json!({
+        "client": { "token": { "hmac_secret_key": "secret" } },
+        "channel": { "without_namespace": {
+            "history_size": 100, "history_ttl": "60s", "force_recovery": true, "allow_subscribe_for_client": true,
+        } },
+    });
+    let rules = Arc::new(config::read(sections).expect("a configuration").rules);
+    let mut stage = Stage::with_rules(&Limits::DEFAULT, rules);
+    stage.knock(GUEST, "/connection/websocket");
+    stage.say(GUEST, &format!(r#"{{"id":1,"connect":{{"token":"{TOKEN}"}}}}"#));
+    let since = format!(r#""recover":true,"epoch":"cf3dcaa1","offset":{offset}"#);
+    stage.say(GUEST, &format!(r#"{{"id":2,"subscribe":{{"channel":"news",{since}}}}}"#));
+    stage.told(GUEST);
+    let [(_, handle)] = stage.subscribed()[..] else { panic!("one channel") };
+    stage.said.clear();
+    stage.hear(CORE, Message::Suback { handle, epoch: EPOCH, tip: 35 });
+    stage.advance();
+    let ask = asked(&stage, 35);
+    assert_eq!(stage.told(GUEST), [], "nobody knows yet");
+    (stage, ask, handle)
+}
+
+/// The question for what came after that.
+fn asked(stage: &Stage, wanted: u64) -> Ask {
+    let fetches = stage.heard(CORE).into_iter().filter_map(|message| match message {
+        Message::Fetch { ask, after, .. } => Some((ask, after)),
+        _ => None,
+    });
+    let fetches: Vec<(Ask, u64)> = fetches.collect();
+    let [(ask, after)] = fetches[..] else { panic!("it asks once: {fetches:?}") };
+    assert_eq!(after, wanted);
+    ask
+}
+
+fn reply(stage: &mut Stage) -> Value {
+    stage.advance();
+    let told = stage.told(GUEST);
+    let Some(Told::Json(reply)) = told.first() else { panic!("a reply: {told:?}") };
+    reply["subscribe"].clone()
+}
+
+#[test]
+fn who_comes_from_a_gateway_that_was_ahead_is_told_nothing_twice() {
+    let (mut stage, ask, handle) = claims(37);
+    let (marks, data) = Marks::of(br#"{"n":1}"#.to_vec(), false);
+    let payload = &marks.write(&Publication { data, ..Publication::default() });
+    let origin = Origin::NOBODY;
+    // What the hub lacked is on its way, and comes before the answer.
+    for offset in 36..=38 {
+        stage.hear(CORE, Message::Publication { handle, offset, origin, member: None, payload });
+    }
+    assert_eq!(stage.told(GUEST), []);
+    stage.said.clear();
+    stage.hear(CORE, Message::PastEnd { ask, handle, upto: 38, complete: true, missing: 0 });
+    stage.advance();
+    let ask = asked(&stage, 37);
+    stage.hear(CORE, Message::Past { ask, offset: 38, origin, member: None, payload });
+    stage.hear(CORE, Message::PastEnd { ask, handle, upto: 38, complete: true, missing: 0 });
+    let reply = reply(&mut stage);
+    assert_eq!((&reply["recovered"], &reply["epoch"]), (&true.into(), &"cf3dcaa1".into()));
+    let given = reply["publications"].as_array().cloned().unwrap_or_default();
+    assert_eq!(given.iter().map(|one| &one["offset"]).collect::<Vec<_>>(), [&Value::from(38)]);
+}
+
+#[test]
+fn who_claims_what_the_owner_does_not_have_is_told_so() {
+    let (mut stage, ask, handle) = claims(37);
+    stage.hear(CORE, Message::PastEnd { ask, handle, upto: 35, complete: true, missing: 0 });
+    let reply = reply(&mut stage);
+    assert_eq!(reply["offset"], 35);
+    assert!(reply.get("recovered").is_none_or(|recovered| recovered == false), "{reply}");
+}
+
+#[test]
+fn while_the_owner_is_away_nobody_says_that_a_client_is_wrong() {
+    let (mut stage, _, handle) = claims(37);
+    for _ in 0..5 {
+        let ask = asked(&stage, 35);
+        stage.said.clear();
+        stage.hear(CORE, Message::PastRefused { ask, handle });
+        assert_eq!(stage.told(GUEST), []);
+        stage.pass(Limits::DEFAULT.catch_up_interval * 2);
+    }
+    // The next owner does not have it: a new life.
+    stage.hear(CORE, Message::Suback { handle, epoch: 7, tip: 2 });
+    stage.pass(Limits::DEFAULT.catch_up_interval * 2);
+    let last = asked(&stage, 35);
+    stage.hear(CORE, Message::PastRefused { ask: last, handle });
+    stage.pass(Limits::DEFAULT.catch_up_interval * 2);
+    let reply = reply(&mut stage);
+    assert_eq!((&reply["epoch"], &reply["offset"]), (&"00000007".into(), &2.into()));
 }

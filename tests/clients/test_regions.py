@@ -1,6 +1,8 @@
 """Regions: where clients are sent, and that a region that drains loses nobody and nothing; with unmodified libraries."""
 
 import asyncio
+import json
+import subprocess
 import time
 
 import pytest
@@ -10,7 +12,7 @@ from slack_sdk.web import WebClient
 import test_centrifuge
 from cases.scene import CONFIG, LIMITS
 from cluster import Cell
-from harness import Stream, until
+from harness import BINARY, Stream, until
 from rtm import Client, Ended
 from test_centrifuge import Someone, api
 
@@ -187,3 +189,18 @@ def test_what_makes_no_sense_is_told(cell):
     ]:
         with pytest.raises(AssertionError, match=why):
             cell.ctl(*words, about="region")
+    both = cell.directory / "regions.json"
+    both.write_text(json.dumps({"regions": [{"name": "eu", "url": "ws://eu.example", "near": ["us"]}]}))
+    odd = cell.directory / "odd.toml"
+    odd.write_text('[[regions]]\nname = "eu"\nurl = "ws://eu.example"\ncolour = "blue"\n')
+    for words, why in [
+        (("--regions", "eu"), "not NAME=URL"),
+        (("--regions", "eu=http://eu.example"), "is not ws://HOST:PORT or wss://HOST:PORT"),
+        (("--regions", "eu=ws://a.example,eu=ws://b.example"), "region eu is there twice"),
+        (("--region", "e u"), "no name of a region"),
+        (("--region", "eu"), "only a gateway is in a region"),
+        (("--config", str(both)), "regions: region eu is near to \"us\", which is no region"),
+        (("--config", str(odd)), "unknown field `colour`"),
+    ]:
+        said = subprocess.run([BINARY, "node", "--roles", "webapp", "--name", "x", "--key", str(cell.key), *words], capture_output=True, text=True, timeout=20)
+        assert said.returncode and why in said.stderr, (words, said.stderr)

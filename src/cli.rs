@@ -16,8 +16,8 @@ use crate::ring::region::Regions;
 
 mod node;
 
-pub use node::Node;
 use node::NodeArguments;
+pub use node::{Node, PaperFiles};
 
 /// Self-hosted real-time messaging.
 #[derive(Parser, Debug)]

@@ -43,6 +43,12 @@ pub const HANDOFF_MAX: Duration = Duration::from_secs(1);
 pub const LINK_BEAT: Duration = Duration::from_millis(200);
 /// A link that was silent for so long is closed: a host that vanished says nothing.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// From a link's connection to the proof of who is there, a TLS handshake included: who sends a byte now and then is cut off (S4).
+pub const LINK_GREETING_MAX: Duration = Duration::from_secs(3);
+/// Links' connections of one node that are not proven yet, handshakes under way among them: each takes 200 KiB at most.
+pub const LINK_STRANGERS_MAX: usize = 1_024;
+/// Bytes of a certificate, key or authority file: some hundred authorities fit.
+pub const CERTIFICATE_BYTES_MAX: u64 = 1 << 20;
 
 /// The bounds of one node. Per shard unless the field says otherwise.
 #[derive(Clone, Debug)]

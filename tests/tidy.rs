@@ -81,7 +81,8 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("std::fs", &["runtime", "ops", "webapp", "cli", "load", "ring/store", "ctl"]),
     ("std::net::Tcp", &["runtime", "ops", "webapp", "load"]),
     ("Instant::now", &["runtime", "ops", "webapp", "load", "admin/api", "ring/store"]),
-    ("SystemTime::now", &["runtime", "ops", "webapp"]),
+    ("SystemTime::now", &["runtime", "ops", "webapp", "ctl"]),
+    ("rustls", &["runtime"]),
     ("getrandom", &["runtime", "webapp", "ops", "load"]),
 ];
 

@@ -34,6 +34,15 @@ pub(super) struct NodeArguments {
     /// A file with the cell's key: 32 bytes or more that every node of the cell has and nobody else
     #[arg(long, value_name = "FILE", env = "CAMPANILE_KEY")]
     key: PathBuf,
+    /// This node's certificate in PEM, with what is between it and its authority; with it every link is TLS 1.3 both ways, and plain ones are refused
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_TLS_CERT", requires_all = ["tls_key", "tls_ca"])]
+    tls_cert: Option<PathBuf>,
+    /// Its private key in PEM
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_TLS_KEY", requires_all = ["tls_cert", "tls_ca"])]
+    tls_key: Option<PathBuf>,
+    /// The authorities in PEM whose certificates other nodes may show
+    #[arg(long, value_name = "FILE", env = "CAMPANILE_TLS_CA", requires_all = ["tls_cert", "tls_key"])]
+    tls_ca: Option<PathBuf>,
     /// Where other nodes reach this one
     #[arg(long, env = "CAMPANILE_LINK", default_value = "127.0.0.1:7400")]
     link: SocketAddr,
@@ -107,6 +116,8 @@ pub struct Node {
     pub store: String,
     pub cell: String,
     pub key: CellKey,
+    /// With them every link is TLS.
+    pub papers: Option<PaperFiles>,
     /// Of the names of channels and users; made from the key.
     pub secret: Secret,
     pub link: SocketAddr,
@@ -136,6 +147,14 @@ pub struct Node {
     pub rules: Rules,
     /// What of the configuration does nothing.
     pub warnings: Vec<String>,
+}
+
+/// Where a node's certificate is, its key, and the authorities that it believes: PEM files, read again when they change.
+#[derive(Clone, Debug)]
+pub struct PaperFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub ca: PathBuf,
 }
 
 /// Roles that ask the webapp for something.
@@ -185,6 +204,11 @@ impl NodeArguments {
             return Err("--region: only a gateway is in a region".into());
         }
         let limits = self.process.limits()?;
+        let papers = match (self.tls_cert, self.tls_key, self.tls_ca) {
+            (Some(cert), Some(key), Some(ca)) => Some(PaperFiles { cert, key, ca }),
+            (None, None, None) => None,
+            _ => return Err("--tls-cert, --tls-key and --tls-ca: all three, or none".into()),
+        };
         Ok(Node {
             roles,
             has_api,
@@ -193,6 +217,7 @@ impl NodeArguments {
             store: self.store,
             cell: self.cell,
             key: CellKey(derived("links")?),
+            papers,
             secret: Secret(names),
             link: self.link,
             advertise: self.advertise,

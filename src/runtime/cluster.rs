@@ -20,6 +20,8 @@ use super::node::{
     BATCHES_TO_CONTROL, Host, MAILS_MAX, Signals, complete, drain, prepare, random, runtime,
     serve_http,
 };
+use super::papers::{self, Bearer, Papers};
+use super::refusals::Refusals;
 use super::stats::Stats;
 use super::{control, doors, watch};
 use crate::admin::api;
@@ -39,6 +41,7 @@ use crate::webapp::caller::Caller;
 use crate::webapp::database::{Database, Demo, Storage};
 use crate::webapp::http::{self, GuestDoor, Site};
 use crate::wire::stream::Identity;
+use crate::wire::warrant::Names;
 
 /// News of connections that wait for the control plane's driver; rings that wait for it.
 const NEWS_MAX: usize = 256;
@@ -66,6 +69,9 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     let (life, seed) = (random()? | 1, random()?);
 
     // What cannot be had is said before anybody counts on this node.
+    let bearer =
+        Bearer { cell: config.cell.clone(), name: config.name.clone(), roles: config.roles };
+    let papers = config.papers.as_ref().map(|files| Papers::load(files, &bearer)).transpose()?;
     let link_listener =
         TcpListener::bind(config.link).await.map_err(fault(&format!("--link {}", config.link)))?;
     let link = link_listener.local_addr().map_err(fault("cannot listen"))?;
@@ -99,6 +105,15 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         () = signals.next() => return Ok(()),
     };
     let ring = cell.ring().map_err(|why| why.to_string())?;
+    let papers = match (papers, config.papers.clone()) {
+        (Some(papers), Some(files)) => {
+            papers.fits(&files, id)?;
+            let (papers_now, papers) = watch_channel(Arc::new(papers));
+            tokio::spawn(papers::keep(files, bearer, id, papers_now));
+            Some(papers)
+        }
+        _ => None,
+    };
     let whole = Whole { node: id, life, roles: config.roles, cores: *cores };
     let desk_node = config.webapp.as_ref().map_or(id, |(node, _)| *node);
 
@@ -167,6 +182,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         cores: *cores as u8,
         ring_epoch: 0,
     };
+    let (names_now, names) = watch_channel(Arc::new(names_of(&cell.document)));
+    let refusals = Refusals::new();
     let home = Home {
         us,
         key: config.key.clone(),
@@ -175,13 +192,18 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         control: tell_news,
         ring_epoch: Arc::new(AtomicU64::new(cell.document.ring_epoch)),
         lines: Arc::new(AtomicU64::new(1)),
+        papers: papers.clone(),
+        names,
+        refusals: refusals.clone(),
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
     let known = config.webapp.iter().chain(&config.managers).chain(&config.admins);
     let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
-    let keeping = tokio::spawn(keep_up(home, store, cell, known, file, boxes.clone(), tell_rings));
+    let ways = Ways { names: names_now, cores: boxes.clone(), control: tell_rings };
+    let keeping = tokio::spawn(keep_up(home, store, cell, known, file, ways));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
+    let watch = watch.with_links(refusals, papers);
     let mut router = watch::router(watch);
     if config.has_api {
         let cell = api::CellNow { ring: cell_ring.clone(), gateways };
@@ -338,6 +360,18 @@ fn number(config: &Node, cell: &Cell) -> Result<NodeId, String> {
     }
 }
 
+/// Who is told of a ring.
+struct Ways {
+    names: tokio::sync::watch::Sender<Arc<Names>>,
+    cores: Vec<LetterBox>,
+    control: mpsc::Sender<Arc<Ring>>,
+}
+
+/// What operators call the nodes of a ring.
+fn names_of(ring: &Document) -> Names {
+    Names(ring.nodes.iter().map(|node| (node.id, node.name.clone())).collect())
+}
+
 /// Follows the ring: tells every place of ours, and reaches the nodes that are in it. Returns when we must end, and why.
 async fn keep_up(
     home: Home,
@@ -345,8 +379,7 @@ async fn keep_up(
     first: Cell,
     known: Vec<(NodeId, String)>,
     file: Option<RingFile>,
-    cores: Vec<LetterBox>,
-    control: mpsc::Sender<Arc<Ring>>,
+    Ways { names, cores, control }: Ways,
 ) -> String {
     let mut view = View::default();
     let offered = view.offer(&first);
@@ -382,6 +415,7 @@ async fn keep_up(
             }
         };
         home.ring_epoch.store(ring.ring_epoch, Ordering::Relaxed);
+        names.send_replace(Arc::new(names_of(&next.document)));
         for letter_box in &cores {
             let mut letter = Letter::Ring(Arc::clone(&ring));
             // A core that has no room has work; it may not miss this.

@@ -10,11 +10,15 @@ use tokio::sync::{mpsc, watch};
 
 use super::clock::Clock;
 use super::letters::{Letter, LetterBox};
+use super::papers::Papers;
+use super::pipe::{Cut, Heard, Pipe};
+use super::refusals::{Refusal, Refusals};
 use crate::ids::Peer;
-use crate::limits::LINK_SILENCE_MAX;
+use crate::limits::{LINK_SILENCE_MAX, LINK_STRANGERS_MAX};
 use crate::place::DATA_ROLES;
 use crate::wire::link::Batch;
-use crate::wire::stream::{CellKey, Got, Identity, Stream};
+use crate::wire::stream::{CellKey, Fault, Got, Identity, Stream};
+use crate::wire::warrant::Names;
 
 /// What a place hears of a connection, by the number of that connection.
 #[derive(Debug)]
@@ -27,8 +31,6 @@ pub(super) enum News {
 
 /// Batches that may lie between a place and its connection; what is more waits in the link, which has its own bounds.
 const BATCHES_MAX: usize = 64;
-/// Bytes taken from a socket at once.
-const READ_BYTES: usize = 64 << 10;
 /// Bytes that wait for a socket before no more batches are taken.
 const WRITE_BYTES: usize = 256 << 10;
 /// Between two attempts to reach a node: the first, and the most.
@@ -38,8 +40,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const CONNECT: Duration = LINK_SILENCE_MAX;
 /// A core that took no letter is asked again after this.
 const RETRY: Duration = Duration::from_millis(1);
-/// Connections that are not proven yet.
-const STRANGERS_MAX: usize = 1_024;
 
 /// All that a connection needs of this node. Clones are the same.
 #[derive(Clone, Debug)]
@@ -54,11 +54,37 @@ pub(super) struct Home {
     pub(super) ring_epoch: Arc<AtomicU64>,
     /// Connections so far.
     pub(super) lines: Arc<AtomicU64>,
+    /// With them every connection is TLS, without them none is.
+    pub(super) papers: Option<watch::Receiver<Arc<Papers>>>,
+    /// Of the newest ring.
+    pub(super) names: watch::Receiver<Arc<Names>>,
+    pub(super) refusals: Refusals,
 }
 
 impl Home {
     fn identity(&self, core: u8) -> Identity {
         Identity { core, ring_epoch: self.ring_epoch.load(Ordering::Relaxed), ..self.us.clone() }
+    }
+
+    /// As they are now.
+    fn papers(&self) -> Option<Arc<Papers>> {
+        self.papers.as_ref().map(|papers| Arc::clone(&papers.borrow()))
+    }
+
+    /// Counts whom we refuse, or who refuses us, and says why.
+    fn refuse(&self, cut: Cut) -> String {
+        if let Some(refusal) = cut.refusal {
+            self.refusals.count(refusal);
+        }
+        cut.why
+    }
+
+    /// The same, of what a stream says.
+    fn faulty(&self, fault: &Fault, is_up: bool) -> String {
+        if !is_up {
+            self.refusals.count(Refusal::of(fault));
+        }
+        fault.to_string()
     }
 
     /// Waits while the place takes nothing: then the socket is not read, and the other side notices. False: the place is gone.
@@ -82,14 +108,17 @@ impl Home {
 
 /// Answers whoever dials, for as long as the process lives.
 pub(super) async fn answer(listener: TcpListener, home: Home) {
-    let strangers = Arc::new(tokio::sync::Semaphore::new(STRANGERS_MAX));
+    let strangers = Arc::new(tokio::sync::Semaphore::new(LINK_STRANGERS_MAX));
     loop {
         let Ok((socket, from)) = listener.accept().await else {
             // No descriptor is left: soon there may be one.
             tokio::time::sleep(PAUSE_MAX).await;
             continue;
         };
-        let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else { continue };
+        let Ok(permit) = Arc::clone(&strangers).try_acquire_owned() else {
+            home.refusals.count(Refusal::Full);
+            continue;
+        };
         let home = home.clone();
         tokio::spawn(async move {
             let Ok(nonce) = nonce() else { return };
@@ -97,7 +126,11 @@ pub(super) async fn answer(listener: TcpListener, home: Home) {
             let stream = Stream::answer(us, home.key.clone(), nonce, home.clock.mono());
             let mut permit = Some(permit);
             let (_for_ever, mut wanted) = watch::channel(());
-            if let Err(why) = carry(socket, stream, &home, &mut wanted, || permit = None).await {
+            let ended = match Pipe::answered(socket, home.papers().as_deref()) {
+                Ok(pipe) => carry(pipe, stream, &home, &mut wanted, || permit = None).await,
+                Err(cut) => Err(home.refuse(cut)),
+            };
+            if let Err(why) = ended {
                 tracing::warn!(%from, %why, "a node's connection ended");
             }
         });
@@ -115,7 +148,9 @@ async fn dial(home: Home, from: u8, address: String, to: u8, mut wanted: watch::
             let socket = connected.map_err(|error| error.to_string())?;
             let us = home.identity(from);
             let stream = Stream::dial(us, to, home.key.clone(), nonce()?, home.clock.mono());
-            carry(socket, stream, &home, &mut wanted, || was_up = true).await
+            let pipe = Pipe::dialed(socket, home.papers().as_deref());
+            let pipe = pipe.map_err(|cut| home.refuse(cut))?;
+            carry(pipe, stream, &home, &mut wanted, || was_up = true).await
         };
         if let Err(why) = ended.await
             && why != told
@@ -139,20 +174,18 @@ async fn dial(home: Home, from: u8, address: String, to: u8, mut wanted: watch::
 
 /// Runs a connection to its end: why it ended.
 async fn carry(
-    socket: TcpStream,
+    mut pipe: Pipe,
     mut stream: Stream,
     home: &Home,
     wanted: &mut watch::Receiver<()>,
     up: impl FnOnce(),
 ) -> Result<(), String> {
     let line = home.lines.fetch_add(1, Ordering::Relaxed);
-    // A batch is a whole turn's mail: there is nothing to wait for.
-    socket.set_nodelay(true).map_err(|error| error.to_string())?;
     let (sender, mut batches) = mpsc::channel(BATCHES_MAX);
     let mut met = Some((up, sender));
     // Not by dropping the future: the place is to be told of the end, or it counts on this connection for ever.
     let ended = tokio::select! {
-        ended = turns(&socket, &mut stream, home, line, &mut met, &mut batches) => ended,
+        ended = turns(&mut pipe, &mut stream, home, line, &mut met, &mut batches) => ended,
         _ = wanted.changed() => Err("it is not wanted any more".into()),
     };
     if met.is_none() {
@@ -162,54 +195,48 @@ async fn carry(
 }
 
 async fn turns<F: FnOnce()>(
-    socket: &TcpStream,
+    pipe: &mut Pipe,
     stream: &mut Stream,
     home: &Home,
     line: u64,
     met: &mut Option<(F, mpsc::Sender<Batch>)>,
     batches: &mut mpsc::Receiver<Batch>,
 ) -> Result<(), String> {
-    let sentence = |error: std::io::Error| error.to_string();
-    let mut scratch = vec![0; READ_BYTES];
     let mut got = Vec::new();
     loop {
         let now = home.clock.mono();
-        stream.tick(now).map_err(|fault| fault.to_string())?;
+        stream.tick(now).map_err(|fault| home.faulty(&fault, stream.is_up()))?;
         let is_full = stream.outgoing.len() >= WRITE_BYTES;
+        let has_words = !stream.outgoing.is_empty() || pipe.wants_write();
         let pause = stream.deadline().since(now);
         tokio::select! {
-            ready = socket.readable() => {
-                ready.map_err(sentence)?;
-                match socket.try_read(&mut scratch) {
-                    Ok(0) => return Err("it ended".into()),
-                    Ok(len) => {
-                        let heard = stream.receive(home.clock.mono(), &scratch[..len], &mut got);
-                        for one in got.drain(..) {
-                            let news = match one {
-                                Got::Batch(batch) => News::Batch(line, batch),
-                                Got::Up { other, .. } => {
-                                    let (up, sender) = met.take().expect("it comes up once");
-                                    up();
-                                    News::Met(line, other, sender)
-                                }
-                            };
-                            if !home.tell(stream.us().core, news).await {
-                                return Err("we end".into());
-                            }
-                        }
-                        heard.map_err(|fault| fault.to_string())?;
+            ready = pipe.socket().readable() => {
+                ready.map_err(|error| error.to_string())?;
+                if let Some(Heard { warrant, bytes }) = pipe.read().map_err(|cut| home.refuse(cut))? {
+                    if let Some(warrant) = warrant {
+                        stream.vouch(warrant, Arc::clone(&home.names.borrow()));
                     }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.to_string()),
+                    let was_up = stream.is_up();
+                    let heard = stream.receive(home.clock.mono(), bytes, &mut got);
+                    for one in got.drain(..) {
+                        let news = match one {
+                            Got::Batch(batch) => News::Batch(line, batch),
+                            Got::Up { other, .. } => {
+                                let (up, sender) = met.take().expect("it comes up once");
+                                up();
+                                News::Met(line, other, sender)
+                            }
+                        };
+                        if !home.tell(stream.us().core, news).await {
+                            return Err("we end".into());
+                        }
+                    }
+                    heard.map_err(|fault| home.faulty(&fault, was_up))?;
                 }
             }
-            ready = socket.writable(), if !stream.outgoing.is_empty() => {
-                ready.map_err(sentence)?;
-                match socket.try_write(&stream.outgoing) {
-                    Ok(len) => { stream.outgoing.drain(..len); }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error.to_string()),
-                }
+            ready = pipe.socket().writable(), if has_words => {
+                ready.map_err(|error| error.to_string())?;
+                pipe.write(&mut stream.outgoing).map_err(|cut| home.refuse(cut))?;
             }
             batch = batches.recv(), if stream.is_up() && !is_full => {
                 match batch {
@@ -266,8 +293,11 @@ mod tests {
         };
         let key = CellKey([7; 32]);
         let (ring_epoch, lines) = (Arc::default(), Arc::new(AtomicU64::new(1)));
-        let cores = Vec::new();
-        (Home { us, key, clock: Clock::new(), cores, control, ring_epoch, lines }, news)
+        let (cores, names) = (Vec::new(), watch::channel(Arc::default()).1);
+        let (clock, refusals, papers) = (Clock::new(), Refusals::new(), None);
+        let home =
+            Home { us, key, clock, cores, control, ring_epoch, lines, papers, names, refusals };
+        (home, news)
     }
 
     #[tokio::test]

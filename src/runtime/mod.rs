@@ -3,7 +3,8 @@
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
-//! - `far`, `far_ways`: connections to other nodes
+//! - `far`, `far_ways`: connections to other nodes; `pipe`: their bytes, plain or through TLS; `papers`: the certificates for that, and their
+//!   renewal; `refusals`: who was refused, and why
 //! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `keys`: the key of a `dev`
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
@@ -23,7 +24,12 @@ mod keys;
 mod letters;
 mod mesh;
 pub mod node;
+mod papers;
+mod pipe;
+mod refusals;
 mod sockets;
 mod stats;
+#[cfg(test)]
+mod strangers;
 mod uring;
 mod watch;

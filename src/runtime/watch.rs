@@ -1,5 +1,6 @@
 //! `/metrics` and `/health`: asks every place how it is, and waits only a moment for an answer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -8,9 +9,11 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::letters::{Letter, LetterBox};
+use super::papers::Papers;
+use super::refusals::Refusals;
 use super::stats::{Gauges, Stats};
 use crate::ops::metrics::{Sample, render};
 use crate::shard::Counter;
@@ -26,6 +29,8 @@ pub(super) struct Watch {
     control: mpsc::Sender<oneshot::Sender<Gauges>>,
     control_stats: Stats,
     began: Instant,
+    /// Of a node of a cell.
+    links: Option<(Refusals, Option<watch::Receiver<Arc<Papers>>>)>,
 }
 
 impl Watch {
@@ -35,7 +40,16 @@ impl Watch {
         control: mpsc::Sender<oneshot::Sender<Gauges>>,
         control_stats: Stats,
     ) -> Self {
-        Self { cores, stats, control, control_stats, began: Instant::now() }
+        Self { cores, stats, control, control_stats, began: Instant::now(), links: None }
+    }
+
+    /// Tells of links between nodes, too.
+    pub(super) fn with_links(
+        self,
+        refusals: Refusals,
+        papers: Option<watch::Receiver<Arc<Papers>>>,
+    ) -> Self {
+        Self { links: Some((refusals, papers)), ..self }
     }
 }
 
@@ -55,6 +69,13 @@ async fn metrics(State(watch): State<Watch>) -> Response {
     if watch.control.try_send(answer).is_ok() {
         let answered = tokio::time::timeout(ANSWER, answered).await;
         gauges(answered.ok().and_then(Result::ok), "control", &mut samples);
+    }
+    if let Some((refusals, papers)) = &watch.links {
+        samples.extend(refusals.samples());
+        if let Some(papers) = papers {
+            let left = papers.borrow().seconds_left();
+            samples.push(Sample::gauge("tls_certificate_seconds_left", Vec::new(), left));
+        }
     }
     let uptime = watch.began.elapsed().as_secs_f64();
     samples.push(Sample::gauge("uptime_seconds", Vec::new(), uptime));

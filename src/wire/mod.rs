@@ -5,6 +5,7 @@
 //! - `operator`: how calls of operators are proven
 //! - `message`: the closed list of messages, each with what happens when it is lost
 //! - `stream`: one connection between two nodes: hello, proof, batches, beats
+//! - `warrant`: what a certificate lets a node say of itself
 //! - `room`: how much bulk a mailbox still takes
 
 pub mod codec;
@@ -13,6 +14,7 @@ pub mod message;
 pub mod operator;
 pub mod room;
 pub mod stream;
+pub mod warrant;
 
 pub use codec::{Broken, Field, Packed, Reader};
 pub use message::{Hello, Member, Membership, Message, Terms};

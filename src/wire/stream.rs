@@ -5,6 +5,7 @@
 //! under the cell's key, so that nobody is believed who does not know it and nothing of an older conversation is worth anything. Only then
 //! is anything read that is longer than a hello. Fail-stop: at the first fault the connection is closed, and the link over it breaks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
@@ -12,9 +13,10 @@ use sha2::Sha256;
 
 use super::codec::{Broken, Field, Reader};
 use super::link::{Batch, Handled};
+use super::warrant::{Names, Unwarranted, Warrant};
 use super::{VERSION, VERSION_MIN};
 use crate::ids::{NodeId, Peer, Roles};
-use crate::limits::{LINK_BEAT, LINK_FRAME_BYTES_MAX, LINK_SILENCE_MAX};
+use crate::limits::{LINK_BEAT, LINK_FRAME_BYTES_MAX, LINK_GREETING_MAX, LINK_SILENCE_MAX};
 use crate::time::Mono;
 
 /// What every core of a cell knows.
@@ -66,6 +68,12 @@ pub enum Fault {
     Cell(String),
     /// It does not know the cell's key.
     Key,
+    /// It says more of itself than its certificate does.
+    Unwarranted(Unwarranted),
+    /// It speaks TLS, and this side has no certificate.
+    Secured,
+    /// It did not prove who it is in time.
+    Slow,
     /// It speaks to itself.
     Ourselves,
     /// A frame that is longer than any of ours.
@@ -85,6 +93,13 @@ impl std::fmt::Display for Fault {
             }
             Self::Cell(name) => write!(f, "it is of cell {name:?}"),
             Self::Key => f.write_str("it does not know the cell's key"),
+            Self::Unwarranted(why) => why.fmt(f),
+            Self::Secured => {
+                f.write_str("it speaks TLS, and this node has no certificate (--tls-cert)")
+            }
+            Self::Slow => {
+                write!(f, "it did not prove who it is within {LINK_GREETING_MAX:?}")
+            }
             Self::Ourselves => f.write_str("it is ourselves"),
             Self::TooLong(len) => write!(f, "a frame of {len} bytes"),
             Self::Sequence { expected, got } => write!(f, "batch {got} instead of {expected}"),
@@ -102,6 +117,9 @@ impl From<Broken> for Fault {
 const MAGIC: [u8; 8] = *b"CAMPLINK";
 /// Longer than any hello: nothing longer is read before the proof.
 const HELLO_BYTES_MAX: u32 = 512;
+/// How a record of TLS begins, an alert or a handshake: a frame with such a length is longer than any hello (RFC 8446 §5.1).
+const TLS_KINDS: [u8; 2] = [0x15, 0x16];
+const TLS_MAJOR: u8 = 3;
 const NONCE_BYTES: usize = 32;
 
 const HELLO: u8 = 1;
@@ -139,6 +157,8 @@ pub struct Stream {
     side: Side,
     /// The core that was dialed, or that dialed.
     other_core: u8,
+    /// What its certificate says of the other side; none on a plain connection.
+    vouched: Option<(Warrant, Arc<Names>)>,
     phase: Phase,
     /// Our own, without its length.
     hello: Vec<u8>,
@@ -148,6 +168,7 @@ pub struct Stream {
     partial: Vec<u8>,
     sent: u64,
     received: u64,
+    began_at: Mono,
     heard_at: Mono,
     beat_at: Mono,
 }
@@ -173,12 +194,14 @@ impl Stream {
             nonce,
             side,
             other_core: 0,
+            vouched: None,
             phase: Phase::Greeting,
             hello: Vec::new(),
             outgoing: Vec::new(),
             partial: Vec::new(),
             sent: 0,
             received: 0,
+            began_at: now,
             heard_at: now,
             beat_at: now + LINK_BEAT,
         }
@@ -201,6 +224,12 @@ impl Stream {
         self.other_core.write(&mut hello);
         frame(&mut self.outgoing, |to| to.extend_from_slice(&hello));
         self.hello = hello;
+    }
+
+    /// The other side showed this certificate, and `names` are the ring's: it is believed no more than that. Before anything is received.
+    pub fn vouch(&mut self, warrant: Warrant, names: Arc<Names>) {
+        assert!(self.phase == Phase::Greeting, "nothing was believed before");
+        self.vouched = Some((warrant, names));
     }
 
     /// Who we are to the other side.
@@ -242,7 +271,9 @@ impl Stream {
             let len = u32::from_le_bytes(*len);
             let len_max = if self.is_up() { LINK_FRAME_BYTES_MAX } else { HELLO_BYTES_MAX };
             if len > len_max {
-                return Err(Fault::TooLong(len));
+                let [kind, major, ..] = len.to_le_bytes();
+                let is_tls = TLS_KINDS.contains(&kind) && major == TLS_MAJOR && !self.is_up();
+                return Err(if is_tls { Fault::Secured } else { Fault::TooLong(len) });
             }
             let Some((body, after)) = after.split_at_checked(len as usize) else { break };
             self.frame(body, got)?;
@@ -312,6 +343,9 @@ impl Stream {
         if (other.node, other.incarnation) == (self.us.node, self.us.incarnation) {
             return Err(Fault::Ourselves);
         }
+        if let Some((warrant, names)) = &self.vouched {
+            warrant.allows(&other, names).map_err(Fault::Unwarranted)?;
+        }
         let is_core = |core: u8, cores: u8| core < cores || core == Peer::CONTROL_CORE;
         match self.side {
             Side::Dialed if other.core != self.other_core || to != self.us.core => {
@@ -366,17 +400,21 @@ impl Stream {
 
     /// When `tick` is due.
     pub fn deadline(&self) -> Mono {
-        self.beat_at.min(self.heard_at + LINK_SILENCE_MAX)
+        let due = self.beat_at.min(self.heard_at + LINK_SILENCE_MAX);
+        if self.is_up() { due } else { due.min(self.began_at + LINK_GREETING_MAX) }
     }
 
     /// Says a beat when one is due.
     ///
     /// # Errors
-    /// Nothing was heard for too long.
+    /// Nothing was heard for too long, or not enough to know who is there.
     pub fn tick(&mut self, now: Mono) -> Result<(), Fault> {
         let silent = now.since(self.heard_at);
         if silent >= LINK_SILENCE_MAX {
             return Err(Fault::Silent(silent));
+        }
+        if !self.is_up() && now.since(self.began_at) >= LINK_GREETING_MAX {
+            return Err(Fault::Slow);
         }
         if now >= self.beat_at {
             self.beat_at = now + LINK_BEAT;
@@ -391,6 +429,11 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Whether somebody who was to speak TLS greets as a node does without it.
+pub fn is_greeting(bytes: &[u8]) -> bool {
+    bytes.get(4) == Some(&HELLO) && bytes.get(5..13) == Some(&MAGIC)
 }
 
 /// Writes a frame with its length before it.

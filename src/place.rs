@@ -275,8 +275,9 @@ impl<S: Shards> Place<S> {
         hands: &mut impl Hands,
     ) {
         let is_far = from_place >= self.far_from();
-        // Another node speaks for its own roles only, and to ours.
-        let is_it = !is_far || from == Role::Http || self.roles_of(from_place).contains(from);
+        // Another node speaks for its own roles only, and to ours. HTTP handlers that ask shards are the publish API's.
+        let speaks_for = if from == Role::Http { Role::Admin } else { from };
+        let is_it = !is_far || self.roles_of(from_place).contains(speaks_for);
         let is_handlers = to == Role::Http && self.here == self.whole.cores;
         let is_ours = !is_far || is_handlers || self.roles_of(self.here).contains(to);
         match Message::decode(message) {

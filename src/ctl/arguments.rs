@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::cert::CertArguments;
 use super::workspace::{self, TeamArguments, TokenArguments, UserArguments};
 use crate::ids::{Seat, Slot};
 use crate::ring::assign::Kind;
@@ -61,6 +62,9 @@ enum About {
     /// By what they come in
     #[command(subcommand)]
     Token(TokenArguments),
+    /// Certificates for links between nodes, of an authority of one's own
+    #[command(subcommand)]
+    Cert(CertArguments),
 }
 
 #[derive(Subcommand, Debug)]
@@ -145,6 +149,8 @@ enum Table {
 pub enum Config {
     Ring(RingConfig),
     Workspace(workspace::Config),
+    /// Of a cell.
+    Cert(String, CertArguments),
 }
 
 /// Something about a ring.
@@ -190,14 +196,15 @@ pub(super) enum RegionWish {
 impl Arguments {
     pub fn checked(self) -> Config {
         let Self { store, cell, webapp, key, json, about } = self;
-        let ring = |wish| Config::Ring(RingConfig { store, cell, json, wish });
+        let ring = |cell, wish| Config::Ring(RingConfig { store, cell, json, wish });
         let workspace = |call| Config::Workspace(workspace::Config { webapp, key, json, call });
         match about {
-            About::Ring(wish) => ring(wish.wish()),
-            About::Region(wish) => ring(Wish::Region(wish.wish())),
+            About::Ring(wish) => ring(cell, wish.wish()),
+            About::Region(wish) => ring(cell, Wish::Region(wish.wish())),
             About::Team(team) => workspace(team.call()),
             About::User(user) => workspace(user.call()),
             About::Token(token) => workspace(token.call()),
+            About::Cert(cert) => Config::Cert(cell, cert),
         }
     }
 }

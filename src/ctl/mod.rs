@@ -2,6 +2,7 @@
 //! team, its users and tokens to the webapp.
 //!
 //! - `arguments`: the command line, checked
+//! - `cert`: an authority, and certificates of nodes
 //! - `ring`: one change of the ring, or one look at it
 //! - `region`: the same of regions that drain
 //! - `show`: what is told of it, for people and as JSON
@@ -9,6 +10,7 @@
 
 mod arguments;
 mod call;
+mod cert;
 mod region;
 mod ring;
 mod show;
@@ -28,6 +30,7 @@ pub fn run(config: &Config) -> Result<(), String> {
     let told = match config {
         Config::Ring(config) => runtime.block_on(ring::run(config)),
         Config::Workspace(config) => runtime.block_on(workspace::run(config)),
+        Config::Cert(cell, asked) => cert::run(cell, asked),
     }?;
     println!("{told}");
     Ok(())

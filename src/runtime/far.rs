@@ -2,7 +2,7 @@
 //! of ours; what a batch is worth, the place's link decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -109,6 +109,7 @@ impl Home {
 /// Answers whoever dials, for as long as the process lives.
 pub(super) async fn answer(listener: TcpListener, home: Home) {
     let strangers = Arc::new(tokio::sync::Semaphore::new(LINK_STRANGERS_MAX));
+    let told = Arc::new(AtomicU32::new(0));
     loop {
         let Ok((socket, from)) = listener.accept().await else {
             // No descriptor is left: soon there may be one.
@@ -119,7 +120,7 @@ pub(super) async fn answer(listener: TcpListener, home: Home) {
             home.refusals.count(Refusal::Full);
             continue;
         };
-        let home = home.clone();
+        let (home, told) = (home.clone(), Arc::clone(&told));
         tokio::spawn(async move {
             let Ok(nonce) = nonce() else { return };
             let us = home.identity(0);
@@ -130,7 +131,11 @@ pub(super) async fn answer(listener: TcpListener, home: Home) {
                 Ok(pipe) => carry(pipe, stream, &home, &mut wanted, || permit = None).await,
                 Err(cut) => Err(home.refuse(cut)),
             };
-            if let Err(why) = ended {
+            // Of strangers once a second: whoever likes may dial, and all are counted.
+            let second = home.clock.mono().seconds() + 1;
+            if let Err(why) = ended
+                && (permit.is_none() || told.swap(second, Ordering::Relaxed) != second)
+            {
                 tracing::warn!(%from, %why, "a node's connection ended");
             }
         });

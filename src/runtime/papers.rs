@@ -18,6 +18,7 @@ use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName,
     Error, OtherError, RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
+use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use x509_parser::extensions::GeneralName;
@@ -41,6 +42,8 @@ pub(super) struct Papers {
     warrant: Warrant,
     /// Until when it is valid, in seconds since 1970.
     not_after: u64,
+    /// Of the files that it was read from.
+    digest: [u8; 32],
 }
 
 /// What a node is, so that its certificate can be held against it.
@@ -52,7 +55,6 @@ pub(super) struct Bearer {
 }
 
 /// The bytes of the three files.
-#[derive(Clone, PartialEq, Eq)]
 struct Files([Vec<u8>; 3]);
 
 impl Papers {
@@ -112,7 +114,8 @@ impl Papers {
             })
             .map_err(of_key)?;
         server.send_tls13_tickets = 0;
-        Ok(Self { client: Arc::new(client), server: Arc::new(server), warrant, not_after })
+        let (client, server, digest) = (Arc::new(client), Arc::new(server), bytes.digest());
+        Ok(Self { client, server, warrant, not_after, digest })
     }
 
     pub(super) fn dial(&self) -> Result<ClientConnection, Error> {
@@ -179,6 +182,15 @@ impl Files {
         let PaperFiles { cert, key, ca } = files;
         Ok(Self([read("--tls-cert", cert)?, read("--tls-key", key)?, read("--tls-ca", ca)?]))
     }
+
+    /// So that the key is not kept to know whether it changed.
+    fn digest(&self) -> [u8; 32] {
+        self.0
+            .iter()
+            .fold(Sha256::new(), |sum, file| sum.chain_update(Sha256::digest(file)))
+            .finalize()
+            .into()
+    }
 }
 
 /// Looks at the files for as long as somebody wants what is in them; SIGHUP looks at once. Files that cannot be used change nothing, and that is
@@ -190,7 +202,6 @@ pub(super) async fn keep(
     now: watch::Sender<Arc<Papers>>,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let mut used = Files::read(&files).ok();
     let (mut seen, mut told) = (None, None);
     loop {
         let is_asked = tokio::select! {
@@ -199,24 +210,24 @@ pub(super) async fn keep(
             () = now.closed() => return,
         };
         let read = Files::read(&files);
-        if read.as_ref().ok() == used.as_ref() && !is_asked {
+        let digest = read.as_ref().map(Files::digest).map_err(Clone::clone);
+        if digest == Ok(now.borrow().digest) && !is_asked {
             (seen, told) = (None, None);
             continue;
         }
-        let papers = read.as_ref().map_err(Clone::clone).and_then(|bytes| {
-            let papers = Papers::of(&files, bytes, &bearer)?;
+        let papers = read.and_then(|bytes| {
+            let papers = Papers::of(&files, &bytes, &bearer)?;
             papers.fits(&files, id).map(|()| papers)
         });
         match papers {
             Ok(papers) => {
                 tracing::info!(seconds_left = papers.seconds_left(), "a certificate was read");
                 now.send_replace(Arc::new(papers));
-                used = read.ok();
                 (seen, told) = (None, None);
             }
             Err(why) => {
-                let is_settled = is_asked || seen.as_ref() == Some(&read);
-                seen = Some(read);
+                let is_settled = is_asked || seen.as_ref() == Some(&digest);
+                seen = Some(digest);
                 if is_settled && told.as_ref() != Some(&why) {
                     tracing::error!(%why, "the certificate files cannot be used; the ones before are kept");
                     told = Some(why);

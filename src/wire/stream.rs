@@ -621,4 +621,55 @@ mod tests {
         // Who never says hello is silent too.
         assert!(answered(us(1, "c"), 5).tick(at(5_000)).is_err());
     }
+
+    #[test]
+    fn who_says_more_than_its_certificate_is_told_nothing() {
+        let right = |roles: Roles| {
+            let (cell, name) = ("c".to_string(), "gw".to_string());
+            Warrant { cell, name, roles, number: None }
+        };
+        let names = || Arc::new(Names([(1, "gw".to_string())].into()));
+        let meet = |warrant: Warrant| {
+            let (a, mut b) = (dialed(us(1, "c"), 5), answered(us(2, "c"), 5));
+            b.vouch(warrant, names());
+            let refused = b.receive(Mono::default(), &a.outgoing, &mut Vec::new());
+            assert_eq!(refused.is_err(), b.outgoing.is_empty(), "not even who we are");
+            refused
+        };
+        assert_eq!(meet(right(us(1, "c").roles)), Ok(()));
+        assert_eq!(
+            meet(right(Roles::of(&[Role::Gateway]))),
+            Err(Fault::Unwarranted(Unwarranted::Roles(Roles::of(&[Role::Presence]))))
+        );
+        let another = Warrant { name: "cs".into(), ..right(us(1, "c").roles) };
+        assert!(matches!(meet(another), Err(Fault::Unwarranted(Unwarranted::Name { .. }))));
+    }
+
+    #[test]
+    fn a_byte_now_and_then_proves_nothing() {
+        let (a, mut b) = (dialed(us(1, "c"), 5), answered(us(2, "c"), 5));
+        let greeting = LINK_GREETING_MAX.as_millis() as u64;
+        for (nth, byte) in a.outgoing.iter().enumerate() {
+            let now = at(nth as u64 * 300);
+            if nth as u64 * 300 >= greeting {
+                assert!(b.deadline() <= now);
+                assert_eq!(b.tick(now), Err(Fault::Slow));
+                return;
+            }
+            b.tick(now).expect("not yet");
+            b.receive(now, &[*byte], &mut Vec::new()).expect("the beginning of a hello");
+        }
+        panic!("a hello is longer than that");
+    }
+
+    #[test]
+    fn a_plain_side_knows_tls_when_it_sees_it() {
+        let fresh =
+            |bytes: &[u8]| answered(us(1, "c"), 5).receive(Mono::default(), bytes, &mut Vec::new());
+        assert_eq!(fresh(&[0x16, 3, 1, 2, 0, 1]), Err(Fault::Secured));
+        assert_eq!(fresh(&[0x15, 3, 3, 0, 2, 2, 10]), Err(Fault::Secured));
+        assert!(matches!(fresh(&[0x17, 3, 3, 0, 2]), Err(Fault::TooLong(_))));
+        let hello = dialed(us(1, "c"), 5).outgoing;
+        assert!(is_greeting(&hello) && !is_greeting(&hello[..12]) && !is_greeting(&[0x16; 64]));
+    }
 }

@@ -25,7 +25,7 @@
 //! | module | what it is | may use |
 //! |---|---|---|
 //! | [`ids`] [`limits`] [`time`] | identities, bounds, instants: values | nothing |
-//! | [`wire`] | what shards say to each other; links, mail and their lives | the above |
+//! | [`wire`] | what shards say to each other; links, mail and their lives; what a certificate warrants | the above |
 //! | [`ring`] | placement: name → slot → seat → node and core; plans and changes of it; regions; the stores that keep it | the above; `ring::store` tokio, HTTP |
 //! | [`tables`] | slabs, lists and indexes that shards keep their entries in | `ids` |
 //! | [`shard`] | THE WAIST: all that enters or leaves a shard | the above |
@@ -39,9 +39,9 @@
 //! | [`admin`] | the publish API; outbox → owners, and out of the outbox again | |
 //! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
 //! | [`ops`] | metrics, health, what the host allows | tokio, axum |
-//! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control | everything, as values |
+//! | [`runtime`] | the drivers: glommio and io_uring for data, tokio for control; TLS of links | everything, as values |
 //! | [`load`] | the load generator: a program beside the others | threads, sockets |
-//! | [`ctl`] | the operator's door: looks at the ring and changes it, in its store; team, users and tokens, by the webapp | `ring wire`, tokio, HTTP |
+//! | [`ctl`] | the operator's door: looks at the ring and changes it, in its store; makes certificates; team, users and tokens, by the webapp | `ring wire`, tokio, HTTP |
 //! | [`cli`] | one `Config` per subcommand | |
 //!
 //! `tests/tidy.rs` holds this table. The `channel`, `gateway`, `presence` folders, `admin`, and `webapp::desk` are pure: no clock,
@@ -96,6 +96,11 @@
 //! **One writer, whichever the database.** SQLite and PostgreSQL are used alike: one connection writes, in groups, and holds the lock of
 //! the database, so that offsets and outbox ids are in the order of commits and nothing is ever written against another webapp. One SQL
 //! serves both; the layer is a page of code (`webapp::database::sql`). We would change it if one writer were seen to be the limit of a cell.
+//!
+//! **A certificate names rights, not addresses.** Each role that a node may have is a URI in its certificate, and its number where no ring
+//! gives it one; the hello has to agree, and mail in the name of any other role breaks the link. So hosts may move, and an authority grants
+//! roles by patterns of names. The cell's key is proven inside TLS as well: names are hidden by it anyway, and an authority that signs for
+//! many cells opens none. We would change it if operators had to have short certificates of a workload's identity (SPIFFE), one URI each.
 //!
 //! **A payload is a finished event.** The webapp writes the JSON object once, at the commit; a dialect adds the position when it
 //! frames the event, once per core. Nothing in a frame is per connection.

@@ -87,8 +87,10 @@ step "ring stores: the contract, Consul, etcd, a hostile double" tests/stores.sh
 step "PostgreSQL: the database's stories, restarts, a cell" tests/postgres.sh
 step "a cell of several processes" stories test_cluster.py
 step "regions: where clients are sent, and a drain" stories test_regions.py
+step "links through TLS: refusals, renewal, strangers" stories test_tls.py
 step "the checker of the cases" stories test_checker.py
 step "what happens to a cell: deaths, cuts, moves, restarts" tests/cluster.sh
+step "a death and a cut cable, all links TLS" tests/cluster.sh --case kill,silent --tls
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py
 step "Centrifuge by hand: bad input, codes, traps" stories test_centrifuge_wire.py

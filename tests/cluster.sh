@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What clients see when something happens to a cell: tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]; --help names
+# What clients see when something happens to a cell: tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--tls] [--report FILE.json]; --help names
 # the cases; --walk takes the walk-through of the README instead. Needs root, for the network namespaces; what else it needs, it installs or builds once.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -15,6 +15,8 @@ import urllib.request
 from harness import BINARY, Server, until
 
 WEBAPP, GATEWAYS, MANAGERS, ADMINS = 10_000, 10_001, 10_010, 10_020
+# Whether the links of cells are TLS where nobody says so.
+TLS = False
 
 
 def port():
@@ -73,6 +75,37 @@ class Host:
         self.address, self.prefix = address, list(prefix)
 
 
+class Office:
+    """An authority, and papers of its nodes, as `campanile ctl cert` makes them; each node has its files in a directory of its own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.ctl("ca", str(directory))
+
+    def ctl(self, *words):
+        done = subprocess.run([BINARY, "ctl", "--cell", "story", "cert", *words], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+
+    @property
+    def root(self):
+        return (self.directory / "ca.crt").read_text()
+
+    def made(self, name, roles, number=None, days=365):
+        """A new certificate and its key, as texts."""
+        files = [self.directory / f"{name}.{kind}" for kind in ("crt", "key")]
+        for file in files:
+            file.unlink(missing_ok=True)
+        self.ctl("node", str(self.directory), "--name", name, "--roles", roles, "--days", str(days), *(["--id", str(number)] if number else []))
+        return [file.read_text() for file in files]
+
+    def papers(self, at, name, roles, number=None):
+        """The same in files below `at`: the flags of a node that shows them."""
+        at.mkdir(parents=True, exist_ok=True)
+        for kind, text in zip(("cert", "key", "ca"), (*self.made(name, roles, number), self.root)):
+            (at / kind).write_text(text)
+        return [word for kind in ("cert", "key", "ca") for word in (f"--tls-{kind}", str(at / kind))]
+
+
 class Node(Server):
     """One `campanile node`. A second `up` comes back under the same name, on the same ports and data."""
 
@@ -81,11 +114,12 @@ class Node(Server):
         self.cell, self.name, self.roles, self.key = cell, name, roles, cell.key
         self.host = cell.ground.host(name)
         self.link = f"{self.host.address}:{port()}"
+        self.papers = []
 
     def spawn(self, http=None, ws=None):
         command = [*self.host.prefix, BINARY, "node", "--roles", self.roles, "--name", self.name, "--store", self.cell.store, "--cell", "story"]
         command += ["--key", str(self.key), "--link", self.link, "--http", http or self.any_port, "--ws", ws or self.any_port]
-        return self.launch([*command, "--data", str(self.data), "--cores", "1", *self.flags])
+        return self.launch([*command, *self.papers, "--data", str(self.data), "--cores", "1", *self.flags])
 
     @property
     def any_port(self):
@@ -105,17 +139,18 @@ class Node(Server):
 
 class Cell:
     """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
-    without flags keeps nothing. `regions`: each gateway is a region of its own name.
+    without flags keeps nothing. `regions`: each gateway is a region of its own name. `tls`: all of its links.
 
     Without a `demo` its workspace is made as an operator makes one: alice and bob, each with a token.
     """
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=(), demo=True):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=(), demo=True, tls=None):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
         self.key = self.directory / "key"
         self.key.write_text(secrets.token_hex(32))
+        self.office = Office(self.directory / "office") if (TLS if tls is None else tls) else None
         self.flags = list(flags)
         if config is not None:
             file = self.directory / "config.json"
@@ -160,6 +195,9 @@ class Cell:
 
     def node(self, name, roles, *flags):
         self.nodes[name] = Node(self, name, roles, *self.flags, *flags)
+        if self.office:
+            number = flags[flags.index("--id") + 1] if "--id" in flags else None
+            self.nodes[name].papers = self.office.papers(self.directory / name, name, roles, number)
         return self.nodes[name]
 
     def channel_server(self, name):

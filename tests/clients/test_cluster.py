@@ -17,10 +17,13 @@ from test_centrifuge import api
 from test_centrifuge_wire import CONFIG, Ended, Guest
 
 
-@pytest.fixture(scope="module")
-def cell():
-    with Cell("cs1", "cs2") as cell:
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
+def cell(request):
+    with Cell("cs1", "cs2", tls=request.param) as cell:
         yield cell
+
+
+over_tls_too = pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 
 
 def together(cell, *names):
@@ -103,8 +106,9 @@ def heard(clients, talk, seconds=30):
         assert not client.gaps
 
 
-def test_a_channel_server_dies_and_nobody_misses_a_message():
-    with Cell("cs1", "cs2", "cs3") as cell:
+@over_tls_too
+def test_a_channel_server_dies_and_nobody_misses_a_message(tls):
+    with Cell("cs1", "cs2", "cs3", tls=tls) as cell:
         channels = [cell.web.new_channel(f"mortal-{n}", "alice", "bob") for n in range(8)]
         alice, bob = together(cell, "alice", "bob")
         talk = Talk(cell, channels)
@@ -122,8 +126,9 @@ def test_a_channel_server_dies_and_nobody_misses_a_message():
         assert cell.ctl("add", "cs2")["between"] and cell.seated() == ["cs1", "cs2", "cs3"]
 
 
-def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go():
-    with Cell("cs1", "cs2") as cell:
+@over_tls_too
+def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go(tls):
+    with Cell("cs1", "cs2", tls=tls) as cell:
         channels = [cell.web.new_channel(f"steady-{n}", "alice", "bob") for n in range(8)]
         alice, bob = together(cell, "alice", "bob")
         talk = Talk(cell, channels)
@@ -146,7 +151,7 @@ def test_a_channel_server_that_comes_back_takes_its_seats_and_others_come_and_go
 
 
 def test_who_does_not_know_the_key_or_the_ring_is_nobody(cell):
-    words = [BINARY, "node", "--roles", "gateway", "--name", "x", "--store", cell.store, "--cell", "story", "--webapp", cell.webapp_at]
+    words = [BINARY, "node", *cell.gateway.papers, "--roles", "gateway", "--name", "gw1", "--store", cell.store, "--cell", "story", "--webapp", cell.webapp_at]
     said = subprocess.run([*words, "--key", str(cell.key), "--link", "127.0.0.1:0", "--http", "127.0.0.1:0", "--ws", "127.0.0.1:0"], capture_output=True, text=True)
     assert said.returncode == 1 and "not in the ring" in said.stderr
     short = cell.directory / "short"
@@ -157,6 +162,8 @@ def test_who_does_not_know_the_key_or_the_ring_is_nobody(cell):
     gateway = Node(cell, "stranger", "gateway", "--id", "10002", "--webapp", cell.webapp_at)
     gateway.key = cell.directory / "other"
     gateway.key.write_text("another key, which is long enough to be one")
+    if cell.office:
+        gateway.papers = cell.office.papers(cell.directory / "stranger", "stranger", "gateway", 10_002)
     try:
         gateway.up()
         until(10, "it is refused", lambda: "does not know the cell's key" in gateway.words())
@@ -164,8 +171,9 @@ def test_who_does_not_know_the_key_or_the_ring_is_nobody(cell):
         gateway.down()
 
 
-def test_ring_managers_replace_whoever_dies_and_nobody_else():
-    with Cell("cs1", "cs2", "cs3", managers=3) as cell:
+@over_tls_too
+def test_ring_managers_replace_whoever_dies_and_nobody_else(tls):
+    with Cell("cs1", "cs2", "cs3", managers=3, tls=tls) as cell:
         channels = [cell.web.new_channel(f"watched-{n}", "alice", "bob") for n in range(8)]
         alice, bob = together(cell, "alice", "bob")
         talk = Talk(cell, channels)

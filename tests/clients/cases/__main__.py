@@ -1,4 +1,4 @@
-"""What clients see when something happens to a cell: `tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--report FILE.json]`.
+"""What clients see when something happens to a cell: `tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--tls] [--report FILE.json]`.
 
 A cell of real processes, each in a network namespace of its own, with three Consul servers and a PostgreSQL server. Things are said in twelve durable channels and
 eight that live in memory; RTM and Centrifuge clients at two gateways hear them. Afterwards the logs of all are judged: missing, doubled,
@@ -15,6 +15,8 @@ import time
 import traceback
 
 os.environ["PYTHONUNBUFFERED"] = "1"
+
+import cluster
 
 from . import hosts, regions, report, rings, roles, stores
 from .network import NoNamespaces
@@ -95,9 +97,11 @@ def main():
     words.add_argument("--case", metavar="NAME,..", help="only these")
     words.add_argument("--repeat", type=int, metavar="N", help="how often it happens")
     words.add_argument("--long", action="store_true", help="as often as the table says, and figures count")
+    words.add_argument("--tls", action="store_true", help="all links between nodes are TLS, with certificates")
     words.add_argument("--report", metavar="FILE.json")
     words.add_argument("--keep", metavar="DIRECTORY", help="the logs of everybody stay there")
     asked = words.parse_args()
+    cluster.TLS = asked.tls
     wanted = asked.case.split(",") if asked.case else names
     if unknown := set(wanted) - set(names):
         words.error(f"no such case: {', '.join(unknown)}; there are {', '.join(names)}")

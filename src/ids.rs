@@ -146,6 +146,9 @@ impl Roles {
     pub fn both(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
+    pub fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }

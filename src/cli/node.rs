@@ -109,8 +109,6 @@ pub(super) enum RoleName {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub roles: Roles,
-    /// It has the publish API. The dispatcher ([`Role::Admin`] among shards) is where the outbox is, which is a webapp's.
-    pub has_api: bool,
     pub name: String,
     pub id: Option<NodeId>,
     pub store: String,
@@ -162,14 +160,12 @@ const DATA: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
 
 impl NodeArguments {
     pub(super) fn checked(self) -> Result<Node, String> {
-        let has_api =
-            self.roles.iter().any(|role| matches!(role, RoleName::Webapp | RoleName::Admin));
         let roles = self.roles.iter().map(|role| match role {
             RoleName::Gateway => Roles::of(&[Role::Gateway]),
             RoleName::Channel => Roles::of(&[Role::Channel]),
             RoleName::Presence => Roles::of(&[Role::Presence]),
             RoleName::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
-            RoleName::Admin => Roles::of(&[]),
+            RoleName::Admin => Roles::of(&[Role::Admin]),
             RoleName::Ring => Roles::of(&[Role::Ring]),
         });
         let everybody = Roles::of(&[Role::Health]);
@@ -211,7 +207,6 @@ impl NodeArguments {
         };
         Ok(Node {
             roles,
-            has_api,
             name: self.name,
             id: self.id.map(NodeId),
             store: self.store,

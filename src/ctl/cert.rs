@@ -35,7 +35,7 @@ pub enum CertArguments {
         /// What it is called: its --name
         #[arg(long, value_parser = word)]
         name: String,
-        /// The roles that it may have: gateway, channel, presence, webapp, ring, several with commas
+        /// The roles that it may have: gateway, channel, presence, webapp, admin, ring, several with commas
         #[arg(long, value_delimiter = ',', required = true, value_parser = role)]
         roles: Vec<Roles>,
         /// The number of a node that owns nothing: its --id
@@ -159,7 +159,8 @@ fn write(path: &Path, mut file: File, text: &str) -> Result<(), String> {
 }
 
 fn role(word: &str) -> Result<Roles, String> {
-    roles_of(word).ok_or_else(|| "not gateway, channel, presence, webapp or ring".to_string())
+    roles_of(word)
+        .ok_or_else(|| "not gateway, channel, presence, webapp, admin or ring".to_string())
 }
 
 fn word(name: &str) -> Result<String, String> {

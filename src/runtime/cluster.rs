@@ -28,7 +28,7 @@ use crate::admin::api;
 use crate::charm::manager::ManagerConfig;
 use crate::cli::Node;
 use crate::control::Control;
-use crate::ids::{NodeId, Peer, Role};
+use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::RING_IDS_MAX;
 use crate::place::Whole;
 use crate::ring::Ring;
@@ -114,7 +114,9 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         }
         _ => None,
     };
-    let whole = Whole { node: id, life, roles: config.roles, cores: *cores };
+    // The dispatcher is where the outbox is: a node with the publish API alone has none.
+    let idle = if is(Role::Webapp) { Roles::NONE } else { Roles::of(&[Role::Admin]) };
+    let whole = Whole { node: id, life, roles: config.roles.without(idle), cores: *cores };
     let desk_node = config.webapp.as_ref().map_or(id, |(node, _)| *node);
 
     let rules = Arc::new(complete(&config.rules, config.secret));
@@ -205,7 +207,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let watch = watch.with_links(refusals, papers);
     let mut router = watch::router(watch);
-    if config.has_api {
+    if is(Role::Admin) {
         let cell = api::CellNow { ring: cell_ring.clone(), gateways };
         let (control, rules) = (control.clone(), Arc::clone(&rules));
         router = router.merge(api::router(api::Api::new(

@@ -68,11 +68,12 @@ impl std::fmt::Display for Unwarranted {
 impl std::error::Error for Unwarranted {}
 
 /// What a command line and a certificate call the roles of a node.
-pub const ROLE_WORDS: [(&str, Roles); 5] = [
+pub const ROLE_WORDS: [(&str, Roles); 6] = [
     ("gateway", Roles::of(&[Role::Gateway])),
     ("channel", Roles::of(&[Role::Channel])),
     ("presence", Roles::of(&[Role::Presence])),
     ("webapp", Roles::of(&[Role::Webapp, Role::Admin])),
+    ("admin", Roles::of(&[Role::Admin])),
     ("ring", Roles::of(&[Role::Ring])),
 ];
 /// What every node does, without anybody's leave.

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::wire::operator::{OperatorKey, Side};
+use crate::wire::operator::{CHALLENGE, OperatorKey, PROOF, Side};
 
 /// From the question to the answer: a commit of a slow disk.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// The same as `webapp::http::ctl` has.
-const CHALLENGE: &str = "x-campanile-challenge";
-const PROOF: &str = "x-campanile-proof";
 
 /// A webapp, and what proves that we may ask it.
 pub(super) struct Webapp {

@@ -21,6 +21,10 @@ pub fn derived(file: &[u8], what: &str) -> Result<[u8; 32], String> {
     Ok(Sha256::new_with_prefix(what).chain_update([0]).chain_update(key).finalize().into())
 }
 
+/// The headers of a call: which challenge it is proven over, and the proof; of its answer: the proof.
+pub const CHALLENGE: &str = "x-campanile-challenge";
+pub const PROOF: &str = "x-campanile-proof";
+
 /// What operators and webapps of a cell know.
 #[derive(Clone)]
 pub struct OperatorKey([u8; 32]);

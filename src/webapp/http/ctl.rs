@@ -15,11 +15,8 @@ use super::{Failure, Ordering, RETRY_AFTER_S, Site, in_json};
 use crate::webapp::database::{
     Change, Ended, Outcome, Part, Refused, Team, Token, User, new_token, token_hash,
 };
-use crate::wire::operator::{OperatorKey, Side};
+use crate::wire::operator::{CHALLENGE, OperatorKey, PROOF, Side};
 
-/// Which challenge a call is proven over, and the proof: of the call, and of its answer.
-const CHALLENGE: &str = "x-campanile-challenge";
-const PROOF: &str = "x-campanile-proof";
 /// Tokens and users of one answer; the next ones are asked for.
 const PAGE_MAX: i64 = 1_000;
 

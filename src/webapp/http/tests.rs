@@ -8,7 +8,7 @@ use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
 use crate::ring::drain::Pace;
 use crate::webapp::database::Storage;
-use crate::wire::operator::Side;
+use crate::wire::operator::{CHALLENGE, PROOF, Side};
 use tokio::sync::mpsc;
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -164,11 +164,11 @@ async fn operate(stage: &Stage, key: &OperatorKey, challenge: &str, wish: &Value
     let body = wish.to_string();
     let proof = key.proof(Side::Operator, challenge, body.as_bytes());
     let mut headers = HeaderMap::new();
-    headers.insert("x-campanile-challenge", challenge.parse().expect("ascii"));
-    headers.insert("x-campanile-proof", proof.parse().expect("ascii"));
+    headers.insert(CHALLENGE, challenge.parse().expect("ascii"));
+    headers.insert(PROOF, proof.parse().expect("ascii"));
     let answer = ctl::call(State(stage.site.clone()), headers, body.into()).await;
     let status = answer.status().as_u16();
-    let proof = answer.headers().get("x-campanile-proof").cloned();
+    let proof = answer.headers().get(PROOF).cloned();
     let bytes = to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
     if let Some(proof) = proof {
         let proof = proof.to_str().expect("ascii");

@@ -220,6 +220,7 @@ impl Batch<'_> {
         let gone = query(gone).bind(id).bind(self.now).bind(updated);
         let is_new = gone.execute(&mut self.db).await? > 0;
         let tokens = self.revoke_tokens(Whose::User(id)).await?;
+        let updated = if is_new { updated } else { user.updated };
         let user = User { is_revoked: true, updated, ..(*user).clone() };
         if is_new {
             let team = self.facts.team().id.as_str();

@@ -1,6 +1,8 @@
 """Links of a cell through TLS: who is refused and what is said of it, certificates that change under load, and strangers who say nothing."""
 
+import contextlib
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -112,9 +114,14 @@ def test_an_authority_made_by_openssl_serves_as_well(cell, stranger):
 def links(cell, node):
     """Connections of this node to the ports of the channel servers, by their own ports."""
     ports = {int(cell.nodes[name].link.split(":")[1]) for name in ("cs1", "cs2")}
-    table = subprocess.run(["ss", "-Htnp", "state", "established"], capture_output=True, text=True, timeout=10).stdout
-    mine = [[int(address.rsplit(":", 1)[1]) for address in line.split()[2:4]] for line in table.splitlines() if f"pid={node.pid}," in line]
-    return {ours for ours, theirs in mine if theirs in ports}
+    mine = set()
+    for one in pathlib.Path(f"/proc/{node.pid}/fd").iterdir():
+        # One of them may be closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            mine.add(os.readlink(one).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in pathlib.Path(f"/proc/{node.pid}/net/tcp").read_text().splitlines()[1:]]
+    ends = [[int(address.split(":")[1], 16) for address in row[1:3]] for row in rows if row[9] in mine and row[3] == "01"]
+    return {ours for ours, theirs in ends if theirs in ports}
 
 
 def stays_linked(cell, node):

@@ -35,6 +35,12 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(700);
 pub const LOST_AFTER: Duration = Duration::from_millis(300);
 /// What another manager or an observer said counts for so long.
 pub const WORD_AGE_MAX: Duration = Duration::from_millis(500);
+/// Bytes of a whole ring on its way from a manager to a node: the seats of 4,096 nodes are 1.5 MB, and both tables 328 KB.
+pub const RING_BYTES_MAX: u32 = 4 << 20;
+/// Bytes of it that are asked for at once, so that a beat never waits long behind them; a quarter of a mailbox where that is less.
+pub const RING_PART_BYTES: u32 = 64 << 10;
+/// A node that knows of a newer ring and is not given it asks again after this.
+pub const RING_WANT_AGAIN: Duration = Duration::from_millis(300);
 /// Bytes of one frame of a link between nodes: a whole mailbox goes into one batch.
 pub const LINK_FRAME_BYTES_MAX: u32 = 64 << 20;
 /// For a slot that moves by plan: as long as a link may be silent, the new owner waits for what the former one has of it.

@@ -327,6 +327,10 @@ counters! {
     NodesReplaced = "nodes_replaced",
     /// Times that a manager held back a replacement that was due.
     ReplacementsBraked = "replacements_braked",
+    /// News of the ring that a manager sent to nodes, and whole rings that it began to give; rings that a node had together of these.
+    RingsPushed = "rings_pushed",
+    RingsGiven = "rings_given",
+    RingsOffered = "rings_offered",
     /// Outbox rows sent to owners, sent again, finalised.
     OutboxDispatched = "outbox_dispatched",
     OutboxRedispatched = "outbox_redispatched",

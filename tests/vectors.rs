@@ -236,8 +236,12 @@ fn samples() -> Vec<Message<'static>> {
         Message::RingIs { ask: ASK, ring_epoch: 12, seats },
         Message::Replace { ask: ASK, node: 3, incarnation: 0x0102_0304, live: NODES },
         Message::Replaced { ask: ASK, what: 1 },
-        Message::Beat { number: 9, echo: 8, lost: NODES },
+        Message::Beat { number: 9, echo: 8, ring_epoch: 12, lost: NODES },
         Message::Suspects { dead: Packed(b"\x03\x00\x04\x03\x02\x01\0\0\0\0") },
+        Message::RingNews { since: 11, ring_epoch: 12, news: PAYLOAD },
+        Message::RingWanted { since: 0, ring_epoch: 12, at: 65_536, bytes_max: 65_536 },
+        Message::RingPart { ring_epoch: 12, at: 65_536, all: 400_000, part: PAYLOAD },
+        Message::RingSince { since: 11 },
     ]
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::brakes::{Brake, Brakes};
 use super::pulse::{Beats, Pulse, Verdict};
+use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::{BEAT, WORD_AGE_MAX};
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
@@ -61,6 +62,8 @@ pub struct Manager {
     /// Nodes of the ring.
     nodes: BTreeSet<NodeId>,
     brakes: Brakes,
+    /// The newest ring, for whoever has an older one.
+    push: Push,
     /// Since when all agree that a node is dead.
     agreed: BTreeMap<NodeId, Mono>,
     /// A write of the ring that is under way.
@@ -90,6 +93,7 @@ impl Manager {
             observers: BTreeMap::new(),
             nodes: BTreeSet::new(),
             brakes: Brakes::default(),
+            push: Push::default(),
             agreed: BTreeMap::new(),
             writing: None,
             not_before: Mono::default(),
@@ -115,7 +119,11 @@ impl Manager {
         let (mut nobody, mut list) = (Vec::new(), Vec::new());
         let lost = Packed::pack(std::iter::empty::<u16>(), &mut nobody);
         for (peer, pulse) in self.pulses.values() {
-            out.send_transient(*peer, &Message::Beat { number, echo: pulse.heard, lost });
+            let ring_epoch = self.push.ring_epoch();
+            out.send_transient(
+                *peer,
+                &Message::Beat { number, echo: pulse.heard, ring_epoch, lost },
+            );
         }
         let dead = self.dead(now).map(|(node, incarnation)| (node.0, incarnation));
         let dead = Packed::pack(dead, &mut list);
@@ -167,8 +175,7 @@ impl Manager {
             return;
         }
         self.brake = None;
-        self.asks = self.asks.wrapping_add(1);
-        let ask = Ask(self.asks);
+        let ask = self.next_ask();
         // Also who only stands by, when it lived long enough, or nobody else is left. Of the ring are those that the write finds there.
         let alive =
             self.pulses.iter().filter(|(_, (_, pulse))| pulse.verdict(now) == Verdict::Alive);
@@ -184,6 +191,11 @@ impl Manager {
         let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);
         out.ask(ask, &Message::Replace { ask, node: node.0, incarnation, live });
         (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
+    }
+
+    fn next_ask(&mut self) -> Ask {
+        self.asks = self.asks.wrapping_add(1);
+        Ask(self.asks)
     }
 
     fn replaced(&mut self, now: Mono, ask: Ask, what: u8, out: &mut Effects) {
@@ -233,6 +245,7 @@ impl Shard for Manager {
                 if let Some((_, pulse)) = self.pulses.get_mut(&peer.node) {
                     pulse.lost();
                 }
+                self.push.lost(peer);
             }
             // We are our own neighbour, and no second voice.
             Input::PeerUp { peer, .. }
@@ -247,8 +260,12 @@ impl Shard for Manager {
                 let held = ring.seats.iter().map(|seat| seat.node);
                 self.brakes.is_frozen = ring.frozen;
                 self.ring(mono, held.filter(|node| node.0 != u16::MAX).collect());
+                if let Some(since) = self.push.ring(ring.ring_epoch) {
+                    push::ask(self.next_ask(), since, out);
+                }
             }
-            Input::Wire { peer, message: Message::Beat { number, echo, lost } } => {
+            Input::Wire { peer, message: Message::Beat { number, echo, ring_epoch, lost } } => {
+                self.push.heard(peer.node, ring_epoch);
                 if let Some((_, pulse)) = self.pulses.get_mut(&peer.node) {
                     pulse.hear(mono, &self.beats, number, echo);
                     let dead = lost.iter::<u16>().map(|node| (NodeId(node), 0)).collect();
@@ -269,6 +286,20 @@ impl Shard for Manager {
             Input::Answer { message: Message::Replaced { ask, what }, .. } => {
                 self.replaced(mono, ask, what, out);
             }
+            Input::Answer { message: Message::RingNews { since, ring_epoch, news }, .. } => {
+                let nodes = self.pulses.iter().filter(|(node, _)| **node != self.config.me);
+                let nodes = nodes.map(|(_, (peer, _))| *peer);
+                self.push.made((since, ring_epoch), news, nodes, out);
+            }
+            Input::Wire {
+                peer,
+                message: Message::RingWanted { since, ring_epoch, at, bytes_max },
+            } => {
+                let wanted = (since, ring_epoch);
+                if self.push.wanted(mono, peer, wanted, (at, bytes_max), out) {
+                    push::ask(self.next_ask(), 0, out);
+                }
+            }
             _ => {}
         }
         self.beat(mono, out);
@@ -288,6 +319,7 @@ impl Shard for Manager {
         into.gauge("ring_nodes", self.nodes.len() as f64);
         into.gauge("ring_managers", 1.0 + self.fellows.len() as f64);
         into.gauge("ring_nodes_heard", self.pulses.len() as f64);
+        into.gauge("ring_nodes_behind", self.push.behind() as f64);
         into.gauge("ring_brake", f64::from(u8::from(self.brake.is_some())));
     }
 }

@@ -3,14 +3,20 @@
 //! - `pulse`: beats that echo each other, and how long somebody has been silent
 //! - `brakes`: what keeps a manager from doing more harm than good
 //! - `manager`: one ring manager; all of them are active, and a compare-and-set decides who was first
+//! - `push`: a newer ring, told to every node
 //! - `health`: the other end of the beats, on every node; what it sees of others is the evidence
+//! - `gather`: how a node comes to the ring that managers have
 //!
 //! `reliability.md` 2.3. Nobody's health in Consul, etcd or an agent is ever looked at.
 
 mod brakes;
+mod gather;
 pub mod health;
 pub mod manager;
 mod pulse;
+mod push;
 
+#[cfg(test)]
+mod push_stories;
 #[cfg(test)]
 mod stories;

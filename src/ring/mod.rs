@@ -5,6 +5,7 @@ pub mod change;
 pub mod document;
 pub mod drain;
 mod members;
+pub mod news;
 pub mod placement;
 pub mod plan;
 pub mod region;

@@ -22,6 +22,11 @@ pub enum Offered {
 }
 
 impl View {
+    /// Of a process that begins with a ring.
+    pub fn of(cell: &Cell) -> Self {
+        Self { cell: Some(cell.clone()) }
+    }
+
     /// Takes a ring if it is newer.
     pub fn offer(&mut self, cell: &Cell) -> Offered {
         let offered = cell.document.ring_epoch;

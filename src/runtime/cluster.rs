@@ -152,6 +152,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     let (gateways_now, gateways) = watch_channel(Vec::new());
     let (tell_news, news) = mpsc::channel(NEWS_MAX);
     let (tell_rings, rings) = mpsc::channel(RINGS_MAX);
+    let (offer, offered) = mpsc::channel(RINGS_MAX);
+    let cell = Arc::new(cell);
     tokio::spawn(control::run(control::Start {
         limits: limits.clone(),
         whole,
@@ -161,6 +163,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         seed,
         database: database.clone(),
         store: Some(store.clone()),
+        cell: Some(Arc::clone(&cell)),
+        offer: Some(offer.clone()),
         caller,
         manager: manager(config, id),
         mail,
@@ -201,8 +205,10 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     tokio::spawn(far::answer(link_listener, home.clone()));
     let known = config.webapp.iter().chain(&config.managers).chain(&config.admins);
     let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
-    let ways = Ways { names: names_now, cores: boxes.clone(), control: tell_rings };
-    let keeping = tokio::spawn(keep_up(home, store, cell, known, file, ways));
+    let view = View::of(&cell);
+    tokio::spawn(follow(store, view.clone(), offer));
+    let tell = Tell { names: names_now, cores: boxes.clone(), control: tell_rings };
+    let keeping = tokio::spawn(keep_up(home, (view, cell), known, file, offered, tell));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let watch = watch.with_links(refusals, papers);
@@ -362,34 +368,49 @@ fn number(config: &Node, cell: &Cell) -> Result<NodeId, String> {
     }
 }
 
-/// Who is told of a ring.
-struct Ways {
-    names: tokio::sync::watch::Sender<Arc<Names>>,
-    cores: Vec<LetterBox>,
-    control: mpsc::Sender<Arc<Ring>>,
-}
-
 /// What operators call the nodes of a ring.
 fn names_of(ring: &Document) -> Names {
     Names(ring.nodes.iter().map(|node| (node.id, node.name.clone())).collect())
 }
 
-/// Follows the ring: tells every place of ours, and reaches the nodes that are in it. Returns when we must end, and why.
+/// Who is told of another ring: every place of ours.
+struct Tell {
+    names: tokio::sync::watch::Sender<Arc<Names>>,
+    cores: Vec<LetterBox>,
+    control: mpsc::Sender<(Arc<Ring>, Arc<Cell>)>,
+}
+
+impl Tell {
+    /// # Errors
+    /// Somebody has ended.
+    async fn ring(&self, ring: Arc<Ring>, cell: Arc<Cell>) -> Result<(), String> {
+        self.names.send_replace(Arc::new(names_of(&cell.document)));
+        for letter_box in &self.cores {
+            let mut letter = Letter::Ring(Arc::clone(&ring));
+            // A core that has no room has work; it may not miss this.
+            while let Err(back) = letter_box.post(letter) {
+                if letter_box.is_gone() {
+                    return Err("a core has ended".into());
+                }
+                letter = back;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        self.control.send((ring, cell)).await.map_err(|_| "the control plane has ended".into())
+    }
+}
+
+/// Takes each ring that is newer, whether the store's watch brought it or a manager pushed it: tells every place of ours, and reaches the nodes
+/// that are in it. Returns when we must end, and why.
 async fn keep_up(
     home: Home,
-    store: Store,
-    first: Cell,
+    (mut view, mut cell): (View, Arc<Cell>),
     known: Vec<(NodeId, String)>,
     file: Option<RingFile>,
-    Ways { names, cores, control }: Ways,
+    mut offered: mpsc::Receiver<Cell>,
+    tell: Tell,
 ) -> String {
-    let mut view = View::default();
-    let offered = view.offer(&first);
-    debug_assert_eq!(offered, Offered::Newer, "the first one");
-    let (tell, mut told) = mpsc::channel(RINGS_MAX);
-    tokio::spawn(follow(store, view, tell));
     let mut dialing = BTreeMap::new();
-    let mut cell = first;
     loop {
         save(file.as_ref(), &cell).await;
         let wanted = to_dial(home.us.node, &cell.document, &known);
@@ -398,7 +419,22 @@ async fn keep_up(
             let (_, address, cores) = node.clone();
             dialing.entry(node).or_insert_with(|| far::dial_all(&home, &address, cores));
         }
-        let Some(next) = told.recv().await else { return "nobody follows the ring".into() };
+        let (next, ring) = loop {
+            let Some(next) = offered.recv().await else { return "nobody follows the ring".into() };
+            match view.offer(&next) {
+                Offered::Newer => {}
+                // Both ways bring most rings.
+                Offered::Same | Offered::Older { .. } => continue,
+                Offered::Forked { epoch } => {
+                    tracing::error!(epoch, "another ring of the same epoch: it is not followed");
+                    continue;
+                }
+            }
+            match next.ring() {
+                Ok(ring) => break (next, Arc::new(ring)),
+                Err(why) => tracing::error!(%why, "the ring of the store cannot be used"),
+            }
+        };
         let us = next.document.node(home.us.node);
         if let Some(us) = us.filter(|us| us.incarnation != u128::from(home.us.incarnation)) {
             return format!("another process runs as {} now, and has its seats", us.name);
@@ -409,30 +445,11 @@ async fn keep_up(
                 us.name
             );
         }
-        let ring = match next.ring() {
-            Ok(ring) => Arc::new(ring),
-            Err(why) => {
-                tracing::error!(%why, "the ring of the store cannot be used");
-                continue;
-            }
-        };
         home.ring_epoch.store(ring.ring_epoch, Ordering::Relaxed);
-        names.send_replace(Arc::new(names_of(&next.document)));
-        for letter_box in &cores {
-            let mut letter = Letter::Ring(Arc::clone(&ring));
-            // A core that has no room has work; it may not miss this.
-            while let Err(back) = letter_box.post(letter) {
-                if letter_box.is_gone() {
-                    return "a core has ended".into();
-                }
-                letter = back;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+        cell = Arc::new(next);
+        if let Err(ended) = tell.ring(ring, Arc::clone(&cell)).await {
+            return ended;
         }
-        if control.send(ring).await.is_err() {
-            return "the control plane has ended".into();
-        }
-        cell = next;
     }
 }
 

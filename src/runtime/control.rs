@@ -19,6 +19,8 @@ use crate::control::Mail;
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
 use crate::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
+use crate::ring::change::Cell;
+use crate::ring::news;
 use crate::ring::store::{Failed, Store};
 use crate::ring::{Ring, Secret};
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
@@ -57,6 +59,10 @@ struct ControlHands {
     database: Option<Database>,
     /// Where the ring is kept; of one node it is in memory and never changes.
     store: Option<Store>,
+    /// Of a cell: the ring as documents, and the one before.
+    cells: Option<(Arc<Cell>, Option<Arc<Cell>>)>,
+    /// Whoever follows the ring, for rings that did not come from the store's watch.
+    offer: Option<mpsc::Sender<Cell>>,
     /// The operator's back end, if there is one.
     caller: Option<Caller>,
     ring: Ring,
@@ -111,6 +117,11 @@ impl ControlHands {
             let live = live.iter::<u16>().collect();
             return self.replace(role, ask, (NodeId(node), incarnation), live);
         }
+        match Message::decode(question) {
+            Ok(Message::RingSince { since }) => return self.ring_since(role, ask, since),
+            Ok(Message::RingNews { since, news, .. }) => return self.offer_news(since, news),
+            _ => {}
+        }
         let database = self.database.clone().expect("only a webapp's shards ask");
         let answers = self.answers.clone();
         if matches!(Message::decode(question), Ok(Message::Call { .. })) {
@@ -135,11 +146,45 @@ impl ControlHands {
         });
     }
 
+    /// What makes our ring of the one before it, or all of it. No answer where that one is another: whoever asked asks for the whole.
+    fn ring_since(&self, role: Role, ask: Ask, since: u64) {
+        let Some((now, before)) = &self.cells else { return };
+        let news = if since == 0 {
+            news::whole(now)
+        } else {
+            let before = before.as_ref().filter(|cell| cell.document.ring_epoch == since);
+            let Some(before) = before else { return };
+            news::between(before, now)
+        };
+        let mut bytes = Vec::new();
+        let ring_epoch = now.document.ring_epoch;
+        Message::RingNews { since, ring_epoch, news: &news }.encode(&mut bytes);
+        let _ = self.answers.send((role, ask, vec![bytes]));
+    }
+
+    /// A ring that a manager pushed: whoever follows the ring takes it, if it is newer.
+    fn offer_news(&self, since: u64, news: &[u8]) {
+        let (Some((now, _)), Some(offer)) = (&self.cells, &self.offer) else { return };
+        if since != 0 && now.document.ring_epoch != since {
+            return;
+        }
+        match if since == 0 { news::read(news) } else { news::apply(now, news) } {
+            // Where there is no room, rings come faster than they are taken: the next beat says that one is missing.
+            Ok(cell) if cell.document.cell == now.document.cell => drop(offer.try_send(cell)),
+            Ok(cell) => tracing::error!(cell = %cell.document.cell, "the ring of another cell"),
+            Err(why) => tracing::warn!(%why, "a ring that was pushed is not taken"),
+        }
+    }
+
     fn replace(&self, role: Role, ask: Ask, dead: (NodeId, u64), live: Vec<u16>) {
-        let answers = self.answers.clone();
+        let (answers, offer) = (self.answers.clone(), self.offer.clone());
         let store = self.store.clone().expect("managers are of a cell");
         tokio::spawn(async move {
-            let what = replace(&store, dead, &live).await;
+            let (what, written) = replace(&store, dead, &live).await;
+            // Everybody is told before the store's watch tells us.
+            if let (Some(written), Some(offer)) = (written, offer) {
+                let _ = offer.send(written).await;
+            }
             let mut bytes = Vec::new();
             Message::Replaced { ask, what }.encode(&mut bytes);
             let _ = answers.send((role, ask, vec![bytes]));
@@ -169,28 +214,35 @@ impl ControlHands {
     }
 }
 
-/// One compare-and-set, if the node is still there as the process that was judged.
-async fn replace(store: &Store, (node, incarnation): (NodeId, u64), live: &[u16]) -> u8 {
+/// One compare-and-set, if the node is still there as the process that was judged; and the ring that was written by it.
+async fn replace(
+    store: &Store,
+    (node, incarnation): (NodeId, u64),
+    live: &[u16],
+) -> (u8, Option<Cell>) {
     let stored = match store.read().await {
         Ok(Some(stored)) => stored,
-        Ok(None) => return outcome::LATE,
-        Err(_) => return outcome::FAILED,
+        Ok(None) => return (outcome::LATE, None),
+        Err(_) => return (outcome::FAILED, None),
     };
     let next = match stored.cell.replace_process((node, incarnation), live) {
         Some(Ok(next)) => next,
-        None => return outcome::LATE,
+        None => return (outcome::LATE, None),
         Some(Err(why)) => {
             tracing::error!(%why, "a dead node keeps its seats");
-            return outcome::FAILED;
+            return (outcome::FAILED, None);
         }
     };
     match store.swap(&stored, &next).await {
         Ok(true) => {
             tracing::warn!(node = node.0, ring_epoch = next.document.ring_epoch, "replaced");
-            outcome::DONE
+            (outcome::DONE, Some(next))
         }
-        Ok(false) => outcome::LATE,
-        Err(Failed::Unknown(_) | Failed::Unreachable(_) | Failed::Unusable(_)) => outcome::FAILED,
+        Ok(false) => (outcome::LATE, None),
+        // What nobody knows to be written is told to nobody.
+        Err(Failed::Unknown(_) | Failed::Unreachable(_) | Failed::Unusable(_)) => {
+            (outcome::FAILED, None)
+        }
     }
 }
 
@@ -213,6 +265,9 @@ pub(super) struct Start {
     pub(super) seed: u64,
     pub(super) database: Option<Database>,
     pub(super) store: Option<Store>,
+    /// Of a cell: the ring as documents, and who takes newer ones.
+    pub(super) cell: Option<Arc<Cell>>,
+    pub(super) offer: Option<mpsc::Sender<Cell>>,
     pub(super) caller: Option<Caller>,
     pub(super) manager: ManagerConfig,
     pub(super) mail: mpsc::Receiver<Mail>,
@@ -223,7 +278,7 @@ pub(super) struct Start {
     pub(super) stats: Stats,
     /// Of connections to other nodes, and of other rings.
     pub(super) news: mpsc::Receiver<News>,
-    pub(super) rings: mpsc::Receiver<Arc<Ring>>,
+    pub(super) rings: mpsc::Receiver<(Arc<Ring>, Arc<Cell>)>,
     /// What the publish API knows of the cell.
     pub(super) ring_now: watch::Sender<Arc<Ring>>,
     pub(super) gateways_now: watch::Sender<Vec<Peer>>,
@@ -245,13 +300,15 @@ pub(super) async fn run(start: Start) {
     let shards = ControlShards {
         admin: Admin::new(whole.node, start.secret, seed, &limits),
         desk: Desk::new(whole.node, &limits),
-        health: Health::new(),
+        health: Health::new(&limits),
         manager: Manager::new(start.manager),
     };
     let (answers, mut answered) = mpsc::unbounded_channel();
     let mut hands = ControlHands {
         database,
         store,
+        cells: start.cell.map(|cell| (cell, None)),
+        offer: start.offer,
         caller,
         ring: ring.clone(),
         stats: start.stats,
@@ -302,8 +359,9 @@ pub(super) async fn run(start: Start) {
                     start.gateways_now.send_replace(place.gateways());
                 }
             }
-            Some(ring) = rings.recv() => {
+            Some((ring, cell)) = rings.recv() => {
                 hands.ring = Ring::clone(&ring);
+                hands.cells = Some((cell, hands.cells.take().map(|(before, _)| before)));
                 place.change(clock.now(), &ring, &mut hands);
                 start.ring_now.send_replace(ring);
             }

@@ -187,6 +187,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         seed,
         database: Some(database.clone()),
         store: None,
+        cell: None,
+        offer: None,
         caller,
         manager: ManagerConfig::alone(node),
         mail,

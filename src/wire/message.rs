@@ -305,10 +305,19 @@ messages! {
     // ---- ring managers
 
     /// Between a manager and a node's health, every 100 ms each way. `echo`: the number of the last beat heard from the other; `lost`: a list
-    /// of `u16`, nodes of the ring that the sender had links to and has none any more. Lost: the next one says it.
-    80 Beat { number: u32, echo: u32, lost: Packed<'a> }
+    /// of `u16`, nodes of the ring that the sender had links to and has none any more; `ring_epoch`: of the ring that the sender has. Lost: the
+    /// next one says it.
+    80 Beat { number: u32, echo: u32, ring_epoch: u64, lost: Packed<'a> }
     /// Between managers, as often: whom the sender takes for dead, a list of (node: u16, incarnation: u64).
     81 Suspects { dead: Packed<'a> }
+    /// From a manager to a node's health: what makes the ring of `ring_epoch` of the one of `since`, in the form of `ring::news`; 0: of nothing,
+    /// it is the whole. Lost: the node sees by the next beat that it is behind, and asks.
+    82 RingNews { since: u64, ring_epoch: u64, news: &'a [u8] }
+    /// From a node's health to a manager that has a newer ring: "I have the one of `since`" (0: give me the whole). Answered by `RingNews`, or by a
+    /// `RingPart` of at most `bytes_max`: the one that begins at `at`, if the whole is still the one of `ring_epoch`. Lost: asked again.
+    83 RingWanted { since: u64, ring_epoch: u64, at: u32, bytes_max: u32 }
+    /// Bytes of the whole ring of `ring_epoch` from `at` on, of `all`. Lost: asked for again.
+    84 RingPart { ring_epoch: u64, at: u32, all: u32, part: &'a [u8] }
 
     // ---- control-plane shards <-> their driver's hands (database)
 
@@ -329,6 +338,9 @@ messages! {
     /// them by now. Answered by `Replaced`.
     67 Replace { ask: Ask, node: u16, incarnation: u64, live: Packed<'a> }
     68 Replaced { ask: Ask, what: u8 }
+    /// Question: what is new in our ring since the one before it, which is this; 0: the whole. Answered by `RingNews`, or by nothing where the ring
+    /// before ours is another. A node's health asks with `RingNews` that its driver take a ring, and is answered by that ring, if it is newer.
+    69 RingSince { since: u64 }
 }
 
 /// The answer to a call when nobody gives one: an internal error that may be tried again.

@@ -117,6 +117,11 @@ impl Hands {
         }
     }
 
+    /// What the driver does without the database.
+    pub(crate) fn short_pause(&mut self) -> Duration {
+        micros(self.random.between(20, 400))
+    }
+
     fn pause(&mut self) -> Duration {
         let usual = micros(self.random.between(50, 3_000));
         if self.slow_ms == 0 { usual } else { usual + millis(self.random.below(self.slow_ms)) }

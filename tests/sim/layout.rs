@@ -48,6 +48,16 @@ pub(crate) struct Layout {
 }
 
 pub(crate) const REGIONS: [&str; 2] = ["east", "west"];
+
+/// How another ring gets to nodes, besides a look at the store at their start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ways {
+    /// Managers tell everybody.
+    pub(crate) is_pushed: bool,
+    /// The store's watch never tells this node anything.
+    pub(crate) deaf: Option<usize>,
+}
+
 const OWNER: &[Role] = &[Role::Channel, Role::Presence];
 const DESK: &[Role] = &[Role::Webapp, Role::Admin];
 
@@ -102,6 +112,22 @@ impl Layout {
         }
         let window = millis(*random.pick(&[1_500, 5_000, 60_000]));
         Self { parts, webapp, managers, is_cell: true, window }
+    }
+
+    /// By which ways nodes hear of another ring: all do both ways, or nothing is pushed, or one hears by pushes only.
+    pub(crate) fn ways(&self, random: &mut Random) -> Ways {
+        let both = Ways { is_pushed: true, deaf: None };
+        match random.below(4) {
+            _ if !self.is_cell => both,
+            0 => Ways { is_pushed: false, ..both },
+            1 => {
+                let deaf = random.below(self.parts.len() as u64) as usize;
+                // Somebody else has to tell it.
+                let is_only = self.managers == [deaf];
+                Ways { deaf: (!is_only).then_some(deaf), ..both }
+            }
+            _ => both,
+        }
     }
 
     fn one(cores: usize) -> Self {

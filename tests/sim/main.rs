@@ -29,6 +29,7 @@ mod operator;
 mod outside;
 mod place;
 mod process;
+mod pushes;
 mod random;
 mod sizes;
 mod sockets;

@@ -32,6 +32,7 @@ use crate::outside::Outside;
 use crate::place::{Actor, Place, Want};
 use crate::random::Random;
 use crate::sizes::Sizes;
+use crate::store::Kept;
 
 /// Of the guests' tokens.
 pub(crate) const TOKEN_SECRET: &str = "sim";
@@ -103,6 +104,8 @@ pub(crate) struct Node {
     pub(crate) sizes: Sizes,
     /// The rings that its process was told.
     pub(crate) view: View,
+    /// The newest of them, and the one before.
+    pub(crate) told: Option<(Rc<Kept>, Option<Rc<Kept>>)>,
     /// When the last of them comes to its places.
     pub(crate) rings_until: Mono,
     /// Orders to dial, by the node that is dialed and its cores.
@@ -150,6 +153,7 @@ impl Node {
             paused_since: None,
             sizes,
             view: View::default(),
+            told: None,
             rings_until: Mono(0),
             dialing: BTreeMap::new(),
             rules,
@@ -254,7 +258,7 @@ impl Node {
             }
             Role::Admin => Actor::Admin(Box::new(Admin::new(node, SECRET, seed, limits))),
             Role::Webapp => Actor::Desk(Box::new(Desk::new(node, limits))),
-            Role::Health => Actor::Health(Box::new(Health::new())),
+            Role::Health => Actor::Health(Box::new(Health::new(limits))),
             Role::Ring => Actor::Manager(Box::new(Manager::new(manager))),
             Role::Http => unreachable!("handlers are no shard"),
         }

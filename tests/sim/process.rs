@@ -101,6 +101,7 @@ impl World {
         };
         let (node, mut around) = self.node_and_around(at);
         let offered = node.view.offer(&kept.cell);
+        node.told = Some((Rc::clone(kept), None));
         if let Offered::Older { known, offered } = offered {
             around
                 .outside
@@ -129,6 +130,9 @@ impl World {
         if self.is_held_up(at, Happening::Follow { process }) {
             return;
         }
+        if self.ways.deaf == Some(at) {
+            return self.outside.coverage.saw("watches that never tell");
+        }
         let Some(kept) = self.store.watched() else {
             let pause = millis(100 + self.store.random.below(900));
             return self.agenda.after(pause, Happening::Follow { process });
@@ -148,8 +152,10 @@ impl World {
         }
     }
 
-    fn tell_ring(&mut self, at: usize, kept: &Rc<Kept>) {
+    pub(crate) fn tell_ring(&mut self, at: usize, kept: &Rc<Kept>) {
         let node = &mut self.nodes[at];
+        let before = node.told.take().map(|(before, _)| before);
+        node.told = Some((Rc::clone(kept), before));
         let (id, life, process) = (node.id, u128::from(node.life), node.process);
         let us = kept.cell.document.node(id).filter(|_| node.part.owns());
         if us.is_some_and(|us| us.incarnation != life || us.replaced) {
@@ -201,7 +207,13 @@ impl World {
         }
         match by {
             Writer::Joiner { process } => self.joined(process, swapped),
-            Writer::Manager { process, ask, .. } => self.replaced(process, ask, swapped),
+            Writer::Manager { process, ask, .. } => {
+                if swapped == Swapped::Done {
+                    let written = Rc::clone(self.store.newest());
+                    self.offer(process, &written, "rings told by who wrote them");
+                }
+                self.replaced(process, ask, swapped);
+            }
             Writer::Operator => {}
         }
         Ok(())

@@ -83,6 +83,11 @@ impl Store {
         self.chain.last().expect("there is a ring from the beginning")
     }
 
+    /// The ring of an epoch, if it was written and is not too old.
+    pub(crate) fn written(&self, epoch: u64) -> Option<&Rc<Kept>> {
+        self.chain.iter().find(|kept| kept.epoch() == epoch)
+    }
+
     /// A linearizable read; `None`: nobody answers.
     pub(crate) fn read(&self) -> Option<Rc<Kept>> {
         (!self.is_away).then(|| Rc::clone(self.newest()))

@@ -18,7 +18,7 @@ use crate::ending::Stage;
 use crate::faults::{self, Planned};
 use crate::guest::Guest;
 use crate::hands::Hands;
-use crate::layout::Layout;
+use crate::layout::{Layout, Ways};
 use crate::lines::Lines;
 use crate::network::Network;
 use crate::node::{self, Around, Node};
@@ -58,6 +58,7 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) lines: Lines,
     pub(crate) layout: Layout,
+    pub(crate) ways: Ways,
     pub(crate) sizes: Sizes,
     pub(crate) nodes: Vec<Node>,
     /// By the number of a process: its node, and when it started.
@@ -110,6 +111,7 @@ const LINES: u64 = 901;
 const STORE: u64 = 902;
 const OPERATOR: u64 = 903;
 const REGIONS: u64 = 904;
+const WAYS: u64 = 905;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -120,6 +122,7 @@ impl World {
         let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
         let mut layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
         layout.part_regions(&mut Random::new(seed, REGIONS));
+        let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let mut nth = 0;
         plan.retain(|_| {
@@ -199,6 +202,7 @@ impl World {
             lines,
             impaired: vec![Mono(0); nodes.len()],
             layout,
+            ways,
             sizes,
             nodes,
             processes: Vec::new(),
@@ -332,11 +336,20 @@ impl World {
     fn carry_out(&mut self, process: u32, role: Role, ask: Ask, question: &[u8]) {
         let at = self.node_of(process);
         let decoded = Message::decode(question).expect("shards encode");
-        if let Message::Replace { .. } = decoded {
-            if at.is_some() {
-                self.replace(process, ask, &decoded);
+        match decoded {
+            Message::Replace { .. } if at.is_some() => {
+                return self.replace(process, ask, &decoded);
             }
-            return;
+            Message::RingSince { since } if at.is_some() => {
+                return self.ring_since(process, ask, since);
+            }
+            Message::RingNews { since, ring_epoch, news } if at.is_some() => {
+                return self.offer_news(process, (since, ring_epoch), news);
+            }
+            Message::Replace { .. } | Message::RingSince { .. } | Message::RingNews { .. } => {
+                return;
+            }
+            _ => {}
         }
         // A process that died may have had its question on the way into the database.
         if at.is_some() || self.faults.chance(500) {

@@ -4,18 +4,15 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::ring::assign::{Assign, Kind};
 use crate::ring::change::Cell;
-use crate::ring::document::{Document, Unusable};
+use crate::ring::document::Unusable;
+use crate::ring::news;
 
 /// Where one node of one cell keeps it.
 #[derive(Clone, Debug)]
 pub struct RingFile {
     path: PathBuf,
 }
-
-/// The document's length in bytes stands before it; the tables have a length of their own.
-const LEN_BYTES: usize = 4;
 
 impl RingFile {
     pub fn new(directory: &Path, cell: &str, node: &str) -> Self {
@@ -34,16 +31,9 @@ impl RingFile {
         if let Some(directory) = self.path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        let document = cell.document.encode();
-        let mut bytes = (document.len() as u32).to_le_bytes().to_vec();
-        bytes.extend_from_slice(&document);
-        bytes.extend_from_slice(&cell.channels.encode(Kind::Channels));
-        bytes.extend_from_slice(&cell.users.encode(Kind::Users));
-        let sum = xxhash_rust::xxh3::xxh3_64(&bytes);
-        bytes.extend_from_slice(&sum.to_le_bytes());
         let beside = self.path.with_extension("ring.new");
         let mut file = std::fs::File::create(&beside)?;
-        file.write_all(&bytes)?;
+        file.write_all(&news::whole(cell))?;
         file.sync_all()?;
         std::fs::rename(&beside, &self.path)
     }
@@ -64,31 +54,12 @@ impl RingFile {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault(&error)),
         };
-        let read = read(&bytes).map_err(|why| fault(&why))?;
+        let read = news::read(&bytes).map_err(|why| fault(&why))?;
         if read.document.cell != cell {
             return Err(fault(&format_args!("the ring of cell {}", read.document.cell)));
         }
         Ok(Some(read))
     }
-}
-
-fn read(bytes: &[u8]) -> Result<Cell, Unusable> {
-    let cut = || Unusable("cut, or changed".into());
-    let (body, sum) = bytes.split_last_chunk::<8>().ok_or_else(cut)?;
-    if xxhash_rust::xxh3::xxh3_64(body).to_le_bytes() != *sum {
-        return Err(cut());
-    }
-    let (len, rest) = body.split_first_chunk::<LEN_BYTES>().ok_or_else(cut)?;
-    let len = u32::from_le_bytes(*len) as usize;
-    let (document, tables) = rest.split_at_checked(len).ok_or_else(cut)?;
-    let (channels, users) = tables.split_at_checked(tables.len() / 2).ok_or_else(cut)?;
-    let cell = Cell {
-        document: Document::decode(document)?,
-        channels: Assign::decode(channels, Kind::Channels)?,
-        users: Assign::decode(users, Kind::Users)?,
-    };
-    cell.ring()?;
-    Ok(cell)
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ CASES = [
     Case(hosts.oneway, 2, 20, gap_max=2.5),
     Case(stores.quorum, 1, 2, gap_max=1, after=stores.after_quorum, prepare=stores.quorum_scene),
     Case(stores.consul_rolling, 1, 3, gap_max=1),
+    Case(stores.unwatched, 1, 10, gap_max=1.5, after=stores.after_unwatched),
     Case(roles.gateway, 1, 4, may_disconnect=True, after=roles.after_gateway, prepare=roles.gateway_scene),
     Case(rings.moves, 1, 5, after=rings.after_moves, prepare=rings.moves_scene),
     Case(rings.resize, 1, 3),

@@ -41,6 +41,16 @@ class Namespace(Host):
     def heal(self):
         run(*self.prefix, "nft", "delete", "table", "netdev", "cut")
 
+    def part_from(self, *hosts):
+        """Drops what goes to these hosts and what comes from them, and nothing else."""
+        addresses = ", ".join(host.address for host in hosts)
+        hooks = {"to": ("ingress", "saddr"), "from": ("egress", "daddr")}
+        chains = [f'chain {way} {{\n type filter hook {hook} device "eth0" priority 0;\n ip {side} {{ {addresses} }} drop\n }}' for way, (hook, side) in hooks.items()]
+        run(*self.prefix, "nft", "-f", "-", text="table netdev part {\n" + "\n".join(chains) + "\n}\n")
+
+    def meet_again(self):
+        run(*self.prefix, "nft", "delete", "table", "netdev", "part")
+
 
 class Network:
     """A bridge and the namespaces on it. We ourselves are the host with number `own`, and reach them all."""

@@ -4,6 +4,8 @@ import time
 
 from harness import until
 
+from . import hosts
+from .scene import SERVERS
 from .speakers import Poster
 
 QUORUM_LOST = {"short": 10, "long": 60}
@@ -83,3 +85,34 @@ def consul_rolling(scene, nth):
         time.sleep(0.5)
     assert cell.ctl("show")["ring_epoch"] == before["ring_epoch"], "the ring was changed"
     scene.incident(began)
+
+
+def taken(node):
+    """Which ring a node has, and since when."""
+    return node.metric("campanile_ring_epoch"), node.metric("campanile_ring_taken_timestamp_seconds")
+
+
+def unwatched(scene, nth):
+    """A gateway does not reach the store, and a channel server is killed: managers push the ring to it."""
+    cell, name = scene.cell, SERVERS[nth % len(SERVERS)]
+    deaf, others = cell.gateways[0], [node for node in cell.nodes.values() if node.name != name]
+    deaf.host.part_from(*(server.host for server in cell.ground.servers))
+    try:
+        # A blocking query that was there before ends by this.
+        time.sleep(0.5)
+        began = time.monotonic()
+        cell.nodes[name].kill()
+        ring = hosts.replaced(cell, name, began)
+        epoch = cell.ctl("show")["ring_epoch"]
+        until(20, "everybody has the ring", lambda: all(taken(node)[0] >= epoch for node in others))
+        times = {node.name: taken(node)[1] for node in others}
+        hosts.wait_for(began, hosts.AWAY)
+    finally:
+        deaf.host.meet_again()
+    written = min(times[manager.name] for manager in cell.nodes.values() if manager.roles == "ring")
+    hosts.come_back(cell, name)
+    scene.incident(began, who=name, ring_s=ring, learned_s=round(times[deaf.name] - written, 4), all_learned_s=round(max(times.values()) - written, 4))
+
+
+def after_unwatched(scene, _verdict):
+    return {"reach": [("from the write to a node that the store does not reach, s", 1, max(words["learned_s"] for _, _, words in scene.incidents))]}

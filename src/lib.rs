@@ -34,7 +34,7 @@
 //! | [`channel`] | owners: order, backlog, interest of gateways | all pure modules above |
 //! | [`gateway`] | sessions, hubs, interests, outboxes | and the dialects |
 //! | [`presence`] | who is online | |
-//! | [`charm`] | ring managers: who is dead, who takes the seats; health, the other end of their beats | |
+//! | [`charm`] | ring managers: who is dead, who takes the seats, who lacks the newest ring; health, the other end of their beats | |
 //! | [`control`] | how HTTP handlers and the writer speak to shards | `ids wire`, tokio |
 //! | [`admin`] | the publish API; outbox → owners, and out of the outbox again | |
 //! | [`webapp`] | Web API, database, tickets, source; the page | tokio, axum, sqlx |
@@ -92,6 +92,10 @@
 //! **A region drains by the ring.** Which regions drain stands in the seats document, so that it reaches every gateway by the way that rings
 //! come, survives restarts, and needs no second protocol; no slot moves by it. Gateways send their clients away by themselves, each core its
 //! own, at the pace that the document gives; the webapp leads those that come back elsewhere.
+//!
+//! **A ring is pushed, and the store is watched.** Whoever wrote a ring, or was told one, says what is new in it to all nodes over the links of its
+//! beats; a node that missed one asks for the whole. What is pushed was committed, and a node takes greater epochs only, so that both ways
+//! may bring anything in any order. We would change it if nodes were seen to hear of rings by one way only.
 //!
 //! **One writer, whichever the database.** SQLite and PostgreSQL are used alike: one connection writes, in groups, and holds the lock of
 //! the database, so that offsets and outbox ids are in the order of commits and nothing is ever written against another webapp. One SQL

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::brakes::{Brake, Brakes};
+use super::evidence::{self, Observer};
 use super::pulse::{Beats, Pulse, Verdict};
 use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
@@ -59,8 +60,9 @@ pub struct Manager {
     fellows: BTreeMap<Peer, Option<Word>>,
     /// What nodes said last of the nodes that they lost.
     observers: BTreeMap<NodeId, Word>,
-    /// Nodes of the ring.
+    /// Nodes of the ring, and what each node fails together with.
     nodes: BTreeSet<NodeId>,
+    zones: BTreeMap<NodeId, u16>,
     brakes: Brakes,
     /// The newest ring, for whoever has an older one.
     push: Push,
@@ -80,8 +82,6 @@ const RANK_PAUSE: Duration = Duration::from_millis(150);
 const WRITE_MAX: Duration = Duration::from_secs(4);
 /// From an answer until something is written again: the ring that it brought has been told by then.
 const AFTER_WRITE: Duration = Duration::from_millis(500);
-/// Observers that have to have lost a node too; fewer where there are fewer.
-const EVIDENCE: usize = 2;
 
 impl Manager {
     pub fn new(config: ManagerConfig) -> Self {
@@ -92,6 +92,7 @@ impl Manager {
             fellows: BTreeMap::new(),
             observers: BTreeMap::new(),
             nodes: BTreeSet::new(),
+            zones: BTreeMap::new(),
             brakes: Brakes::default(),
             push: Push::default(),
             agreed: BTreeMap::new(),
@@ -142,10 +143,15 @@ impl Manager {
 
     /// The data plane has lost it too.
     fn is_evident(&self, now: Mono, node: NodeId) -> bool {
+        let zone = |node: &NodeId| self.zones.get(node).copied().unwrap_or(0);
+        // Whoever was heard once and is of a zone counts as there for as long as it is in the ring: that it is silent may be our own fault.
         let others = self.observers.iter().filter(|(observer, _)| **observer != node);
-        let fresh: Vec<_> = others.filter(|(_, word)| is_fresh(word, now)).collect();
-        let lost = fresh.iter().filter(|(_, word)| word.dead.contains(&(node, 0))).count();
-        lost >= EVIDENCE.min(fresh.len()).max(1)
+        let observers = others.map(|(observer, word)| Observer {
+            zone: zone(observer),
+            is_fresh: is_fresh(word, now),
+            has_lost: word.dead.contains(&(node, 0)),
+        });
+        evidence::is_evident(zone(&node), &observers.collect::<Vec<_>>())
     }
 
     fn judge(&mut self, now: Mono, out: &mut Effects) {
@@ -223,7 +229,7 @@ impl Manager {
             }
         }
         self.nodes = nodes;
-        self.observers.retain(|_, word| is_fresh(word, now));
+        self.observers.retain(|node, word| is_fresh(word, now) || self.zones.contains_key(node));
     }
 }
 
@@ -258,7 +264,7 @@ impl Shard for Manager {
             }
             Input::Ring { ring } => {
                 let held = ring.seats.iter().map(|seat| seat.node);
-                self.brakes.is_frozen = ring.frozen;
+                (self.brakes.is_frozen, self.zones) = (ring.frozen, ring.zones().collect());
                 self.ring(mono, held.filter(|node| node.0 != u16::MAX).collect());
                 if let Some(since) = self.push.ring(ring.ring_epoch) {
                     push::ask(self.next_ask(), since, out);

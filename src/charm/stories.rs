@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::health::Health;
 use super::manager::{Manager, ManagerConfig};
 use crate::ids::{NodeId, Peer, Role};
@@ -403,5 +405,106 @@ fn who_was_replaced_is_trusted_again_when_it_has_lived_for_a_while() {
         assert_eq!(world.replaced.len(), 2);
         let took = world.cell.document.seats_of(2).count();
         assert_eq!(took > 0, is_trusted, "{took} seats after {waits} s");
+    }
+}
+
+/// Nodes 1, 2, ... of these zones; managers are where `managers` says, and a cut zone takes its managers along.
+fn zoned(zones: &[&str], managers: u16) -> World {
+    let mut world = World::new(zones.len() as u16, managers, Duration::from_secs(1));
+    for (node, zone) in world.cell.document.nodes.iter_mut().zip(zones) {
+        node.zone = (*zone).into();
+    }
+    world.tell_ring();
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.replaced, [], "nobody is dead");
+    world
+}
+
+/// Nothing passes between these and all others any more; the kernel says nothing, and the links' own beats break them after a second.
+fn cut_off(world: &mut World, inside: &[u16]) {
+    let all: Vec<u16> = world.machines.keys().copied().collect();
+    let pairs: Vec<(u16, u16)> = inside
+        .iter()
+        .flat_map(|&a| all.iter().filter(|b| !inside.contains(b)).map(move |&b| (a, b)))
+        .collect();
+    for &(a, b) in &pairs {
+        world.cut.extend([(a, b), (b, a)]);
+    }
+    world.run(Duration::from_secs(1));
+    for (a, b) in pairs {
+        world.link(a, b, false);
+        world.link(b, a, false);
+    }
+}
+
+#[test]
+fn a_zone_that_is_cut_off_kills_nobody_and_is_not_killed() {
+    // Three zones with a manager each. The zone that is alone has no majority; to the others a third of all is silent, which is no node's fault.
+    let mut world = zoned(&["a", "a", "b", "b", "c", "c"], 3);
+    cut_off(&mut world, &[1, 2, MANAGERS]);
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.replaced, []);
+}
+
+#[test]
+fn a_zone_with_all_managers_does_not_kill_the_others_when_it_is_cut_off() {
+    // They agree, and their own zone has lost both nodes of the others; so few are silent that no brake holds. But nobody of the third zone says so.
+    let zones = ["a", "a", "a", "a", "a", "a", "a", "a", "b", "c"];
+    let mut world = zoned(&zones, 3);
+    cut_off(&mut world, &[1, 2, 3, 4, 5, 6, 7, 8, MANAGERS, MANAGERS + 1, MANAGERS + 2]);
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.replaced, [], "its own zone is no witness");
+    // One that is dead is replaced by the word of the two others; and of its own zone nobody is asked.
+    let mut world = zoned(&zones, 3);
+    let began = world.now;
+    world.kill(10);
+    world.run(Duration::from_secs(3));
+    let [(after, 10)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+    assert!(after <= 500, "{after} ms");
+}
+
+#[test]
+fn a_node_is_judged_by_other_zones_than_its_own() {
+    // Between node 1 and its own zone, and the managers, something is broken; the other zones reach it.
+    let mut world = zoned(&["a", "a", "a", "b", "b", "c"], 3);
+    for other in [2, 3, MANAGERS, MANAGERS + 1, MANAGERS + 2] {
+        world.cut.extend([(1, other), (other, 1)]);
+        world.link(other, 1, false);
+        world.link(1, other, false);
+    }
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.replaced, [], "its neighbours' word is not enough");
+    // The other way round: its own zone reaches it, and the others do not.
+    let mut world = zoned(&["a", "a", "a", "b", "b", "c"], 3);
+    let began = world.now;
+    for other in [4, 5, 6, MANAGERS, MANAGERS + 1, MANAGERS + 2] {
+        world.cut.extend([(1, other), (other, 1)]);
+        world.link(other, 1, false);
+        world.link(1, other, false);
+    }
+    world.run(Duration::from_secs(10));
+    let [(_, 1)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn whichever_zone_is_cut_off_alone_nobody_of_another_dies_by_its_word(
+        sizes in proptest::collection::vec(1u16..5, 3..5), managers in prop_oneof![Just(1u16), Just(3), Just(5)],
+        which in any::<proptest::sample::Index>(),
+    ) {
+        // All managers are in the zone that is cut off: they all agree, and only the evidence holds them back.
+        let cut = which.index(sizes.len());
+        let names = ["a", "b", "c", "d"];
+        let zones: Vec<&str> = sizes.iter().zip(names).flat_map(|(size, name)| vec![name; usize::from(*size)]).collect();
+        let mut world = zoned(&zones, managers);
+        let inside: Vec<u16> = (1..=zones.len() as u16)
+            .filter(|node| zones[usize::from(*node) - 1] == names[cut])
+            .chain(MANAGERS..MANAGERS + managers)
+            .collect();
+        cut_off(&mut world, &inside);
+        world.run(Duration::from_secs(20));
+        prop_assert_eq!(&world.replaced, &vec![]);
     }
 }

@@ -182,6 +182,14 @@ impl Document {
         seats.filter(move |(_, seat)| seat.node == Some(id)).map(|(at, _)| at)
     }
 
+    /// Zones by number, from 1 in the order of their names; of nodes that were not replaced.
+    fn zones(&self) -> Vec<(NodeId, u16)> {
+        let zoned = self.nodes.iter().filter(|node| !node.zone.is_empty() && !node.replaced);
+        let names: BTreeSet<&str> = zoned.clone().map(|node| node.zone.as_str()).collect();
+        let number: BTreeMap<&str, u16> = names.into_iter().zip(1..).collect();
+        zoned.map(|node| (NodeId(node.id), number[node.zone.as_str()])).collect()
+    }
+
     /// Which version of a table belongs to it.
     pub fn version_of(&self, kind: Kind) -> u64 {
         match kind {
@@ -221,7 +229,8 @@ impl Document {
                 seat_epoch: seat.seat_epoch,
             }
         });
-        let mut ring = Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users);
+        let rows = (rows.collect(), self.zones());
+        let mut ring = Ring::of(self.ring_epoch, self.frozen, rows, channels, users);
         ring.drains.clone_from(&self.drains);
         Ok(ring)
     }

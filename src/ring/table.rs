@@ -23,6 +23,8 @@ pub struct Ring {
     /// Regions whose gateways send their clients away.
     pub drains: Vec<Drain>,
     pub seats: Vec<SeatRow>,
+    /// What each node fails together with, by a number; who is in no zone, or was replaced, is not in the list.
+    zones: Vec<(NodeId, u16)>,
     channels: Box<[Seat]>,
     users: Box<[Seat]>,
     /// How often a slot of each table moved.
@@ -56,6 +58,7 @@ impl Ring {
             frozen: false,
             drains: Vec::new(),
             seats,
+            zones: Vec::new(),
             channels: deal.clone(),
             users: deal,
             moves,
@@ -66,13 +69,13 @@ impl Ring {
     pub(super) fn of(
         ring_epoch: u64,
         frozen: bool,
-        seats: Vec<SeatRow>,
+        (seats, zones): (Vec<SeatRow>, Vec<(NodeId, u16)>),
         channels: &Assign,
         users: &Assign,
     ) -> Self {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
-        Self { ring_epoch, frozen, drains: Vec::new(), seats, channels, users, moves }
+        Self { ring_epoch, frozen, drains: Vec::new(), seats, zones, channels, users, moves }
     }
 
     /// How fast a region is left, if it drains.
@@ -80,6 +83,11 @@ impl Ring {
         self.drains.iter().find(|drain| drain.region == region).map(|drain| drain.pace)
     }
 
+    /// What nodes fail together with: of equal numbers, from 1 on, are those of one zone. Who is in none, or was replaced,
+    /// is not told.
+    pub fn zones(&self) -> impl Iterator<Item = (NodeId, u16)> {
+        self.zones.iter().copied()
+    }
     /// Who owns the channels of a slot: node, core, seat epoch.
     pub fn channel_owner(&self, slot: Slot) -> (NodeId, u8, u32) {
         self.owner(&self.channels, slot)

@@ -88,7 +88,9 @@ impl Gather {
         news: &[u8],
         out: &mut Effects,
     ) {
-        if !self.is_new(now, ring_epoch) {
+        // The driver may have it already, from another manager.
+        let waits = self.not_before.is_some_and(|due| due > now);
+        if ring_epoch <= self.ring_epoch || ring_epoch <= self.offered && waits {
             return;
         }
         if since == self.ring_epoch {
@@ -109,7 +111,7 @@ impl Gather {
         part: &[u8],
         out: &mut Effects,
     ) {
-        if !self.is_new(now, ring_epoch) || all > RING_BYTES_MAX || part.is_empty() {
+        if ring_epoch <= self.ring_epoch || all > RING_BYTES_MAX || part.is_empty() {
             return;
         }
         if at == 0 {
@@ -127,12 +129,6 @@ impl Gather {
         }
         let (.., whole) = self.parts.take().expect("just filled");
         self.offer(now, (0, ring_epoch), &whole, out);
-    }
-
-    /// Whether a ring is newer than ours, and not with the driver already.
-    fn is_new(&self, now: Mono, ring_epoch: u64) -> bool {
-        let waits = self.not_before.is_some_and(|due| due > now);
-        ring_epoch > self.ring_epoch && !(ring_epoch <= self.offered && waits)
     }
 
     fn offer(

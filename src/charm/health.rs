@@ -62,6 +62,10 @@ impl Health {
             let beat = Message::Beat { number, echo: heard.number, ring_epoch, lost };
             out.send_transient(manager, &beat);
         }
+    }
+
+    /// Whether a manager has a newer ring than we.
+    fn look(&mut self, now: Mono, out: &mut Effects) {
         let newest = self.managers.iter().max_by_key(|(_, heard)| heard.ring_epoch);
         self.gather.look(now, newest.map(|(peer, heard)| (*peer, heard.ring_epoch)), out);
     }
@@ -92,6 +96,7 @@ impl Shard for Health {
             Input::Wire { peer, message: Message::Beat { number, ring_epoch, .. } } => {
                 if let Some(heard) = self.managers.get_mut(&peer) {
                     *heard = Heard { number, ring_epoch };
+                    self.look(now.mono, out);
                 }
             }
             Input::Wire { peer, message: Message::RingNews { since, ring_epoch, news } }

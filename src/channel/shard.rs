@@ -298,7 +298,7 @@ impl Owner {
         };
         let is_kept = |slot: Slot| ring.keeps_channels(&old, slot);
         let (mut gone, mut gained) = (FxHashMap::default(), Vec::new());
-        for slot in (0..=u16::MAX).map(Slot).filter(|slot| !is_kept(*slot)) {
+        for slot in ring.moved_channels(&old) {
             let (was, is) = (is_mine(&old, slot), is_mine(ring, slot));
             if was {
                 let to = ring.channel_shard(slot);

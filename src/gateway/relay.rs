@@ -372,16 +372,13 @@ impl Gateway {
     pub(super) fn ring_changed(&mut self, turn: &mut Turn<'_>, ring: &Ring) {
         self.regions_told(turn, ring);
         let Some(old) = self.ring.replace(ring.clone()) else { return };
-        let slots = || (0..=u16::MAX).map(Slot);
-        let is_other = |slot: &Slot| !ring.keeps_channels(&old, *slot);
-        let moved: Vec<Slot> = slots().filter(is_other).collect();
+        let moved = ring.moved_channels(&old);
         if !moved.is_empty() {
             self.interest.moved(&moved);
             self.fetches_lost(turn, |fetch| moved.binary_search(&fetch.slot).is_ok());
             self.relay.fruitless = 0;
         }
-        let is_other = |slot: &Slot| !ring.keeps_users(&old, *slot);
-        let moved: Vec<Slot> = slots().filter(is_other).collect();
+        let moved = ring.moved_users(&old);
         if !moved.is_empty() {
             self.people_moved(turn, &moved);
         }

@@ -217,11 +217,9 @@ impl Roster {
     /// Whoever knew of the ring before us, and told us of users that are ours by it, says everything again: its link breaks. What is left of an
     /// earlier time in which a slot was ours counts for nothing now.
     fn change(&mut self, ring: &Ring, out: &mut Effects) {
-        let slots = (0..=u16::MAX).map(Slot);
         let old = self.ring.as_ref();
-        let is_other = |slot: Slot| old.is_some_and(|old| !ring.keeps_users(old, slot));
-        let is_new = |slot: &Slot| is_other(*slot) && ring.presence_shard(*slot) == self.me;
-        let gained: Vec<Slot> = slots.filter(is_new).collect();
+        let mut gained = old.map_or_else(Vec::new, |old| ring.moved_users(old));
+        gained.retain(|slot| ring.presence_shard(*slot) == self.me);
         // A slot that went and came back between two rings of ours: who knew of it told us of its users, and we took it for an old word.
         let is_unseen = |slot: &Slot| old.is_some_and(|old| old.presence_shard(*slot) == self.me);
         let unseen = gained.iter().any(is_unseen);

@@ -4,6 +4,8 @@
 //! Layout: `CAMPRING`, kind `u8`, format `u8` and six zeros, version `u64`, 65,536 seats `u16`, 32,768 pairs of counts of moves (four bits each, the
 //! lower slot's below), XXH3-64 of all before; numbers little-endian.
 
+use std::sync::Arc;
+
 use super::document::Unusable;
 use super::plan::Move;
 use super::table::SLOTS;
@@ -40,10 +42,10 @@ impl Kind {
 pub struct Assign {
     /// Grows by one with each change.
     pub version: u64,
-    /// By slot.
-    pub seats: Box<[Seat]>,
+    /// By slot. Shared by every copy until one of them changes.
+    pub seats: Arc<[Seat]>,
     /// How often each slot moved, modulo 16: who sees every second ring only still sees that a slot was elsewhere in between.
-    pub moves: Box<[u8]>,
+    pub moves: Arc<[u8]>,
 }
 
 impl Assign {
@@ -59,11 +61,15 @@ impl Assign {
     /// # Panics
     /// A move starts where the slot is not: it is of another table.
     pub fn apply(&mut self, moves: &[Move]) {
+        if moves.is_empty() {
+            return;
+        }
+        let (seats, counts) = (Arc::make_mut(&mut self.seats), Arc::make_mut(&mut self.moves));
         for one in moves {
             let slot = usize::from(one.slot.0);
-            assert_eq!(self.seats[slot], one.from, "a move of this table");
-            self.seats[slot] = one.to;
-            self.moves[slot] = (self.moves[slot] + 1) % MOVES;
+            assert_eq!(seats[slot], one.from, "a move of this table");
+            seats[slot] = one.to;
+            counts[slot] = (counts[slot] + 1) % MOVES;
         }
     }
 
@@ -73,7 +79,7 @@ impl Assign {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[kind as u8, FORMAT, 0, 0, 0, 0, 0, 0]);
         bytes.extend_from_slice(&self.version.to_le_bytes());
-        for seat in &self.seats {
+        for seat in &*self.seats {
             bytes.extend_from_slice(&seat.0.to_le_bytes());
         }
         let pairs = self.moves.as_chunks::<2>().0.iter();
@@ -115,8 +121,9 @@ mod tests {
     fn what_is_written_is_read_and_what_is_broken_is_not() {
         let mut assign = Assign::even(24);
         assign.version = 7;
-        assign.seats[9] = Seat(3);
-        (assign.moves[8], assign.moves[9], assign.moves[65_535]) = (3, 15, 1);
+        Arc::make_mut(&mut assign.seats)[9] = Seat(3);
+        let moves = Arc::make_mut(&mut assign.moves);
+        (moves[8], moves[9], moves[65_535]) = (3, 15, 1);
         let bytes = assign.encode(Kind::Users);
         assert_eq!(bytes.len(), 163_872);
         assert!(Assign::decode(&bytes, Kind::Channels).is_err(), "the other table");

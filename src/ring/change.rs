@@ -174,7 +174,7 @@ impl Cell {
     /// Seats of weightless nodes that have no slot any more, and those nodes. False: there are none.
     fn retire(&mut self) -> bool {
         let mut has_slots = vec![false; self.document.seats.len()];
-        for seat in self.channels.seats.iter().chain(&self.users.seats) {
+        for seat in self.channels.seats.iter().chain(&*self.users.seats) {
             has_slots[usize::from(seat.0)] = true;
         }
         let Document { nodes, seats, .. } = &mut self.document;

@@ -1,5 +1,6 @@
 //! What is to happen, and when: virtual time.
 
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -185,35 +186,17 @@ pub(crate) enum Arrival {
     },
 }
 
-#[derive(Debug)]
-struct Due {
-    at: Mono,
-    number: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    /// The soonest is the greatest; of two at once, the one that was planned first.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at, other.number).cmp(&(self.at, self.number))
-    }
-}
+/// When, in which order of those at once, and where in the list of happenings.
+type Due = (Mono, u64, u32);
 
 #[derive(Debug)]
 pub(crate) struct Agenda {
     pub(crate) now: Mono,
-    due: BinaryHeap<Due>,
+    /// The soonest first; of two at once, the one that was planned first.
+    due: BinaryHeap<Reverse<Due>>,
+    /// What is due lies still here while its place in the order moves.
+    happenings: Vec<Option<Happening>>,
+    free: Vec<u32>,
     planned: u64,
 }
 
@@ -223,12 +206,23 @@ const WALL: u64 = 1_700_000_000_000_000;
 
 impl Agenda {
     pub(crate) fn new() -> Self {
-        Self { now: BEGIN, due: BinaryHeap::new(), planned: 0 }
+        Self {
+            now: BEGIN,
+            due: BinaryHeap::new(),
+            happenings: Vec::new(),
+            free: Vec::new(),
+            planned: 0,
+        }
     }
 
     pub(crate) fn at(&mut self, at: Mono, what: Happening) {
         self.planned += 1;
-        self.due.push(Due { at: at.max(self.now), number: self.planned, what });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() as u32 - 1
+        });
+        self.happenings[place as usize] = Some(what);
+        self.due.push(Reverse((at.max(self.now), self.planned, place)));
     }
 
     pub(crate) fn after(&mut self, pause: Duration, what: Happening) {
@@ -237,9 +231,10 @@ impl Agenda {
 
     /// Time goes on to the next happening.
     pub(crate) fn next(&mut self) -> Option<Happening> {
-        let due = self.due.pop()?;
-        self.now = due.at;
-        Some(due.what)
+        let Reverse((at, _, place)) = self.due.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.happenings[place as usize].take()
     }
 
     pub(crate) fn clocks(&self) -> Now {

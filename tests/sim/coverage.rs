@@ -5,23 +5,24 @@ use std::fmt::Write;
 
 use campanile::shard::Counter;
 use campanile::wire::message::TAGS;
+use rustc_hash::FxHashMap;
 
 /// Of one world, or of many.
 #[derive(Clone, Debug)]
 pub(crate) struct Coverage {
     counters: [u64; Counter::ALL.len()],
     /// Messages between shards, by name.
-    messages: BTreeMap<&'static str, u64>,
+    messages: FxHashMap<&'static str, u64>,
     /// What the simulator did or saw, by name.
-    sights: BTreeMap<&'static str, u64>,
+    sights: FxHashMap<&'static str, u64>,
 }
 
 impl Coverage {
     pub(crate) fn new() -> Self {
         Self {
             counters: [0; Counter::ALL.len()],
-            messages: BTreeMap::new(),
-            sights: BTreeMap::new(),
+            messages: FxHashMap::default(),
+            sights: FxHashMap::default(),
         }
     }
 
@@ -68,12 +69,14 @@ impl Coverage {
     /// A table of everything.
     pub(crate) fn table(&self) -> String {
         let counters = Counter::ALL.iter().map(|counter| (counter.name(), self.counted(*counter)));
-        let messages = self.messages.iter().map(|(name, count)| (*name, *count));
-        let sights = self.sights.iter().map(|(name, count)| (*name, *count));
+        let by_name = |names: &FxHashMap<&'static str, u64>| {
+            let names: BTreeMap<_, _> = names.iter().map(|(name, count)| (*name, *count)).collect();
+            names.into_iter().collect::<Vec<_>>()
+        };
         let columns = [
-            ("counters", counters.collect::<Vec<_>>()),
-            ("messages", messages.collect()),
-            ("sights", sights.collect()),
+            ("counters", counters.collect()),
+            ("messages", by_name(&self.messages)),
+            ("sights", by_name(&self.sights)),
         ];
         let mut table = String::new();
         for (title, rows) in columns {

@@ -55,8 +55,11 @@ impl World {
         self.agenda.after(LOOK, Happening::Look);
         self.note_trouble();
         self.looks += 1;
-        // Gauges are not made to be asked for so often.
         if self.looks.is_multiple_of(4) {
+            self.mailboxes()?;
+        }
+        // Gauges are not made to be asked for so often.
+        if self.looks.is_multiple_of(8) {
             self.bounds()?;
         }
         match self.stage {
@@ -75,13 +78,15 @@ impl World {
         self.heal_all();
     }
 
-    /// I17.
-    fn bounds(&mut self) -> Result<(), Violation> {
+    /// I17, of mail.
+    fn mailboxes(&self) -> Result<(), Violation> {
         let mut places = self.nodes.iter().flat_map(|node| &node.places);
-        if let Some(over) = places.find_map(Place::overfull) {
-            return Err(Violation(over));
-        }
-        let limits = self.sizes.limits.clone();
+        places.find_map(Place::overfull).map_or(Ok(()), |over| Err(Violation(over)))
+    }
+
+    /// I17, of what shards count.
+    fn bounds(&mut self) -> Result<(), Violation> {
+        let limits = &self.sizes.limits;
         let connections = f64::from(limits.connections_max);
         let outbox =
             f64::from(limits.outbox_bytes_max.max(limits.guest_outbox_bytes_max)) + 1_024.0;

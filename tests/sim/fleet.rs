@@ -101,7 +101,7 @@ pub(crate) fn many(arguments: Arguments) -> bool {
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let next = AtomicU64::new(arguments.from);
-    let sum = Mutex::new((Coverage::new(), Vec::new(), 0u64, 0.0f64));
+    let sum = Mutex::new((Coverage::new(), Vec::new(), 0u64, 0.0f64, 0u64));
     let options = options(arguments, None);
     let has_failed = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -126,6 +126,8 @@ pub(crate) fn many(arguments: Arguments) -> bool {
                     sum.0.merge(&outcome.coverage);
                     sum.2 += outcome.happenings;
                     sum.3 += outcome.age.as_secs_f64();
+                    // In whatever order they come.
+                    sum.4 = sum.4.wrapping_add(outcome.hash.wrapping_mul(seed * 2 + 1));
                     if let Some(violation) = outcome.violation {
                         has_failed.store(arguments.first, Ordering::Relaxed);
                         sum.1.push((seed, violation));
@@ -134,12 +136,12 @@ pub(crate) fn many(arguments: Arguments) -> bool {
             });
         }
     });
-    let (coverage, mut violations, happenings, age) =
+    let (coverage, mut violations, happenings, age, digest) =
         sum.into_inner().expect("nobody panicked with it");
     let took = began.elapsed().as_secs_f64();
     violations.sort_by_key(|(seed, _)| *seed);
     println!(
-        "{} seeds in {took:.1} s ({:.0} a second): {happenings} happenings, {:.1} hours of virtual time, {} failed",
+        "{} seeds in {took:.1} s ({:.0} a second): {happenings} happenings, {:.1} hours of virtual time, digest {digest:016x}, {} failed",
         arguments.seeds,
         arguments.seeds as f64 / took,
         age / 3_600.0,

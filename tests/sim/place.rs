@@ -75,10 +75,11 @@ pub(crate) enum Want {
 /// What was seen of a place, in order.
 #[derive(Debug)]
 enum Seen {
+    /// With so many of the bytes that were overheard.
     Said {
         to: Role,
         peer: Peer,
-        bytes: Vec<u8>,
+        len: usize,
     },
     /// A shard is told that a peer is lost, or up.
     Linked {
@@ -101,7 +102,20 @@ enum Seen {
     Want(Want),
 }
 
-type Notes = Rc<RefCell<Vec<Seen>>>;
+type Notes = Rc<RefCell<Overhearings>>;
+
+#[derive(Default, Debug)]
+struct Overhearings {
+    list: Vec<Seen>,
+    /// Of all messages in the list.
+    bytes: Vec<u8>,
+}
+
+impl Overhearings {
+    fn push(&mut self, seen: Seen) {
+        self.list.push(seen);
+    }
+}
 
 /// A shard, and whoever listens at its door.
 #[derive(Debug)]
@@ -125,9 +139,11 @@ impl Shard for Overheard {
                         &format!("  {} -> {} {cut}", name(*peer), name(self.here)),
                     );
                 }
-                let mut bytes = Vec::new();
-                message.encode(&mut bytes);
-                self.notes.borrow_mut().push(Seen::Said { to, peer: *peer, bytes });
+                let mut notes = self.notes.borrow_mut();
+                let from = notes.bytes.len();
+                message.encode(&mut notes.bytes);
+                let len = notes.bytes.len() - from;
+                notes.push(Seen::Said { to, peer: *peer, len });
             }
             Input::PeerUp { peer, .. } | Input::PeerLost { peer } => {
                 if self.is_told {
@@ -173,7 +189,7 @@ impl Overheard {
                 notes.push(Seen::Answers { to, handle: handle.0, tip });
             }
             Ok(Message::Publication { handle, offset, .. }) => {
-                for one in notes.iter_mut().rev() {
+                for one in notes.list.iter_mut().rev() {
                     if let Seen::Answers { to: other, handle: its, tip } = one
                         && (*other, *its) == (to, handle.0)
                     {
@@ -381,11 +397,12 @@ impl Place {
 
     /// Judges what was seen since the last look.
     fn look(&mut self, now: Now, outside: &mut Outside) {
-        if self.notes.borrow().is_empty() {
+        if self.notes.borrow().list.is_empty() {
             return;
         }
         let mut seen = std::mem::take(&mut *self.notes.borrow_mut());
-        for one in seen.drain(..) {
+        let mut bytes = &*seen.bytes;
+        for one in seen.list.drain(..) {
             match one {
                 Seen::Want(want) => {
                     if let Want::Http(bytes) = &want {
@@ -417,11 +434,14 @@ impl Place {
                 Seen::Linked { to, peer, is_up } => {
                     outside.checker.link_changed(Peer { role: to, ..self.address }, peer, is_up);
                 }
-                Seen::Said { to, peer, bytes } => {
-                    said(now, Peer { role: to, ..self.address }, peer, &bytes, outside);
+                Seen::Said { to, peer, len } => {
+                    let (message, rest) = bytes.split_at(len);
+                    bytes = rest;
+                    said(now, Peer { role: to, ..self.address }, peer, message, outside);
                 }
             }
         }
+        seen.bytes.clear();
         *self.notes.borrow_mut() = seen;
     }
 }

@@ -148,14 +148,19 @@ impl Ring {
             return Vec::new();
         }
         // What did not move keeps its owner with its seat.
-        let is_kept = |slot: usize| {
-            stays[usize::from(now[slot].0)]
-                && (then[slot] == since[slot] || {
-                    let moved = self.moved(was, table, Slot(slot as u16));
-                    self.keeps(was, [before[slot], now[slot]], moved)
-                })
-        };
-        (0..SLOTS).filter(|slot| !is_kept(*slot)).map(|slot| Slot(slot as u16)).collect()
+        let mut moved = Vec::new();
+        for (slot, (to, counts)) in now.iter().zip(then.iter().zip(&**since)).enumerate() {
+            let slot = Slot(slot as u16);
+            let is_kept = stays[usize::from(to.0)]
+                && (counts.0 == counts.1 || {
+                    let from = before[usize::from(slot.0)];
+                    self.keeps(was, [from, *to], self.moved(was, table, slot))
+                });
+            if !is_kept {
+                moved.push(slot);
+            }
+        }
+        moved
     }
     /// How often a slot moved since.
     fn moved(&self, was: &Self, table: usize, slot: Slot) -> u8 {

@@ -26,6 +26,22 @@ pub(crate) enum End {
 struct Bite {
     bytes_max: u64,
     pause_us: u64,
+    /// After so many bites everything is said that tearing can say: then they are large.
+    left: u32,
+}
+
+/// Of a few bytes each: a greeting and some frames.
+const TINY_BITES: u32 = 300;
+
+impl Bite {
+    /// Of so many bytes, at most so many now.
+    fn of(&mut self, waiting: usize) -> u64 {
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => (self.bytes_max, self.pause_us) = (self.bytes_max.max(1_500), 100),
+        }
+        self.bytes_max.min(waiting as u64)
+    }
 }
 
 #[derive(Debug)]
@@ -163,7 +179,8 @@ impl Network {
     fn bite(&mut self) -> Bite {
         let bytes_max = *self.random.pick(&[3, 40, 300, 1_500, 1_500, 64_000, 64_000, 64_000]);
         let pause_us = if bytes_max < 100 { 60 } else { *self.random.pick(&[100, 300, 2_000]) };
-        Bite { bytes_max, pause_us }
+        let left = if bytes_max < 100 { TINY_BITES } else { u32::MAX };
+        Bite { bytes_max, pause_us, left }
     }
 
     /// The socket of a connection that is open.
@@ -236,7 +253,7 @@ impl Network {
             return (one.up_end == End::Fin && !server.has_ended)
                 .then_some(Arrival::Ended { socket });
         }
-        let bite = one.up_bite.bytes_max.min(one.up.len() as u64);
+        let bite = one.up_bite.of(one.up.len());
         let len = self.random.between(1, bite) as usize;
         let one = &mut self.sockets[socket];
         let bytes = one.up.drain(..len).collect();
@@ -268,7 +285,7 @@ impl Network {
         if one.down.is_empty() {
             return if one.down_end == End::Open { Read::Nothing } else { Read::Over };
         }
-        let bite = one.down_bite.bytes_max.min(one.down.len() as u64);
+        let bite = one.down_bite.of(one.down.len());
         let len = self.random.between(1, bite) as usize;
         let one = &mut self.sockets[socket];
         let bytes = one.down.drain(..len).collect();

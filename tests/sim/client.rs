@@ -338,7 +338,7 @@ impl Client {
             let Some(track) = self.tracks.get(&name).filter(|track| !track.has_left) else {
                 return owed(format!("does not know that it is in {name}"));
             };
-            if track.position() != tip {
+            if track.stands_at() != tip {
                 return owed(format!("does not hold all of {name} up to {tip}: {track:?}"));
             }
             followed.push(name);
@@ -359,7 +359,7 @@ impl Client {
             return None;
         }
         let (name, track) = self.tracks.iter().find(|(name, track)| {
-            let next = database.find(name, track.position() + 1);
+            let next = database.find(name, track.stands_at() + 1);
             track.given.is_some() && !track.has_left && next.is_some_and(|next| next.at < before)
         })?;
         Some(Violation(format!("I18: {} is late in {name}: {track:?}", self.name)))

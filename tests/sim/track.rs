@@ -122,6 +122,13 @@ impl Track {
         self.solid
     }
 
+    /// The same, for who claimed wrongly and came into the channel anew before that was found out: all before is in the history, and no gap is
+    /// owed for it.
+    pub(crate) fn stands_at(&self) -> u64 {
+        let is_anew = self.gap_owed.is_some_and(|owed| self.joined > owed);
+        if is_anew { self.solid.max(self.joined) } else { self.solid }
+    }
+
     pub(crate) fn holds(&self, offset: u64) -> bool {
         offset <= self.solid || self.above.contains(&offset)
     }

@@ -16,6 +16,8 @@ pub(crate) struct Arguments {
     pub(crate) what: What,
     pub(crate) from: u64,
     pub(crate) seeds: u64,
+    /// No seed is begun after so long.
+    pub(crate) minutes: Option<u64>,
     /// Happenings of one world at most.
     pub(crate) turns: u64,
     pub(crate) threads: usize,
@@ -30,11 +32,12 @@ pub(crate) struct Arguments {
 }
 
 const USAGE: &str =
-    "cargo sim -- [--seeds N] [--from N] [--turns N] [--threads N] [--table] [--first]
+    "cargo sim -- [--seeds N] [--minutes N] [--from N] [--turns N] [--threads N] [--table] [--first]
 cargo sim -- --seed N [--turns N] [--without BITS] [--shrink]
 cargo sim -- --canary
 
---seeds N    run so many seeds (2000), some of them twice, the bug base, and the canaries
+--seeds N    run so many seeds (20000), some of them twice, the bug base, and the canaries
+--minutes N  begin no seed after so long; without --seeds, there is no other end
 --from N     the first seed (1)
 --seed N     run one seed and tell everything that happens
 --shrink     leave out faults of its plan as long as it still fails
@@ -44,6 +47,9 @@ cargo sim -- --canary
 --table      print what happened over all seeds
 --canary     only the canaries";
 
+/// Of a run that does not say how many.
+const SEEDS: u64 = 20_000;
+
 impl Arguments {
     /// # Errors
     /// What may be said.
@@ -52,7 +58,8 @@ impl Arguments {
         let mut arguments = Self {
             what: What::Many,
             from: 1,
-            seeds: 2_000,
+            seeds: SEEDS,
+            minutes: None,
             turns: 3_000_000,
             threads,
             shrink: false,
@@ -60,6 +67,7 @@ impl Arguments {
             table: false,
             first: false,
         };
+        let mut seeds = None;
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
                 let value = words.next().ok_or(USAGE)?;
@@ -67,7 +75,8 @@ impl Arguments {
             };
             match word.as_str() {
                 "--seed" => arguments.what = What::One { seed: number()? },
-                "--seeds" => arguments.seeds = number()?.max(1),
+                "--seeds" => seeds = Some(number()?.max(1)),
+                "--minutes" => arguments.minutes = Some(number()?),
                 "--from" => arguments.from = number()?,
                 "--turns" => arguments.turns = number()?,
                 "--threads" => arguments.threads = (number()? as usize).max(1),
@@ -79,6 +88,9 @@ impl Arguments {
                 _ => return Err(USAGE.into()),
             }
         }
+        let endless = u64::MAX - arguments.from;
+        let usual = if arguments.minutes.is_some() { endless } else { SEEDS };
+        arguments.seeds = seeds.unwrap_or(usual).min(endless);
         Ok(arguments)
     }
 }

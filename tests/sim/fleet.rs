@@ -1,9 +1,10 @@
 //! Many worlds, one thread each at a time; what they found, in lines that replay it.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
 use crate::canary::{CANARIES, Canary};
@@ -17,6 +18,8 @@ const TWICE: u64 = 100;
 const COVERED_FROM: u64 = 1_000;
 /// Failing seeds that are told.
 const TOLD_MAX: usize = 10;
+/// A long run says how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs one seed; a panic of the product is a violation too.
 fn run(seed: u64, options: Options) -> Outcome {
@@ -27,7 +30,7 @@ fn run(seed: u64, options: Options) -> Outcome {
             violation: Some(Violation(format!("panic: {text}"))),
             hash: 0,
             happenings: 0,
-            age: std::time::Duration::ZERO,
+            age: Duration::ZERO,
             coverage: Coverage::new(),
             plan: Vec::new(),
         }
@@ -96,21 +99,80 @@ fn class_of(violation: &Violation) -> String {
     violation.0.split(':').next().unwrap_or_default().into()
 }
 
+/// What came of many worlds.
+struct Sum {
+    coverage: Coverage,
+    seeds: u64,
+    happenings: u64,
+    /// Virtual time.
+    age_s: f64,
+    /// Of all worlds, in whatever order they come.
+    digest: u64,
+    failed: u64,
+    /// The lowest seeds that failed.
+    told: BTreeMap<u64, Violation>,
+    /// When it was last said how far we are.
+    said: Instant,
+}
+
+impl Sum {
+    fn add(&mut self, seed: u64, outcome: Outcome) {
+        self.coverage.merge(&outcome.coverage);
+        self.seeds += 1;
+        self.happenings += outcome.happenings;
+        self.age_s += outcome.age.as_secs_f64();
+        self.digest = self.digest.wrapping_add(outcome.hash.wrapping_mul(seed * 2 + 1));
+        if let Some(violation) = outcome.violation {
+            self.failed += 1;
+            self.told.insert(seed, violation);
+            if self.told.len() > TOLD_MAX {
+                self.told.pop_last();
+            }
+        }
+        // A long run may be ended by somebody: what it found is known by then.
+        if self.said.elapsed() >= SAY_EVERY {
+            self.said = Instant::now();
+            println!("{} seeds so far, {} failed", self.seeds, self.failed);
+            self.tell(1);
+        }
+    }
+
+    /// So many of the seeds that failed, and how to see each in full.
+    fn tell(&self, count: usize) {
+        for (seed, Violation(what)) in self.told.iter().take(count) {
+            let cut: String = what.chars().take(400).collect();
+            println!("seed {seed}: {cut}\n  cargo sim -- --seed {seed}");
+        }
+    }
+}
+
 /// Many seeds. True: all are good, and everything was seen.
 pub(crate) fn many(arguments: Arguments) -> bool {
     std::panic::set_hook(Box::new(|_| {}));
     let began = Instant::now();
     let next = AtomicU64::new(arguments.from);
-    let sum = Mutex::new((Coverage::new(), Vec::new(), 0u64, 0.0f64, 0u64));
+    let sum = Mutex::new(Sum {
+        coverage: Coverage::new(),
+        seeds: 0,
+        happenings: 0,
+        age_s: 0.0,
+        digest: 0,
+        failed: 0,
+        told: BTreeMap::new(),
+        said: began,
+    });
     let options = options(arguments, None);
     let has_failed = AtomicBool::new(false);
+    let is_late =
+        || arguments.minutes.is_some_and(|minutes| began.elapsed().as_secs() >= minutes * 60);
     std::thread::scope(|scope| {
         for _ in 0..arguments.threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= arguments.from + arguments.seeds
+                    if seed - arguments.from >= arguments.seeds
                         || has_failed.load(Ordering::Relaxed)
+                        || is_late()
                     {
                         return;
                     }
@@ -122,50 +184,41 @@ pub(crate) fn many(arguments: Arguments) -> bool {
                             outcome.violation = Some(Violation(what));
                         }
                     }
-                    let mut sum = sum.lock().expect("nobody panics with it");
-                    sum.0.merge(&outcome.coverage);
-                    sum.2 += outcome.happenings;
-                    sum.3 += outcome.age.as_secs_f64();
-                    // In whatever order they come.
-                    sum.4 = sum.4.wrapping_add(outcome.hash.wrapping_mul(seed * 2 + 1));
-                    if let Some(violation) = outcome.violation {
+                    if outcome.violation.is_some() {
                         has_failed.store(arguments.first, Ordering::Relaxed);
-                        sum.1.push((seed, violation));
                     }
+                    sum.lock().expect("nobody panics with it").add(seed, outcome);
                 }
             });
         }
     });
-    let (coverage, mut violations, happenings, age, digest) =
-        sum.into_inner().expect("nobody panicked with it");
+    let sum = sum.into_inner().expect("nobody panicked with it");
     let took = began.elapsed().as_secs_f64();
-    violations.sort_by_key(|(seed, _)| *seed);
     println!(
-        "{} seeds in {took:.1} s ({:.0} a second): {happenings} happenings, {:.1} hours of virtual time, digest {digest:016x}, {} failed",
-        arguments.seeds,
-        arguments.seeds as f64 / took,
-        age / 3_600.0,
-        violations.len()
+        "{} seeds in {took:.1} s ({:.0} a second): {} happenings, {:.1} hours of virtual time, digest {:016x}, {} failed",
+        sum.seeds,
+        sum.seeds as f64 / took,
+        sum.happenings,
+        sum.age_s / 3_600.0,
+        sum.digest,
+        sum.failed
     );
     if arguments.table {
-        println!("{}", coverage.table());
+        println!("{}", sum.coverage.table());
     }
-    for (seed, Violation(what)) in violations.iter().take(TOLD_MAX) {
-        let cut: String = what.chars().take(400).collect();
-        println!("seed {seed}: {cut}\n  cargo sim -- --seed {seed}");
-    }
+    sum.tell(TOLD_MAX);
     if arguments.first {
-        return violations.is_empty();
+        return sum.failed == 0;
     }
-    if let Some((seed, _)) = violations.first() {
+    if let Some((seed, _)) = sum.told.first_key_value() {
         shrink(*seed, options);
     }
-    let missing = coverage.missing();
-    let is_covered = arguments.seeds < COVERED_FROM || missing.is_empty();
+    let missing = sum.coverage.missing();
+    let is_covered = sum.seeds < COVERED_FROM || missing.is_empty();
     if !missing.is_empty() {
         println!("never happened: {}", missing.join(", "));
     }
-    violations.is_empty() && is_covered
+    sum.failed == 0 && is_covered
 }
 
 /// Broken products, each of which must be noticed. True: all were.

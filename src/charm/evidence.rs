@@ -15,7 +15,7 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    fn agrees(&self) -> bool {
+    fn agrees(self) -> bool {
         self.is_fresh && self.has_lost
     }
 }

@@ -231,7 +231,7 @@ pub(super) mod tests {
             assert!(plan.len() <= RING_STEP_SLOTS_MAX);
             assert_eq!(next.document.ring_epoch, cell.document.ring_epoch + 1);
             let apart =
-                next.channels.seats.iter().zip(&cell.channels.seats).filter(|(a, b)| a != b);
+                next.channels.seats.iter().zip(cell.channels.seats.iter()).filter(|(a, b)| a != b);
             assert_eq!(apart.count(), plan.channels.len(), "what is written is what was planned");
             moved += plan.channels.len();
             cell = next;
@@ -245,7 +245,13 @@ pub(super) mod tests {
         let after = before.move_slot(Kind::Channels, Slot(7), Seat(9)).expect("moved");
         assert_eq!(after.users, before.users);
         assert_eq!(
-            after.channels.seats.iter().zip(&before.channels.seats).filter(|(a, b)| a != b).count(),
+            after
+                .channels
+                .seats
+                .iter()
+                .zip(before.channels.seats.iter())
+                .filter(|(a, b)| a != b)
+                .count(),
             1
         );
         assert!(after.move_slot(Kind::Channels, Slot(7), Seat(9)).is_err());

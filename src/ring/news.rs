@@ -5,6 +5,7 @@
 //! is believed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -99,11 +100,17 @@ pub fn apply(was: &Cell, news: &[u8]) -> Result<Cell, Unusable> {
         let count = u32::from_le_bytes(*count) as usize;
         let (moved, more) =
             more.split_at_checked(count.saturating_mul(MOVED_BYTES)).ok_or_else(cut)?;
-        for [slot_low, slot_high, seat_low, seat_high, moves] in moved.as_chunks::<MOVED_BYTES>().0
-        {
-            let slot = usize::from(u16::from_le_bytes([*slot_low, *slot_high]));
-            table.seats[slot] = Seat(u16::from_le_bytes([*seat_low, *seat_high]));
-            table.moves[slot] = *moves % MOVES;
+        if !moved.is_empty() {
+            // Else the tables go on being shared.
+            let seats = Arc::make_mut(&mut table.seats);
+            let moves_of = Arc::make_mut(&mut table.moves);
+            for [slot_low, slot_high, seat_low, seat_high, moves] in
+                moved.as_chunks::<MOVED_BYTES>().0
+            {
+                let slot = usize::from(u16::from_le_bytes([*slot_low, *slot_high]));
+                seats[slot] = Seat(u16::from_le_bytes([*seat_low, *seat_high]));
+                moves_of[slot] = *moves % MOVES;
+            }
         }
         rest = more;
     }

@@ -91,6 +91,9 @@ class Network:
         return self.hosts[name]
 
     def down(self):
+        # Namespaces end some time after they were deleted, and the next network has cables of the same names.
+        for number in range(2, len(self.hosts) + 2):
+            subprocess.run(["ip", "link", "del", f"c{os.getpid()}-{number}"], capture_output=True, timeout=30)
         for host in self.hosts.values():
             subprocess.run(["ip", "netns", "del", host.name], capture_output=True, timeout=30)
         self.hosts.clear()

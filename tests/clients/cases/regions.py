@@ -163,6 +163,9 @@ def region_drain(scene, nth):
     restored = time.monotonic()
     cell.ctl("restore", node.name, about="region")
     until(SLACK, "rtm.connect sends to it again", lambda: sent_to(cell, node.name) == node.name)
+    # The next drain begins when everybody is somewhere.
+    while sum(crowd.came_up(began) for crowd in scene.crowds) < held and time.monotonic() < restored + 60:
+        time.sleep(1)
     moved = node.metric("campanile_connections_moved_total") - moved
     scene.incident(began, who=node.name, at=node.ws_at, clients=int(held), seconds_given=seconds, left_s=round(left, 3), moved=int(moved), restored=restored)
 

@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashMap;
+
 use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::Limits;
 use crate::ring::Ring;
@@ -64,7 +66,12 @@ pub struct Place<S> {
     hello: Hello,
     bounds: Bounds,
     links: Vec<Link>,
+    /// Links that something was done to since they were carried last: the others have nothing for their carriers.
+    stirred: Vec<usize>,
+    is_stirred: Vec<bool>,
     far: Vec<Far>,
+    /// By node and core, the place of each in `far`: a manager of a thousand nodes has nine thousand.
+    far_at: FxHashMap<(NodeId, u8), usize>,
     /// Envelopes for shards of this place.
     local: Vec<u8>,
     local_bulk: bool,
@@ -93,7 +100,10 @@ impl<S: Shards> Place<S> {
             hello: Hello { version: VERSION, node: whole.node, incarnation: whole.life },
             bounds,
             links: (0..=whole.cores).map(|_| Link::new(bounds)).collect(),
+            stirred: (0..=whole.cores).collect(),
+            is_stirred: vec![true; whole.cores + 1],
             far: Vec::new(),
+            far_at: FxHashMap::default(),
             local: Vec::new(),
             local_bulk: false,
             lost: VecDeque::new(),
@@ -131,12 +141,17 @@ impl<S: Shards> Place<S> {
                 self.part(now, place, hands);
                 let at = place - self.far_from();
                 self.far[at] = far;
+                self.stir(place);
                 place
             }
             None => {
+                self.far_at.insert((other.node, other.core), self.far.len());
                 self.far.push(far);
                 self.links.push(Link::new(self.bounds));
-                self.links.len() - 1
+                self.is_stirred.push(false);
+                let place = self.links.len() - 1;
+                self.stir(place);
+                place
             }
         }
     }
@@ -147,6 +162,7 @@ impl<S: Shards> Place<S> {
         self.far[at].is_there = false;
         let was_up = self.links[place].is_up();
         self.links[place].break_off();
+        self.stir(place);
         if was_up {
             self.neighbours(now, place, None, hands);
             self.settle(now, hands);
@@ -213,6 +229,7 @@ impl<S: Shards> Place<S> {
 
     /// A batch of another place.
     pub fn receive(&mut self, now: Now, other: usize, batch: &Batch, hands: &mut impl Hands) {
+        self.stir(other);
         match self.links[other].receive(batch) {
             Received::Nothing => {}
             Received::Up { life, was_up } => {
@@ -250,20 +267,36 @@ impl<S: Shards> Place<S> {
         mut has_room: impl FnMut(usize) -> bool,
         mut carry: impl FnMut(usize, Batch),
     ) {
-        for other in 0..self.links.len() {
-            if other == self.here {
-                continue;
+        let mut is_full = Vec::new();
+        // Once more for what was said when there was room.
+        for _ in 0..2 {
+            // In the order of places.
+            let mut stirred = std::mem::take(&mut self.stirred);
+            stirred.sort_unstable();
+            for &other in &stirred {
+                self.is_stirred[other] = false;
             }
-            while has_room(other)
-                && let Some(batch) = self.links[other].take()
-            {
-                carry(other, batch);
+            for other in stirred {
+                if other == self.here {
+                    continue;
+                }
+                let mut is_free = has_room(other);
+                while is_free && let Some(batch) = self.links[other].take() {
+                    carry(other, batch);
+                    is_free = has_room(other);
+                }
+                if !is_free {
+                    is_full.push(other);
+                }
+                if self.links[other].has_room() {
+                    self.room(now, other, hands);
+                }
             }
-            if self.links[other].has_room() {
-                self.room(now, other, hands);
-            }
+            self.settle(now, hands);
         }
-        self.settle(now, hands);
+        for other in is_full {
+            self.stir(other);
+        }
     }
 
     fn wire(
@@ -304,6 +337,7 @@ impl<S: Shards> Place<S> {
                 Effect::Reset { peer } => {
                     if let Some(other) = self.place_of(peer).filter(|other| *other != self.here) {
                         self.links[other].break_off();
+                        self.stir(other);
                         self.lost.push_back(other);
                     }
                 }
@@ -336,6 +370,7 @@ impl<S: Shards> Place<S> {
             self.local_bulk |= class == Class::Bulk;
             return;
         }
+        self.stir(other);
         let what = match self.links[other].send(from, to.role, message, class) {
             Sent::Queued | Sent::Down => return,
             Sent::Dropped => Counter::MailDropped,
@@ -347,10 +382,18 @@ impl<S: Shards> Place<S> {
         hands.carry_out(from, Effect::Count { what, by: 1 }, &Effects::default());
     }
 
+    /// There may be something for the carrier of a link.
+    fn stir(&mut self, other: usize) {
+        if !std::mem::replace(&mut self.is_stirred[other], true) {
+            self.stirred.push(other);
+        }
+    }
+
     /// What another node says makes no sense: its link begins anew.
     fn break_far(&mut self, place: usize) {
         if self.links[place].is_up() {
             self.links[place].break_off();
+            self.stir(place);
             self.lost.push_back(place);
         }
     }
@@ -443,8 +486,7 @@ impl<S: Shards> Place<S> {
     }
 
     fn find(&self, node: NodeId, core: u8) -> Option<usize> {
-        let at = self.far.iter().position(|far| (far.node, far.core) == (node, core));
-        at.map(|at| at + self.far_from())
+        self.far_at.get(&(node, core)).map(|at| at + self.far_from())
     }
 
     fn place_of(&self, peer: Peer) -> Option<usize> {

@@ -69,7 +69,7 @@ mod tests {
                 observers.iter().map(|one| Observer { is_fresh: true, has_lost: true, ..*one }).collect();
             prop_assert_eq!(is_evident(zone, &all), !all.is_empty());
             if !observers.is_empty() {
-                let mut more = observers.clone();
+                let mut more = observers;
                 let at = at.index(more.len());
                 (more[at].is_fresh, more[at].has_lost) = (true, true);
                 // One more that spoke against it cannot be turned into doubt by agreeing.

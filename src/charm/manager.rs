@@ -11,7 +11,7 @@ use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::{BEAT, WORD_AGE_MAX};
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, sooner};
 use crate::wire::message::outcome;
 use crate::wire::{Message, Packed};
 
@@ -70,6 +70,9 @@ pub struct Manager {
     agreed: BTreeMap<NodeId, Mono>,
     /// A write of the ring that is under way.
     writing: Option<Ask>,
+    /// Who is dead is looked at then, if something was heard since the last look.
+    judge_at: Mono,
+    is_unjudged: bool,
     /// Nothing is written before: an answer, or the ring that it brings, is on its way.
     not_before: Mono,
     asks: u32,
@@ -78,6 +81,8 @@ pub struct Manager {
 
 /// Managers do not all write at once.
 const RANK_PAUSE: Duration = Duration::from_millis(150);
+/// Between two looks at who is dead: a thousand nodes beat ten thousand times a second, and each look is at all of them.
+const JUDGE_PAUSE: Duration = Duration::from_millis(10);
 /// A write that nobody answered in this time is begun anew.
 const WRITE_MAX: Duration = Duration::from_secs(4);
 /// From an answer until something is written again: the ring that it brought has been told by then.
@@ -97,6 +102,8 @@ impl Manager {
             push: Push::default(),
             agreed: BTreeMap::new(),
             writing: None,
+            judge_at: Mono::default(),
+            is_unjudged: false,
             not_before: Mono::default(),
             asks: 0,
             brake: None,
@@ -155,6 +162,11 @@ impl Manager {
     }
 
     fn judge(&mut self, now: Mono, out: &mut Effects) {
+        self.is_unjudged = now < self.judge_at;
+        if self.is_unjudged {
+            return;
+        }
+        self.judge_at = now + JUDGE_PAUSE;
         if now < self.not_before {
             return;
         }
@@ -318,7 +330,8 @@ impl Shard for Manager {
 
     fn deadline(&self) -> Option<Mono> {
         // Every beat is also a look at who is silent.
-        Some(self.beats.deadline())
+        let judge_at = self.is_unjudged.then_some(self.judge_at);
+        sooner(judge_at, Some(self.beats.deadline()))
     }
 
     fn report(&self, into: &mut Report) {

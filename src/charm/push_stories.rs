@@ -128,7 +128,7 @@ impl Two {
 
     fn run(&mut self, ms: u64) {
         for _ in 0..ms / 10 {
-            self.now = self.now + Duration::from_millis(10);
+            self.now += Duration::from_millis(10);
             self.give(MANAGER, Input::Tick);
             self.give(NODE, Input::Tick);
             self.deliver();

@@ -22,14 +22,14 @@ const STEP: Duration = Duration::from_millis(10);
 
 enum Machine {
     Node(Health),
-    Manager(Manager),
+    Manager(Box<Manager>),
 }
 
 impl Machine {
     fn shard(&mut self) -> &mut dyn Shard {
         match self {
             Self::Node(health) => health,
-            Self::Manager(manager) => manager,
+            Self::Manager(manager) => &mut **manager,
         }
     }
 }
@@ -70,7 +70,7 @@ impl World {
                 window,
                 probation: ManagerConfig::PROBATION,
             };
-            machines.insert(MANAGERS + rank, Machine::Manager(Manager::new(config)));
+            machines.insert(MANAGERS + rank, Machine::Manager(Box::new(Manager::new(config))));
         }
         let mut world = Self {
             now: Mono::default() + Duration::from_secs(1),

@@ -2,6 +2,8 @@
 //!
 //! A node that stands by is of the ring in all but the seats: everybody has links to it, and it is the first to take a dead node's.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::change::{Cell, Changed, refuse};
 use super::document::{NodeEntry, SeatEntry, Unusable};
 use super::table::SEATS_PER_NODE;
@@ -127,19 +129,24 @@ impl Cell {
         let Some(id) = document.named(dead).map(|node| node.id) else {
             return refuse(format!("there is no node {dead} in the ring"));
         };
+        let live: BTreeSet<&str> = live.iter().copied().collect();
         let takers: Vec<(u16, u64)> = document
             .nodes
             .iter()
             .filter(|node| node.id != id && node.weight > 0 && !node.replaced)
-            .filter(|node| live.contains(&node.name.as_str()))
+            .filter(|node| live.contains(node.name.as_str()))
             .map(|node| (node.id, u64::from(node.weight)))
             .collect();
         let seats: Vec<usize> = document.seats_of(id).collect();
         if seats.is_empty() {
             return refuse(format!("node {dead} holds no seat"));
         }
-        let mut held: Vec<u64> =
-            takers.iter().map(|(id, _)| document.seats_of(*id).count() as u64).collect();
+        let mut seats_by_node: BTreeMap<u16, u64> = BTreeMap::new();
+        for id in document.seats.iter().filter_map(|seat| seat.node) {
+            *seats_by_node.entry(id).or_default() += 1;
+        }
+        let held = |id: &u16| seats_by_node.get(id).copied().unwrap_or(0);
+        let mut held: Vec<u64> = takers.iter().map(|(id, _)| held(id)).collect();
         let standing_by: Vec<bool> = held.iter().map(|held| *held == 0).collect();
         let is_anybody = standing_by.contains(&true);
         for seat in seats {
@@ -171,6 +178,7 @@ impl Cell {
         let document = &self.document;
         let is_it = |dead: &&NodeEntry| dead.incarnation == u128::from(incarnation);
         let dead = document.node(node).filter(is_it).filter(|_| !document.frozen)?;
+        let live: BTreeSet<&u16> = live.iter().collect();
         let live = document.nodes.iter().filter(|node| live.contains(&node.id));
         let live: Vec<&str> = live.map(|node| node.name.as_str()).collect();
         Some(self.replace(&dead.name, &live))

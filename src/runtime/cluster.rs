@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::sync::watch::channel as watch_channel;
+use tokio::sync::watch::{Sender as WatchSender, channel as watch_channel};
 
 use super::clock::Clock;
 use super::cores::{self, Cores};
@@ -46,6 +46,8 @@ use crate::wire::warrant::Names;
 /// News of connections that wait for the control plane's driver; rings that wait for it.
 const NEWS_MAX: usize = 256;
 const RINGS_MAX: usize = 4;
+/// What a manager pushes comes within this after the store told of it; a manager does not wait.
+const PUSHES_FIRST: Duration = Duration::from_millis(50);
 /// Between two looks for a ring, or for our place in it.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -205,10 +207,11 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     tokio::spawn(far::answer(link_listener, home.clone()));
     let known = config.webapp.iter().chain(&config.managers).chain(&config.admins);
     let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
-    let view = View::of(&cell);
-    tokio::spawn(follow(store, view.clone(), offer));
+    let (taken, view) = watch_channel(View::of(&cell));
+    let head_start = if is(Role::Ring) { Duration::ZERO } else { PUSHES_FIRST };
+    tokio::spawn(follow(store, view, head_start, offer));
     let tell = Tell { names: names_now, cores: boxes.clone(), control: tell_rings };
-    let keeping = tokio::spawn(keep_up(home, (view, cell), known, file, offered, tell));
+    let keeping = tokio::spawn(keep_up(home, (taken, cell), known, file, offered, tell));
 
     let watch = watch::Watch::new(boxes.clone(), stats, reports, control_stats);
     let watch = watch.with_links(refusals, papers);
@@ -404,10 +407,10 @@ impl Tell {
 /// that are in it. Returns when we must end, and why.
 async fn keep_up(
     home: Home,
-    (mut view, mut cell): (View, Arc<Cell>),
+    (taken, mut cell): (WatchSender<View>, Arc<Cell>),
     known: Vec<(NodeId, String)>,
     file: Option<RingFile>,
-    mut offered: mpsc::Receiver<Cell>,
+    mut rings: mpsc::Receiver<Cell>,
     tell: Tell,
 ) -> String {
     let mut dialing = BTreeMap::new();
@@ -420,8 +423,10 @@ async fn keep_up(
             dialing.entry(node).or_insert_with(|| far::dial_all(&home, &address, cores));
         }
         let (next, ring) = loop {
-            let Some(next) = offered.recv().await else { return "nobody follows the ring".into() };
-            match view.offer(&next) {
+            let Some(next) = rings.recv().await else { return "nobody follows the ring".into() };
+            let mut offered = Offered::Same;
+            taken.send_modify(|view| offered = view.offer(&next));
+            match offered {
                 Offered::Newer => {}
                 // Both ways bring most rings.
                 Offered::Same | Offered::Older { .. } => continue,

@@ -288,6 +288,8 @@ pub(super) struct Start {
 
 /// A connection's full queue is looked at again after this.
 const RETRY: Duration = Duration::from_millis(1);
+/// News of other nodes that are heard in one turn.
+const NEWS_PER_TURN: usize = 256;
 /// Handlers that wait are looked through for those that gave up when there are so many.
 const WAITING_MAX: usize = 4_096;
 
@@ -353,8 +355,15 @@ pub(super) async fn run(start: Start) {
                 }
             }
             Some(one) = news.recv() => {
-                let is_change = !matches!(one, News::Batch(..));
-                outgoing.far.hear(clock.now(), one, &mut place, &mut hands);
+                let now = clock.now();
+                let mut is_change = !matches!(one, News::Batch(..));
+                outgoing.far.hear(now, one, &mut place, &mut hands);
+                // Whatever else is there is heard in the same turn, as each turn looks at every link; not for ever, for beats are due.
+                for _ in 0..NEWS_PER_TURN {
+                    let Ok(one) = news.try_recv() else { break };
+                    is_change |= !matches!(one, News::Batch(..));
+                    outgoing.far.hear(now, one, &mut place, &mut hands);
+                }
                 if is_change {
                     start.gateways_now.send_replace(place.gateways());
                 }

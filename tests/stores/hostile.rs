@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use campanile::ring::change::Cell;
 use campanile::ring::store::{Failed, Store, Stored};
 use campanile::ring::view::{Offered, View};
 
@@ -98,6 +99,34 @@ fn a_store_that_went_back_in_time_is_not_followed() {
     });
 }
 
+/// Nothing comes by another way.
+async fn follow(store: Store, tell: tokio::sync::mpsc::Sender<Cell>) {
+    let (_taken, view) = tokio::sync::watch::channel(View::default());
+    campanile::ring::store::follow(store, view, Duration::ZERO, tell).await;
+}
+
+#[test]
+fn who_has_a_ring_by_another_way_reads_no_tables_of_it() {
+    run(async {
+        let (double, store, stored) = with_ring().await;
+        let mut view = View::default();
+        view.offer(&stored.cell);
+        let (_taken, view) = tokio::sync::watch::channel(view);
+        let (tell, mut told) = tokio::sync::mpsc::channel(64);
+        let before = double.asked();
+        let following = campanile::ring::store::follow(store.clone(), view, Duration::ZERO, tell);
+        let follower = tokio::spawn(following);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(told.try_recv().is_err(), "it has it");
+        assert_eq!(double.asked() - before, 2, "the seats, and to be told of another");
+        let next = stored.cell.weigh("cs1", 7).expect("weighed");
+        assert_eq!(store.swap(&stored, &next).await, Ok(true));
+        let news = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
+        assert_eq!(news.expect("soon").as_ref(), Some(&next));
+        follower.abort();
+    });
+}
+
 #[test]
 fn watches_that_return_without_news_are_paced() {
     run(async {
@@ -105,7 +134,7 @@ fn watches_that_return_without_news_are_paced() {
         double.fault(Fault::Spurious);
         let before = double.asked();
         let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower = tokio::spawn(campanile::ring::store::follow(store, View::default(), tell));
+        let follower = tokio::spawn(follow(store, tell));
         assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
         tokio::time::sleep(Duration::from_secs(3)).await;
         let asked = double.asked() - before;
@@ -120,8 +149,7 @@ fn who_follows_is_told_of_every_state_it_could_see_and_outlives_a_store_without_
     run(async {
         let (double, store, mut stored) = with_ring().await;
         let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower =
-            tokio::spawn(campanile::ring::store::follow(store.clone(), View::default(), tell));
+        let follower = tokio::spawn(follow(store.clone(), tell));
         assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
         for fault in [Fault::None, Fault::NoLeader, Fault::TooMany, Fault::Garbage] {
             double.fault(fault);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Store;
@@ -18,7 +18,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// Tells each ring that is newer than all before. Ends when nobody listens any more.
-pub async fn follow(store: Store, mut view: View, tell: mpsc::Sender<Cell>) {
+///
+/// `taken`: what the process has, also by other ways: of such a ring only the seats are read, which are a small part of it. `head_start`: how
+/// long the other ways may take after the store told of something.
+pub async fn follow(
+    store: Store,
+    taken: watch::Receiver<View>,
+    head_start: Duration,
+    tell: mpsc::Sender<Cell>,
+) {
+    let mut view = View::default();
     let mut pause = PAUSE;
     // When the bucket is full again.
     let mut full_at = Instant::now();
@@ -26,12 +35,16 @@ pub async fn follow(store: Store, mut view: View, tell: mpsc::Sender<Cell>) {
         let now = Instant::now();
         full_at = full_at.max(now) + PACE;
         sleep_until(full_at.checked_sub(PACE * BURST).unwrap_or(now)).await;
-        let failed = match store.read().await {
-            Ok(Some(stored)) => {
-                let offered = view.offer(&stored.cell);
+        // Before the read, which finds this one or a later one.
+        if let Some(taken) = taken.borrow().cell() {
+            view.offer(taken);
+        }
+        let failed = match store.newer(view.cell()).await {
+            Ok(Some((cell, seats))) => {
+                let offered = cell.as_ref().map_or(Offered::Same, |cell| view.offer(cell));
                 match offered {
                     Offered::Newer => {
-                        if tell.send(stored.cell).await.is_err() {
+                        if tell.send(cell.expect("it was offered")).await.is_err() {
                             return;
                         }
                     }
@@ -43,7 +56,9 @@ pub async fn follow(store: Store, mut view: View, tell: mpsc::Sender<Cell>) {
                         );
                     }
                 }
-                store.changed(stored.seats).await.err()
+                let changed = store.changed(seats).await;
+                sleep(head_start).await;
+                changed.err()
             }
             Ok(None) => {
                 tracing::warn!("there is no ring yet");

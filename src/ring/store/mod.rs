@@ -176,6 +176,25 @@ impl Store {
         Ok(Some(Stored { cell, seats, channels, users }))
     }
 
+    /// The ring as it is now, linearizable, and what a watch begins at. `None` in place of the ring: it is `known`, and its tables were not read.
+    ///
+    /// # Errors
+    /// See [`Failed`].
+    pub async fn newer(
+        &self,
+        known: Option<&Cell>,
+    ) -> Result<Option<(Option<Cell>, Mark)>, Failed> {
+        if let Some(known) = known {
+            let [seats, ..] = self.parts(Scope::Seats).await?;
+            if let Some((mark, bytes)) = seats
+                && self.document_of(&bytes)? == known.document
+            {
+                return Ok(Some((None, mark)));
+            }
+        }
+        Ok(self.read().await?.map(|stored| (Some(stored.cell), stored.seats)))
+    }
+
     /// Only who holds which seat, under which epochs: linearizable too, and without the tables, which are most of a ring.
     ///
     /// # Errors

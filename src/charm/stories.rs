@@ -21,7 +21,7 @@ const MANAGERS: u16 = 100;
 const STEP: Duration = Duration::from_millis(10);
 
 enum Machine {
-    Node(Health),
+    Node(Box<Health>),
     Manager(Box<Manager>),
 }
 
@@ -60,7 +60,7 @@ impl World {
         let cell = Cell::new("one", (1..=nodes).map(entry).collect()).expect("a ring");
         let mut machines = BTreeMap::new();
         for id in 1..=nodes {
-            machines.insert(id, Machine::Node(Health::new(&Limits::DEFAULT)));
+            machines.insert(id, Machine::Node(Box::new(Health::new(&Limits::DEFAULT))));
         }
         for rank in 0..managers {
             let config = ManagerConfig {
@@ -206,7 +206,7 @@ impl World {
     /// Another process of a node is there, and in the ring.
     fn revive(&mut self, id: u16, life: u64) {
         self.lives.insert(id, life);
-        self.machines.insert(id, Machine::Node(Health::new(&Limits::DEFAULT)));
+        self.machines.insert(id, Machine::Node(Box::new(Health::new(&Limits::DEFAULT))));
         self.stopped.remove(&id);
         self.tell_ring();
         let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();

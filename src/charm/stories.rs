@@ -28,7 +28,7 @@ enum Machine {
 impl Machine {
     fn shard(&mut self) -> &mut dyn Shard {
         match self {
-            Self::Node(health) => health,
+            Self::Node(health) => &mut **health,
             Self::Manager(manager) => &mut **manager,
         }
     }

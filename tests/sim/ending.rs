@@ -40,8 +40,9 @@ pub(crate) enum Stage {
 const LOOK: Duration = Duration::from_millis(250);
 /// I22: in this time everything comes to rest.
 const REST: Duration = Duration::from_secs(30);
-/// I4: in this time the outbox is empty, unless there was no end of commits.
+/// I4: in this time the outbox is empty, unless there was no end of commits, or more in it than leaves at the pace of finalising.
 const DISPATCHED: Duration = Duration::from_secs(10);
+const FINALISED: Duration = Duration::from_millis(250);
 /// It must not stir again in this time.
 const STABLE: Duration = Duration::from_secs(2);
 /// After so long in the quiet, presence by hand is said again.
@@ -75,6 +76,7 @@ impl World {
     pub(crate) fn quieten(&mut self) {
         self.outside.trace.tell(self.agenda.now, || "quiet".into());
         self.stage = Stage::Quiet { since: self.agenda.now, rested: None };
+        self.backlog = self.outside.database.outbox.len();
         self.heal_all();
     }
 
@@ -171,9 +173,10 @@ impl World {
                 self.by_hand.clear();
             }
         }
+        let turns = self.backlog / self.sizes.limits.dispatch_max as usize;
         let oldest = self.outside.database.outbox.values().next();
         if let Some((name, offset)) = oldest
-            && now.since(since) > DISPATCHED
+            && now.since(since) > DISPATCHED + FINALISED * turns as u32
             && now.since(self.outside.database.event(name, *offset).at) > DISPATCHED
         {
             return Err(Violation(format!("I4: {name} {offset} does not leave the outbox")));

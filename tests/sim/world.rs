@@ -95,6 +95,8 @@ pub(crate) struct World {
     pub(crate) by_hand: BTreeSet<String>,
     pub(crate) has_hands: bool,
     pub(crate) looks: u64,
+    /// Rows that were in the outbox when faults stopped.
+    pub(crate) backlog: usize,
     happenings: u64,
 }
 
@@ -228,6 +230,7 @@ impl World {
             by_hand: BTreeSet::new(),
             has_hands: false,
             looks: 0,
+            backlog: 0,
             happenings: 0,
         }
     }

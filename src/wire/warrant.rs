@@ -125,7 +125,12 @@ impl Warrant {
     pub fn uris(&self) -> Vec<String> {
         let Self { cell, name, roles, number } = self;
         let right = |right: &str| format!("{SCHEME}{cell}/{name}/{right}");
-        let granted = ROLE_WORDS.iter().filter(|(_, of)| roles.both(*of) == *of);
+        let has = |of: Roles| roles.both(of) == of;
+        // A webapp is admin as well: one word says it.
+        let is_said = |of: Roles| {
+            ROLE_WORDS.iter().any(|(_, more)| has(*more) && *more != of && more.both(of) == of)
+        };
+        let granted = ROLE_WORDS.iter().filter(|(_, of)| has(*of) && !is_said(*of));
         let number = number.map(|number| right(&format!("{NUMBER}/{}", number.0)));
         granted.map(|(word, _)| right(word)).chain(number).collect()
     }

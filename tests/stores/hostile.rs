@@ -45,6 +45,8 @@ fn what_cannot_be_read_is_no_ring_and_says_why() {
         double.forget("rt/x/ring/users");
         let missing = store.read().await.expect_err("half a ring");
         assert!(missing.to_string().contains("has no users"), "{missing}");
+        double.forget("rt/x/ring/seats");
+        assert_eq!(store.read().await, Ok(None), "somebody makes a ring: its seats come last");
     });
 }
 

@@ -90,6 +90,7 @@ step "regions: where clients are sent, and a drain" stories test_regions.py
 step "links through TLS: refusals, renewal, strangers" stories test_tls.py
 step "the checker of the cases" stories test_checker.py
 step "what happens to a cell: deaths, cuts, moves, restarts" tests/cluster.sh
+step "the walk of the README over three hosts" tests/cluster.sh --walk
 step "a death and a cut cable, all links TLS" tests/cluster.sh --case kill,silent --tls
 step "conversations in both dialects" stories test_workspace.py
 step "Centrifuge: keys, versions, caches, filters" stories test_centrifuge_api.py

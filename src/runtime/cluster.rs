@@ -13,7 +13,7 @@ use tokio::sync::watch::{Sender as WatchSender, channel as watch_channel};
 
 use super::clock::Clock;
 use super::cores::{self, Cores};
-use super::far::{self, Home};
+use super::far::{self, Dialers, Home};
 use super::handed::{self, Handed};
 use super::letters::{Letter, LetterBox};
 use super::node::{
@@ -205,8 +205,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         refusals: refusals.clone(),
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
-    let known = config.webapp.iter().chain(&config.managers).chain(&config.admins);
-    let known = known.filter(|(node, _)| is_ours_to_dial(config, id, *node)).cloned().collect();
+    let known = known(config, id);
     let (taken, view) = watch_channel(View::of(&cell));
     let head_start = if is(Role::Ring) { Duration::ZERO } else { PUSHES_FIRST };
     tokio::spawn(follow(store, view, head_start, offer));
@@ -273,10 +272,35 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     Ok(())
 }
 
-/// Of two managers the one with the lower number dials; everybody else dials them.
-fn is_ours_to_dial(config: &Node, us: NodeId, other: NodeId) -> bool {
-    let is_manager = |node: NodeId| config.managers.iter().any(|(manager, _)| *manager == node);
-    other != us && !(is_manager(us) && (other < us || !is_manager(other)))
+/// Nodes that are in no ring, and which of our places dial them. Of two managers the one with the lower number dials; everybody else dials
+/// managers. The cores of one that is a gateway as well are not reached by that: they dial for themselves whoever has something for clients.
+fn known(config: &Node, us: NodeId) -> Vec<Known> {
+    let Node { webapp, managers, admins, roles, .. } = config;
+    let is_manager = |node: NodeId| managers.iter().any(|(manager, _)| *manager == node);
+    let is_ours = |node: NodeId| !is_manager(us) || (is_manager(node) && us < node);
+    let has_clients = roles.contains(Role::Gateway);
+    let desks = webapp.iter().chain(admins).map(|known| (known, has_clients));
+    let all = desks.chain(managers.iter().map(|known| (known, false)));
+    let mut list: Vec<Known> = Vec::new();
+    for ((node, address), is_for_clients) in all {
+        let dialers = match (is_ours(*node), is_for_clients) {
+            (true, _) => Dialers::All,
+            (false, true) => Dialers::Cores,
+            (false, false) => continue,
+        };
+        if *node != us && list.iter().all(|known| known.node != *node) {
+            list.push(Known { node: *node, address: address.clone(), dialers });
+        }
+    }
+    list
+}
+
+/// A node that is in no ring.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Known {
+    node: NodeId,
+    address: String,
+    dialers: Dialers,
 }
 
 /// What a ring manager goes by. `--managers` names all of them.
@@ -408,7 +432,7 @@ impl Tell {
 async fn keep_up(
     home: Home,
     (taken, mut cell): (WatchSender<View>, Arc<Cell>),
-    known: Vec<(NodeId, String)>,
+    known: Vec<Known>,
     file: Option<RingFile>,
     mut rings: mpsc::Receiver<Cell>,
     tell: Tell,
@@ -419,8 +443,9 @@ async fn keep_up(
         let wanted = to_dial(home.us.node, &cell.document, &known);
         dialing.retain(|node, _| wanted.contains(node));
         for node in wanted {
-            let (_, address, cores) = node.clone();
-            dialing.entry(node).or_insert_with(|| far::dial_all(&home, &address, cores));
+            let (_, address, cores, dialers) = node.clone();
+            let dial = || far::dial_all(&home, &address, cores, dialers);
+            dialing.entry(node).or_insert_with(dial);
         }
         let (next, ring) = loop {
             let Some(next) = rings.recv().await else { return "nobody follows the ring".into() };
@@ -472,13 +497,14 @@ async fn save(file: Option<&RingFile>, cell: &Cell) {
 ///
 /// The webapp and the managers (`known`) dial the nodes of the ring; others dial them, also who was in the ring until now and may have clients,
 /// and of these only the control planes have something for them.
-fn to_dial(us: NodeId, ring: &Document, known: &[(NodeId, String)]) -> Vec<(u16, String, u8)> {
+fn to_dial(us: NodeId, ring: &Document, known: &[Known]) -> Vec<(u16, String, u8, Dialers)> {
     let is_in = ring.node(us).is_some();
     let is_ours = |id: u16| id != us.0 && (!is_in || us.0 < id);
     let nodes = ring.nodes.iter().filter(|node| is_ours(node.id));
-    let nodes = nodes.map(|node| (node.id, node.address.clone(), node.cores));
-    let known = known.iter().filter(|(id, _)| !is_in && ring.node(*id).is_none());
-    nodes.chain(known.map(|(id, address)| (id.0, address.clone(), 0))).collect()
+    let nodes = nodes.map(|node| (node.id, node.address.clone(), node.cores, Dialers::All));
+    let known = known.iter().filter(|known| !is_in && ring.node(known.node).is_none());
+    let known = known.map(|known| (known.node.0, known.address.clone(), 0, known.dialers));
+    nodes.chain(known).collect()
 }
 
 #[cfg(test)]
@@ -493,7 +519,8 @@ mod tests {
             ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2)
         };
         let before = Cell::new("one", vec![node(1), node(2), node(3)]).expect("a ring");
-        let known = [(NodeId(10_000), "10.0.1.1:7400".to_string())];
+        let (node, address) = (NodeId(10_000), "10.0.1.1:7400".to_string());
+        let known = [Known { node, address, dialers: Dialers::All }];
         let dialed = |us: u16, cell: &Cell| -> Vec<u16> {
             to_dial(NodeId(us), &cell.document, &known).iter().map(|(id, ..)| *id).collect()
         };

@@ -267,11 +267,20 @@ pub(super) struct Kept {
     _wanted: watch::Sender<()>,
 }
 
-/// Every place of ours to every place of another node.
-pub(super) fn dial_all(home: &Home, address: &str, cores: u8) -> Kept {
+/// Which of our places dial.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Dialers {
+    All,
+    /// The other node dials our control plane, and knows of no cores here.
+    Cores,
+}
+
+/// Places of ours to every place of another node.
+pub(super) fn dial_all(home: &Home, address: &str, cores: u8, dialers: Dialers) -> Kept {
     let (keeper, wanted) = watch::channel(());
     let has_data = !home.us.roles.both(DATA_ROLES).is_empty();
-    let ours = (0..home.us.cores).filter(|_| has_data).chain([Peer::CONTROL_CORE]);
+    let control = (dialers == Dialers::All).then_some(Peer::CONTROL_CORE);
+    let ours = (0..home.us.cores).filter(|_| has_data).chain(control);
     let pairs =
         ours.flat_map(|from| (0..cores).chain([Peer::CONTROL_CORE]).map(move |to| (from, to)));
     for (from, to) in pairs {
@@ -311,7 +320,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         tokio::spawn(answer(listener, other));
-        let kept = dial_all(&one, &address, 0);
+        let kept = dial_all(&one, &address, 0, Dialers::All);
         for news in [&mut of_one, &mut of_other] {
             assert!(matches!(news.recv().await, Some(News::Met(..))));
         }

@@ -144,7 +144,7 @@ async fn listening(home: Home) -> String {
 async fn refused(dialer: Home, answerer: Home, at_answerer: &str, at_dialer: &str) {
     let (of_dialer, of_answerer) = (dialer.refusals.clone(), answerer.refusals.clone());
     let address = listening(answerer).await;
-    let kept = far::dial_all(&dialer, &address, 0);
+    let kept = far::dial_all(&dialer, &address, 0, far::Dialers::All);
     for (refusals, why) in [(&of_answerer, at_answerer), (&of_dialer, at_dialer)] {
         if !why.is_empty() {
             until_counted(refusals, why).await;
@@ -163,7 +163,7 @@ async fn nodes_of_one_authority_meet_and_long_batches_cross() {
     let (other, mut of_other) = gateway(10_002, Some(papers("gw2", "number/10002")));
     let refusals = [one.refusals.clone(), other.refusals.clone()];
     let address = listening(other).await;
-    let kept = far::dial_all(&one, &address, 0);
+    let kept = far::dial_all(&one, &address, 0, far::Dialers::All);
     let mut ways = Vec::new();
     for (news, node) in [(&mut of_one, 10_002), (&mut of_other, 10_001)] {
         let Some(News::Met(_, who, way)) = news.recv().await else { panic!("they meet") };

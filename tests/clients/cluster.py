@@ -139,12 +139,12 @@ class Node(Server):
 
 class Cell:
     """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
-    without flags keeps nothing. `regions`: each gateway is a region of its own name. `tls`: all of its links.
+    without flags keeps nothing, unless it `is_kept`. `regions`: each gateway is a region of its own name. `tls`: all of its links.
 
     Without a `demo` its workspace is made as an operator makes one: alice and bob, each with a token.
     """
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, regions=False, webapp=(), flags=(), demo=True, tls=None):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, is_kept=False, regions=False, webapp=(), flags=(), demo=True, tls=None):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -163,7 +163,7 @@ class Cell:
             self.managers = ["--managers", ",".join(f"{MANAGERS + rank}={manager.link}" for rank, manager in enumerate(ring_managers))]
         for manager in ring_managers:
             manager.flags += tuple(self.managers)
-        keeping = webapp or ("--ephemeral",)
+        keeping = webapp or (() if is_kept else ("--ephemeral",))
         self.demo = ("--demo",) if demo else ()
         self.web = self.node("web", "webapp", "--id", str(WEBAPP), *self.demo, *keeping, *self.managers)
         self.webapp_at = f"{WEBAPP}={self.web.link}"

@@ -207,7 +207,8 @@ impl Manager {
         });
         let mut list = Vec::new();
         let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);
-        out.ask(ask, &Message::Replace { ask, node: node.0, incarnation, live });
+        let ring_epoch = self.push.ring_epoch();
+        out.ask(ask, &Message::Replace { ask, ring_epoch, node: node.0, incarnation, live });
         (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
     }
 
@@ -233,10 +234,11 @@ impl Manager {
         node == self.config.me || self.fellows.keys().any(|fellow| fellow.node == node)
     }
 
-    /// Whoever is not in the ring any more and was dead to us was replaced, by whichever manager.
-    fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>) {
+    /// Who has no seats any more was replaced, by whichever manager, if the ring says so; or was dead to us, and is back already.
+    fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>, replaced: &[NodeId]) {
         for node in self.nodes.difference(&nodes) {
-            if self.verdict(now, *node).is_some_and(|(verdict, _)| verdict == Verdict::Dead) {
+            let verdict = self.verdict(now, *node).map(|(verdict, _)| verdict);
+            if replaced.contains(node) || verdict == Some(Verdict::Dead) {
                 self.brakes.replaced(now, *node);
             }
         }
@@ -277,7 +279,8 @@ impl Shard for Manager {
             Input::Ring { ring } => {
                 let held = ring.seats.iter().map(|seat| seat.node);
                 (self.brakes.is_frozen, self.zones) = (ring.frozen, ring.zones().collect());
-                self.ring(mono, held.filter(|node| node.0 != u16::MAX).collect());
+                let held = held.filter(|node| node.0 != u16::MAX).collect();
+                self.ring(mono, held, &ring.replaced);
                 if let Some(since) = self.push.ring(ring.ring_epoch) {
                     push::ask(self.next_ask(), since, out);
                 }

@@ -149,7 +149,9 @@ impl World {
         if self.is_store_down {
             return;
         }
-        let Ok(Message::Replace { node, incarnation, live, .. }) = Message::decode(question) else {
+        let Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) =
+            Message::decode(question)
+        else {
             // Rings are told to everybody here: what is new in them is nothing new.
             return;
         };
@@ -157,7 +159,8 @@ impl World {
         let is_it =
             entry.as_ref().is_some_and(|entry| entry.incarnation == u128::from(incarnation));
         let mut what = outcome::LATE;
-        if let Some(entry) = entry.filter(|_| is_it) {
+        let is_newest = ring_epoch == self.cell.document.ring_epoch;
+        if let Some(entry) = entry.filter(|_| is_it && is_newest) {
             let live: Vec<u16> = live.iter::<u16>().collect();
             let names = self.cell.document.nodes.iter().filter(|node| live.contains(&node.id));
             let names: Vec<String> = names.map(|node| node.name.clone()).collect();

@@ -232,6 +232,8 @@ impl Document {
         let rows = (rows.collect(), self.zones());
         let mut ring = Ring::of(self.ring_epoch, self.frozen, rows, channels, users);
         ring.drains.clone_from(&self.drains);
+        let replaced = self.nodes.iter().filter(|node| node.replaced);
+        ring.replaced = replaced.map(|node| NodeId(node.id)).collect();
         Ok(ring)
     }
 }

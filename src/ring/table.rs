@@ -24,6 +24,8 @@ pub struct Ring {
     pub frozen: bool,
     /// Regions whose gateways send their clients away.
     pub drains: Vec<Drain>,
+    /// Nodes whose seats were given to others, and that are not back.
+    pub replaced: Vec<NodeId>,
     pub seats: Vec<SeatRow>,
     /// What each node fails together with, by a number; who is in no zone, or was replaced, is not in the list.
     zones: Vec<(NodeId, u16)>,
@@ -60,6 +62,7 @@ impl Ring {
             ring_epoch: 1,
             frozen: false,
             drains: Vec::new(),
+            replaced: Vec::new(),
             seats,
             zones: Vec::new(),
             channels: deal.clone(),
@@ -78,7 +81,8 @@ impl Ring {
     ) -> Self {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
-        Self { ring_epoch, frozen, drains: Vec::new(), seats, zones, channels, users, moves }
+        let (drains, replaced) = (Vec::new(), Vec::new());
+        Self { ring_epoch, frozen, drains, replaced, seats, zones, channels, users, moves }
     }
 
     /// How fast a region is left, if it drains.

@@ -113,9 +113,11 @@ impl ControlHands {
         if matches!(Message::decode(question), Ok(Message::RingRead { .. })) {
             return self.read_ring(role, ask);
         }
-        if let Ok(Message::Replace { node, incarnation, live, .. }) = Message::decode(question) {
+        if let Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) =
+            Message::decode(question)
+        {
             let live = live.iter::<u16>().collect();
-            return self.replace(role, ask, (NodeId(node), incarnation), live);
+            return self.replace(role, ask, ring_epoch, (NodeId(node), incarnation), live);
         }
         match Message::decode(question) {
             Ok(Message::RingSince { since }) => return self.ring_since(role, ask, since),
@@ -176,11 +178,11 @@ impl ControlHands {
         }
     }
 
-    fn replace(&self, role: Role, ask: Ask, dead: (NodeId, u64), live: Vec<u16>) {
+    fn replace(&self, role: Role, ask: Ask, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u16>) {
         let (answers, offer) = (self.answers.clone(), self.offer.clone());
         let store = self.store.clone().expect("managers are of a cell");
         tokio::spawn(async move {
-            let (what, written) = replace(&store, dead, &live).await;
+            let (what, written) = replace(&store, ring_epoch, dead, &live).await;
             // Everybody is told before the store's watch tells us.
             if let (Some(written), Some(offer)) = (written, offer) {
                 let _ = offer.send(written).await;
@@ -214,15 +216,17 @@ impl ControlHands {
     }
 }
 
-/// One compare-and-set, if the node is still there as the process that was judged; and the ring that was written by it.
+/// One compare-and-set, if the ring is the one of which it was decided, and the node still there as the process that was judged; and the ring
+/// that was written by it. Of another ring its manager may decide otherwise: somebody else may have replaced somebody.
 async fn replace(
     store: &Store,
+    ring_epoch: u64,
     (node, incarnation): (NodeId, u64),
     live: &[u16],
 ) -> (u8, Option<Cell>) {
     let stored = match store.read().await {
-        Ok(Some(stored)) => stored,
-        Ok(None) => return (outcome::LATE, None),
+        Ok(Some(stored)) if stored.cell.document.ring_epoch == ring_epoch => stored,
+        Ok(_) => return (outcome::LATE, None),
         Err(_) => return (outcome::FAILED, None),
     };
     let next = match stored.cell.replace_process((node, incarnation), live) {

@@ -335,8 +335,8 @@ messages! {
     /// Seat epochs, a list of (seat: u16, seat_epoch: u32).
     66 RingIs { ask: Ask, ring_epoch: u64, seats: Packed<'a> }
     /// Question: give all seats of a node to those in `live`, a list of `u16`, by one compare-and-set, unless another process of that node has
-    /// them by now. Answered by `Replaced`.
-    67 Replace { ask: Ask, node: u16, incarnation: u64, live: Packed<'a> }
+    /// them by now, or the ring is another than the one of which this was decided. Answered by `Replaced`.
+    67 Replace { ask: Ask, ring_epoch: u64, node: u16, incarnation: u64, live: Packed<'a> }
     68 Replaced { ask: Ask, what: u8 }
     /// Question: what is new in our ring since the one before it, which is this; 0: the whole. Answered by `RingNews`, or by nothing where the ring
     /// before ours is another. A node's health asks with `RingNews` that its driver take a ring, and is answered by that ring, if it is newer.

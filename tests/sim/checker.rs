@@ -45,6 +45,7 @@ struct Subscription {
 struct Accepted {
     moment: u64,
     slot: Slot,
+    by: Peer,
     seat_epoch: u32,
 }
 
@@ -67,8 +68,9 @@ pub(crate) struct Checker {
     opened: BTreeMap<(Spot, String), u64>,
     /// Publications on their way, by their dispatcher's number.
     published: BTreeMap<u32, (String, u64, Slot)>,
-    /// When the dispatcher heard that an owner has it, and under which epoch of its seat.
-    accepted: BTreeMap<(String, u64), Accepted>,
+    /// When the dispatcher heard that an owner has it, and under which epoch of its seat: each time, since a former owner may say so of what was
+    /// sent to it before, and a row leaves by one word that is proven.
+    accepted: BTreeMap<(String, u64), Vec<Accepted>>,
     /// When reads of the ring began, and what they found; those that were answered last.
     ring_reads: BTreeMap<u32, RingRead>,
     proofs: VecDeque<RingRead>,
@@ -90,6 +92,7 @@ impl Checker {
         message: &Message<'_>,
     ) {
         self.moment += 1;
+        let owner = from;
         let ((here, to), (from_place, from)) = ((spot(here), here.role), (spot(from), from.role));
         let told = Way { subscriber: here, provider: from_place, role: from };
         let is_told = to == Role::Gateway && matches!(from, Role::Channel | Role::Gateway);
@@ -135,8 +138,9 @@ impl Checker {
             }
             Message::Published { ask, accepted: true, seat_epoch, .. } if to == Role::Admin => {
                 if let Some((name, offset, slot)) = self.published.get(&ask.0) {
-                    let accepted = Accepted { moment: self.moment, slot: *slot, seat_epoch };
-                    self.accepted.insert((name.clone(), *offset), accepted);
+                    let accepted =
+                        Accepted { moment: self.moment, slot: *slot, by: owner, seat_epoch };
+                    self.accepted.entry((name.clone(), *offset)).or_default().push(accepted);
                 } else {
                     self.broken(format!("I2: an owner accepts {ask:?}, which it was not given"));
                 }
@@ -224,12 +228,14 @@ impl Checker {
             Message::OutboxRemove { ids, .. } => {
                 for id in ids.iter::<u64>() {
                     let Some(what) = database.outbox.get(&id) else { continue };
-                    let accepted = self.accepted.get(what).copied();
-                    let proof = accepted.and_then(|accepted| {
+                    let accepted = self.accepted.get(what).map_or(&[][..], Vec::as_slice);
+                    let proof = accepted.iter().find_map(|accepted| {
                         let proves = |read: &&RingRead| {
                             read.began > accepted.moment
                                 && read.ring.as_ref().is_some_and(|ring| {
-                                    ring.channel_owner(accepted.slot).2 == accepted.seat_epoch
+                                    ring.channel_shard(accepted.slot) == accepted.by
+                                        && ring.channel_owner(accepted.slot).2
+                                            == accepted.seat_epoch
                                 })
                         };
                         self.proofs.iter().rev().find(proves)

@@ -22,9 +22,12 @@ impl World {
 
     /// A manager wants a node replaced: reads the ring, and writes it anew.
     pub(crate) fn replace(&mut self, process: u32, ask: Ask, question: &Message<'_>) {
-        let Message::Replace { node, incarnation, live, .. } = *question else { return };
+        let Message::Replace { ring_epoch, node, incarnation, live, .. } = *question else {
+            return;
+        };
         let what = match self.store.read() {
             None => outcome::FAILED,
+            Some(kept) if kept.epoch() != ring_epoch => outcome::LATE,
             Some(kept) => {
                 let live: Vec<u16> = live.iter().collect();
                 match kept.cell.replace_process((NodeId(node), incarnation), &live) {

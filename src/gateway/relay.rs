@@ -199,7 +199,7 @@ impl Gateway {
         if !self.answers_to(core).is_some_and(|credit| credit.reserve(need)) {
             return turn.out.send(peer, &refusal);
         }
-        if !self.relay.spend(owner, name.len()) || ask.0 >> CORE_SHIFT != 0 {
+        if ask.0 >> CORE_SHIFT != 0 || !self.relay.spend(owner, name.len()) {
             if let Some(credit) = self.answers_to(core) {
                 credit.settle(need, Room::default(), grant);
             }

@@ -45,6 +45,7 @@ struct Keeper {
 
 /// About what a message takes.
 const WORDS_BYTES: usize = 48;
+const ONE: Room = Room { messages: 1, bytes: WORDS_BYTES as u64 };
 /// At most two messages are said of one person at once.
 const TWO: Room = Room { messages: 2, bytes: 2 * WORDS_BYTES as u64 };
 /// Places looked at for one unit of the budget.
@@ -357,15 +358,13 @@ impl Gateway {
     fn ask_keeper(&mut self, turn: &mut Turn<'_>, conn: Conn, id: &str) -> bool {
         let (slot, user) = (slot_of(id), self.secret.key_of(id));
         let Some(peer) = self.keeper_of(slot) else { return false };
-        let keeper = self.keepers.by_peer.get_mut(&peer);
-        let has_room =
-            keeper.is_some_and(|keeper| keeper.is_up && keeper.credit.spend(WORDS_BYTES));
-        if !has_room {
-            return false;
-        }
+        let keeper = self.keepers.by_peer.get_mut(&peer).filter(|keeper| keeper.is_up);
+        let Some(keeper) = keeper.filter(|keeper| keeper.credit.holds(ONE)) else { return false };
         let due = turn.now.mono + self.limits.ask_timeout;
         let pending = Pending::Query { conn, user: id.into() };
         let Ok(ask) = self.asks.open(peer, due, pending) else { return false };
+        // Only for what is sent: `PeerRoom` comes of nothing else.
+        keeper.credit.spend(WORDS_BYTES);
         turn.out.send_bulk(peer, &Message::PresenceQuery { ask, slot, user });
         true
     }

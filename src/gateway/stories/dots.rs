@@ -41,3 +41,19 @@ fn who_keeps_a_user_from_now_on_is_told_although_its_link_is_as_old_as_the_last_
     stage.up(first, 2);
     assert_eq!(told(&stage, first), ["Online", "Watch"]);
 }
+
+#[test]
+fn a_query_that_cannot_be_asked_takes_no_room_of_what_is_said_to_a_keeper() {
+    let limits = Limits { asks_max: 1, bulk_messages_per_room: 6, ..Limits::DEFAULT };
+    let mut stage = Stage::new(&limits);
+    let (_, keeper) = kept_by(ME, 1);
+    stage.up(keeper, 1);
+    stage.connect(conn(0));
+    stage.said.clear();
+    let ids = r#"["U3","U4","U5","U6","U7","U8"]"#;
+    stage.say(conn(0), &format!(r#"{{"id":1,"type":"presence_query","ids":{ids}}}"#));
+    assert_eq!(stage.heard(keeper).len(), 1, "there is one question for all");
+    stage.say(conn(0), r#"{"type":"presence_sub","ids":["U2"]}"#);
+    let said: Vec<&str> = stage.heard(keeper).iter().map(Message::name).collect();
+    assert_eq!(said, ["PresenceQuery", "Watch"]);
+}

@@ -157,6 +157,13 @@ impl Roles {
     }
 }
 
+/// Letters, digits, `-`, `_` and `.`: what a cell, a node of a certificate or a region may be called, so that nothing has to be escaped in a URI,
+/// a path or a list.
+pub fn is_word(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_plain)
+}
+
 /// The address of a shard: node, role, core. Shards of the control plane are on [`Peer::CONTROL_CORE`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Peer {

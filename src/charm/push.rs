@@ -31,7 +31,7 @@ impl Push {
         self.ring_epoch
     }
 
-    /// A ring was told to us. True, if there is something to be made of it: `RingSince` the one before.
+    /// A ring was told to us. The one before, if there is something to be made of it: `RingSince`.
     pub(super) fn ring(&mut self, ring_epoch: u64) -> Option<u64> {
         if ring_epoch <= self.ring_epoch {
             return None;

@@ -16,9 +16,9 @@ use rcgen::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::ids::{NodeId, Roles};
+use crate::ids::{NodeId, Roles, is_word};
 use crate::limits::RING_IDS_MAX;
-use crate::wire::warrant::{Warrant, is_word, roles_of};
+use crate::wire::warrant::{Warrant, roles_of};
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum CertArguments {

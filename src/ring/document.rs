@@ -229,11 +229,11 @@ impl Document {
                 seat_epoch: seat.seat_epoch,
             }
         });
-        let rows = (rows.collect(), self.zones());
-        let mut ring = Ring::of(self.ring_epoch, self.frozen, rows, channels, users);
-        ring.drains.clone_from(&self.drains);
         let replaced = self.nodes.iter().filter(|node| node.replaced);
+        let mut ring = Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users);
+        ring.drains.clone_from(&self.drains);
         ring.replaced = replaced.map(|node| NodeId(node.id)).collect();
+        ring.zones = self.zones();
         Ok(ring)
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::is_word;
 use crate::limits::{REGION_NAME_BYTES_MAX, REGIONS_MAX};
 
 /// One region.
@@ -69,8 +70,7 @@ impl Regions {
 
 /// Whether something can be a region's name: letters, digits, `-`, `_` and `.`, as in names of hosts.
 pub fn is_name(text: &str) -> bool {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    (1..=REGION_NAME_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_fine)
+    text.len() <= REGION_NAME_BYTES_MAX && is_word(text)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub struct Ring {
     pub replaced: Vec<NodeId>,
     pub seats: Vec<SeatRow>,
     /// What each node fails together with, by a number; who is in no zone, or was replaced, is not in the list.
-    zones: Vec<(NodeId, u16)>,
+    pub(super) zones: Vec<(NodeId, u16)>,
     channels: Arc<[Seat]>,
     users: Arc<[Seat]>,
     /// How often a slot of each table moved.
@@ -71,17 +71,17 @@ impl Ring {
         }
     }
 
-    /// A ring as a store has it. Every slot's seat is in `seats`.
+    /// A ring as a store has it, as far as slots are concerned. Every slot's seat is in `seats`.
     pub(super) fn of(
         ring_epoch: u64,
         frozen: bool,
-        (seats, zones): (Vec<SeatRow>, Vec<(NodeId, u16)>),
+        seats: Vec<SeatRow>,
         channels: &Assign,
         users: &Assign,
     ) -> Self {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
-        let (drains, replaced) = (Vec::new(), Vec::new());
+        let (drains, replaced, zones) = (Vec::new(), Vec::new(), Vec::new());
         Self { ring_epoch, frozen, drains, replaced, seats, zones, channels, users, moves }
     }
 
@@ -129,26 +129,18 @@ impl Ring {
     }
     /// The slots, in order, whose channels have another owner than in `was`, or had one in between.
     pub fn moved_channels(&self, was: &Self) -> Vec<Slot> {
-        let is_same = Arc::ptr_eq(&was.channels, &self.channels);
-        self.moved_slots(was, 0, [&was.channels, &self.channels], is_same)
+        self.moved_slots(was, 0, [&was.channels, &self.channels])
     }
     /// The same of users.
     pub fn moved_users(&self, was: &Self) -> Vec<Slot> {
-        let is_same = Arc::ptr_eq(&was.users, &self.users);
-        self.moved_slots(was, 1, [&was.users, &self.users], is_same)
+        self.moved_slots(was, 1, [&was.users, &self.users])
     }
-    /// `is_same`: of two copies of one table.
-    fn moved_slots(
-        &self,
-        was: &Self,
-        table: usize,
-        [before, now]: [&[Seat]; 2],
-        is_same: bool,
-    ) -> Vec<Slot> {
+    fn moved_slots(&self, was: &Self, table: usize, [before, now]: [&Arc<[Seat]>; 2]) -> Vec<Slot> {
         let seats = self.seats.iter().enumerate();
         let stays: Vec<bool> = seats.map(|(at, row)| was.seats.get(at) == Some(row)).collect();
         let (then, since) = (&was.moves[table], &self.moves[table]);
-        if is_same && Arc::ptr_eq(then, since) && !stays.contains(&false) {
+        // Copies of one ring share their tables.
+        if Arc::ptr_eq(before, now) && Arc::ptr_eq(then, since) && !stays.contains(&false) {
             return Vec::new();
         }
         // What did not move keeps its owner with its seat.

@@ -24,9 +24,9 @@ use tokio::sync::watch;
 use x509_parser::extensions::GeneralName;
 
 use crate::cli::PaperFiles;
-use crate::ids::{NodeId, Roles};
+use crate::ids::{NodeId, Roles, is_word};
 use crate::limits::{CERTIFICATE_BYTES_MAX, RING_IDS_MAX};
-use crate::wire::warrant::{Unwarranted, Warrant, is_word};
+use crate::wire::warrant::{Unwarranted, Warrant};
 
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(2);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::stream::Identity;
-use crate::ids::{NodeId, Role, Roles};
+use crate::ids::{NodeId, Role, Roles, is_word};
 use crate::limits::RING_IDS_MAX;
 
 /// Who the bearer of one certificate may say that it is.
@@ -164,12 +164,6 @@ impl Warrant {
 /// The roles that a word of a command line or of a certificate stands for.
 pub fn roles_of(word: &str) -> Option<Roles> {
     ROLE_WORDS.iter().find(|(known, _)| *known == word).map(|(_, roles)| *roles)
-}
-
-/// What may be a cell's or a node's name in a URI: nothing in it has to be escaped.
-pub fn is_word(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_plain)
 }
 
 #[cfg(test)]

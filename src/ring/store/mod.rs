@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::assign::{Assign, Kind};
 use super::change::Cell;
 use super::document::{Document, Unusable};
+use crate::ids::is_word;
 
 /// A whole answer: three values, with room for a ring of the largest size.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -108,8 +109,7 @@ impl Store {
     /// # Errors
     /// A sentence: the address is none of a store.
     pub fn new(address: &str, cell: &str) -> Result<Self, String> {
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if cell.is_empty() || cell.len() > 64 || !cell.bytes().all(is_name) {
+        if cell.len() > 64 || !is_word(cell) {
             return Err(format!(
                 "{cell:?} is no name of a cell: letters, digits, - _ . and at most 64"
             ));

@@ -8,18 +8,15 @@ use sha2::Sha256;
 
 use super::connection::Connection;
 use super::crowd::Crowd;
-use super::people::{Known, insert_user};
+use super::people::insert_user;
 use super::sql::query;
-use super::teams::{First, insert_conversation, insert_team};
-use super::tokens::{hash, prefix};
+use super::teams::{First, GENERAL, insert_conversation, insert_team};
+use super::tokens::{hash, insert_token, prefix};
 use super::{Facts, Team, User, in_hex, new_id, now_micros};
 
 const USERS: [(&str, &str); 4] =
     [("alice", "Alice"), ("bob", "Bob"), ("carol", "Carol"), ("bot", "Bot")];
-const CHANNELS: [(&str, &str); 2] = [
-    ("general", "Announcements and talk for everybody"),
-    ("random", "What does not belong anywhere else"),
-];
+const CHANNELS: [(&str, &str); 2] = [GENERAL, ("random", "What does not belong anywhere else")];
 /// What its tokens are called.
 const LABEL: &str = "demo";
 /// Bytes of a token: nobody guesses 192 bits.
@@ -78,7 +75,7 @@ impl Demo {
         }
         for (name, topic) in CHANNELS {
             let creator = users[0].as_str();
-            let first = First { name, topic, creator, is_general: name == "general" };
+            let first = First { name, topic, creator, is_general: name == GENERAL.0 };
             let id = insert_conversation(&mut tx, first, now).await?;
             for user in &users {
                 let insert = query("INSERT INTO members (channel, who) VALUES ($1, $2)");
@@ -107,11 +104,7 @@ impl Demo {
             if user.is_revoked || facts.people.number_of(&token).is_some() {
                 continue;
             }
-            let hash = hash(&token);
-            let insert = "INSERT INTO tokens (hash, who, label, created) VALUES ($1, $2, $3, $4) RETURNING n";
-            let insert = query(insert).bind(&hash[..]).bind(&user.id).bind(LABEL).bind(now);
-            let number = insert.fetch_one(&mut tx).await?.get::<i64>(0) as u32;
-            made.push(Known { hash, number, who: user.id.clone(), is_revoked: false });
+            made.push(insert_token(&mut tx, hash(&token), (&user.id, LABEL), now).await?);
         }
         tx.commit().await?;
         for token in &made {

@@ -30,10 +30,13 @@ pub(super) async fn make(db: &mut Connection) -> Result<(), sqlx::Error> {
 
 /// The team, once it was made.
 pub(super) async fn team(db: &mut Connection) -> Result<Option<Team>, sqlx::Error> {
-    let mut meta = meta(db).await?;
+    Ok(team_of(&mut meta(db).await?))
+}
+
+fn team_of(meta: &mut HashMap<String, String>) -> Option<Team> {
     let mut take = |name: &str| meta.remove(name);
     let team = take("team_id").zip(take("team_name")).zip(take("team_domain"));
-    Ok(team.map(|((id, name), domain)| Team { id, name, domain }))
+    team.map(|((id, name), domain)| Team { id, name, domain })
 }
 
 async fn meta(db: &mut Connection) -> Result<HashMap<String, String>, sqlx::Error> {
@@ -47,11 +50,8 @@ pub(super) async fn read(
     limits: &Limits,
     lock: Option<File>,
 ) -> Result<Facts, sqlx::Error> {
-    let made = OnceLock::new();
-    if let Some(team) = team(&mut *db).await? {
-        made.get_or_init(|| team);
-    }
     let mut meta = meta(&mut *db).await?;
+    let team = team_of(&mut meta).map_or_else(OnceLock::new, OnceLock::from);
     let mut take = |name: &str| meta.remove(name).ok_or(sqlx::Error::RowNotFound);
     let epoch = take("epoch")?;
     let secret = u128::from_str_radix(&take("secret")?, 16)
@@ -60,7 +60,7 @@ pub(super) async fn read(
     let seeded = query(seeded).bind(FIRST_CHANNELS as i64).fetch_all(&mut *db).await?;
     let (users, tokens) = (people(&mut *db).await?, tokens::all(&mut *db).await?);
     Ok(Facts {
-        team: made,
+        team,
         people: People::new(users, &tokens),
         seeded_channels: seeded.iter().map(|row| (row.get(0), row.get(1))).collect(),
         epoch,

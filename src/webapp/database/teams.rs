@@ -8,7 +8,7 @@ use super::{Outcome, Team, new_id};
 const NAME_CHARS_MAX: usize = 80;
 const DOMAIN_CHARS_MAX: usize = 63;
 /// What every team begins with.
-const GENERAL: (&str, &str) = ("general", "Announcements and talk for everybody");
+pub(super) const GENERAL: (&str, &str) = ("general", "Announcements and talk for everybody");
 
 impl Batch<'_> {
     pub(super) async fn create_team(

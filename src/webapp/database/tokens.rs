@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::batch::{Batch, Stopped, refuse};
-use super::connection::Connection;
+use super::connection::{Connection, Transaction};
 use super::people::Known;
 use super::sql::{Row, query};
 use super::{Database, Outcome, Part, Refused, random_hex};
@@ -72,12 +72,7 @@ impl Batch<'_> {
         if found.get::<i64>(1) >= i64::from(self.facts.limits.tokens_per_user_max) {
             return refuse("token_limit_reached");
         }
-        let insert =
-            "INSERT INTO tokens (hash, who, label, created) VALUES ($1, $2, $3, $4) RETURNING n";
-        let insert = query(insert).bind(&hash[..]).bind(user).bind(label).bind(self.now);
-        let number = insert.fetch_one(&mut self.db).await?.get::<i64>(0) as u32;
-        let known = Known { hash, number, who: user.into(), is_revoked: false };
-        Ok(Outcome::Token(known))
+        Ok(Outcome::Token(insert_token(&mut self.db, hash, (user, label), self.now).await?))
     }
 
     pub(super) async fn revoke_token(&mut self, number: u32) -> Result<Outcome, Stopped> {
@@ -110,6 +105,20 @@ impl Batch<'_> {
             .map(|row| Ended { token: Known { is_revoked: true, ..known(row) }, at: row.get(3) });
         Ok(ended.collect())
     }
+}
+
+/// A token of a user, with its label.
+pub(super) async fn insert_token(
+    db: &mut Transaction<'_>,
+    hash: Hash,
+    (who, label): (&str, &str),
+    now: i64,
+) -> Result<Known, sqlx::Error> {
+    let insert =
+        "INSERT INTO tokens (hash, who, label, created) VALUES ($1, $2, $3, $4) RETURNING n";
+    let insert = query(insert).bind(&hash[..]).bind(who).bind(label).bind(now);
+    let number = insert.fetch_one(db).await?.get::<i64>(0) as u32;
+    Ok(Known { hash, number, who: who.into(), is_revoked: false })
 }
 
 /// A token that opens nothing any more, and since when.

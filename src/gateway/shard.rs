@@ -56,7 +56,7 @@ pub struct GatewayConfig {
     /// Where clients find this gateway, as `ws://host:port`; none when that is not known here.
     pub url: Option<Box<str>>,
     /// In which region it is: its clients are sent away when that drains.
-    pub region: Option<Box<str>>,
+    pub region: Option<Arc<str>>,
 }
 
 /// The gateway shard of one core.
@@ -72,7 +72,7 @@ pub struct Gateway {
     pub(super) rules: Arc<Rules>,
     pub(super) guests: Guests,
     pub(super) url: Option<Box<str>>,
-    pub(super) region: Option<Box<str>>,
+    pub(super) region: Option<Arc<str>>,
     pub(super) limits: Limits,
     pub(super) grant: Room,
     pub(super) ring: Option<Ring>,

@@ -54,7 +54,7 @@ pub(super) struct Start {
     pub(super) rules: Arc<Rules>,
     /// Where clients find us, when that is one address.
     pub(super) url: Option<Box<str>>,
-    pub(super) region: Option<Box<str>>,
+    pub(super) region: Option<Arc<str>>,
     pub(super) limits: Limits,
     pub(super) ring: Ring,
     pub(super) clock: Clock,

@@ -3,7 +3,7 @@
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
-//! - `far`, `far_ways`: connections to other nodes; `pipe`: their bytes, plain or through TLS; `papers`: the certificates for that, and their
+//! - `far`, `far_ways`: connections to other nodes, and `dialed`: to which of them; `pipe`: their bytes, plain or through TLS; `papers`: the certificates for that, and their
 //!   renewal; `refusals`: who was refused, and why
 //! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `keys`: the key of a `dev`
@@ -15,6 +15,7 @@ pub mod cluster;
 mod control;
 mod core;
 mod cores;
+mod dialed;
 mod doors;
 mod far;
 mod far_ways;

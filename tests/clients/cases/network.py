@@ -92,7 +92,7 @@ class Network:
 
     def down(self):
         # Namespaces end some time after they were deleted, and the next network has cables of the same names.
-        for number in range(2, len(self.hosts) + 2):
+        for number in range(self.first, len(self.hosts) + self.first):
             subprocess.run(["ip", "link", "del", f"c{os.getpid()}-{number}"], capture_output=True, timeout=30)
         for host in self.hosts.values():
             subprocess.run(["ip", "netns", "del", host.name], capture_output=True, timeout=30)

@@ -13,6 +13,9 @@ use crate::gateway::shard::{Gateway, Turn};
 use crate::gateway::slab::NIL;
 use crate::wire::Membership;
 
+/// What a publication of a reply takes besides its payload: its offset and the words of JSON.
+const WORDS_BYTES: usize = 48;
+
 impl Gateway {
     /// Whether a subscription that is not decided claims more of this life of the channel than the hub has. A client that comes from another
     /// gateway may be ahead of this one, by a link's delay, or for as long as the owner cannot be reached from here: the owner knows, and
@@ -75,7 +78,7 @@ impl Gateway {
         let user: Box<str> = self.guest_user(index).into();
         let user = &*user;
         let Some(join) = self.guests.joins.0.get_mut(&(index, place)) else { return false };
-        join.bytes += event.payload.len();
+        join.bytes += event.payload.len() + WORDS_BYTES;
         let is_json = self.sessions.of(index).dialect == Dialect::Json;
         let publication = if Rules::is_memory(self.names.text(self.hub.name(place))) {
             payload::read(event.payload, event.offset, is_json)

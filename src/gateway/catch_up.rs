@@ -1,7 +1,8 @@
 //! Connections that lack something: what each is given of the past, channel by channel, in order and paced.
 //!
-//! Every subscription of a connection that does not stand at its hub's tip has a record. The first record that can go on is fetched page
-//! by page; with the page that says "complete" the subscription stands at the tip, and the next live event is its next.
+//! Every subscription of a connection that does not stand at its hub's tip has a record. The first that can go on is fetched page by page, up
+//! to the ticket's offset, and what came since in turn with the others; with the page that says "complete" the subscription stands at the tip,
+//! and the next live event is its next.
 
 use super::asks::Pending;
 use super::behind::{Claim, Phase};
@@ -317,8 +318,22 @@ impl Gateway {
                 // The owner is behind the hub, which is not for long.
                 return self.pause(turn, conn);
             }
+            self.let_others_go_on(index, record, end);
         }
         self.catch_up(turn, index);
+    }
+
+    /// A channel that grows as fast as it is read does not keep the others waiting. What was before the ticket is given channel by channel, as
+    /// its bounds are; and the user's own channel says what became of the others.
+    fn let_others_go_on(&mut self, index: u32, record: u32, end: End) {
+        let at = self.sessions.of(index).catching;
+        let one = self.behind.record(record);
+        let (place, is_new) = (one.place, one.cursor >= one.floor());
+        let person = self.sessions.of(index).person;
+        let is_own = person != NIL && self.people[person].key() == self.hub.key(place);
+        if is_new && !end.complete && !is_own && self.behind.first(at) == Some(record) {
+            self.behind.rotate(at);
+        }
     }
 
     pub(super) fn past_refused(&mut self, turn: &mut Turn<'_>, peer: Peer, ask: Ask) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::sync::watch::{Sender as WatchSender, channel as watch_channel};
+use tokio::sync::watch::{Receiver as Watched, Sender as WatchSender, channel as watch_channel};
 
 use super::clock::Clock;
 use super::cores::{self, Cores};
@@ -49,6 +49,8 @@ const NEWS_MAX: usize = 256;
 const RINGS_MAX: usize = 4;
 /// What a manager pushes comes within this after the store told of it; a manager does not wait.
 const PUSHES_FIRST: Duration = Duration::from_millis(50);
+/// A ring that is being saved when we end may take so long.
+const LAST_SAVE: Duration = Duration::from_secs(1);
 /// Between two looks for a ring, or for our place in it.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -58,7 +60,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// A sentence for the operator: what stood in the way, and how to mend it.
 pub fn node(config: &Node) -> Result<(), String> {
     let host = prepare(config.cores, config.cpus.as_deref(), &config.limits, &config.warnings)?;
-    runtime()?.block_on(serve(config, &host))
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(config, &host));
+    // A disk that hangs does not keep us.
+    runtime.shutdown_timeout(LAST_SAVE);
+    ended
 }
 
 async fn serve(config: &Node, host: &Host) -> Result<(), String> {
@@ -408,8 +414,11 @@ async fn keep_up(
     tell: Tell,
 ) -> String {
     let mut dialing = BTreeMap::new();
+    let (to_save, saved) = watch_channel(Arc::clone(&cell));
+    if let Some(file) = file {
+        tokio::spawn(keep_saved(file, saved));
+    }
     loop {
-        save(file.as_ref(), &cell).await;
         let wanted = to_dial(home.us.node, &cell.document, &known);
         dialing.retain(|node, _| wanted.contains(node));
         for node in wanted {
@@ -447,18 +456,25 @@ async fn keep_up(
         }
         home.ring_epoch.store(ring.ring_epoch, Ordering::Relaxed);
         cell = Arc::new(next);
+        to_save.send_replace(Arc::clone(&cell));
         if let Err(ended) = tell.ring(ring, Arc::clone(&cell)).await {
             return ended;
         }
     }
 }
 
-/// Keeps a ring for the next start. Without it that one needs the store.
-async fn save(file: Option<&RingFile>, cell: &Arc<Cell>) {
-    let Some(file) = file.cloned() else { return };
-    let (path, cell) = (file.path().display().to_string(), Arc::clone(cell));
-    let saved = tokio::task::spawn_blocking(move || file.save(&cell)).await;
-    if let Ok(Err(error)) = saved {
-        tracing::warn!(%path, %error, "the ring was not saved");
+/// Keeps the newest ring for the next start, which without it needs the store. Nobody waits for the disk: one that hangs would keep this node in
+/// an old ring.
+async fn keep_saved(file: RingFile, mut rings: Watched<Arc<Cell>>) {
+    loop {
+        let (file_now, cell) = (file.clone(), Arc::clone(&rings.borrow_and_update()));
+        let saved = tokio::task::spawn_blocking(move || file_now.save(&cell)).await;
+        if let Ok(Err(error)) = saved {
+            let path = file.path().display();
+            tracing::warn!(%path, %error, "the ring was not saved");
+        }
+        if rings.changed().await.is_err() {
+            return;
+        }
     }
 }

@@ -1,5 +1,6 @@
 """A cell of several processes: what one says at one node is heard at another, and a channel server may die."""
 
+import os
 import signal
 import subprocess
 import threading
@@ -309,6 +310,21 @@ def test_memory_channels_keep_their_life_and_their_past_when_their_slots_move_by
             since = max(said[channel] - 5, 0)
             back = late.ask("subscribe", channel=channel, recover=True, epoch=epochs[channel], offset=since)["subscribe"]
             assert back["recovered"] and [one["offset"] for one in back["publications"]] == list(range(since + 1, said[channel] + 1)), channel
+
+
+def test_a_disk_that_hangs_keeps_nobody_in_an_old_ring_and_from_ending():
+    with Cell("cs1") as cell:
+        gateway = cell.gateway
+        gateway.term()
+        assert gateway.ended(20) == 0
+        # Who writes into it waits for a reader.
+        os.mkfifo(f"{gateway.data}/story.gw1.ring.new")
+        gateway.up()
+        cell.ctl("freeze")
+        newest = cell.ctl("unfreeze")["ring_epoch"]
+        until(10, "it has the newest ring", lambda: gateway.metric("campanile_ring_epoch") == newest)
+        gateway.term()
+        assert gateway.ended(20) == 0
 
 
 def test_the_publish_api_alone_needs_no_webapp():

@@ -97,7 +97,8 @@ class Walk:
         words = (self.directory(1) / "talk.log").read_text()
         assert "all heard, once and in order" in words, words
         fastest, slowest = map(float, re.search(r"silence ([\d.]+) to ([\d.]+) s", words).groups())
-        assert fastest < slowest < 5, "some channels waited for their new owner, and not long"
+        # An election of Consul is in it where host 3 led.
+        assert fastest < slowest < 10, "some channels waited for their new owner, and not long"
         shares = [re.search(r"^cs3 .* (\d+) +(\d+) +(\d+)$", said, re.MULTILINE) for said in self.shown]
         before, without, after = [share and int(share[1]) for share in shares]
         assert before and not without and after, "host 3 had seats, had none, and has some again"

@@ -87,6 +87,7 @@ impl Core {
             rules: std::sync::Arc::default(),
             url: None,
             region: None,
+            relays: Vec::new(),
         };
         let mut core = Self {
             gateway: Gateway::new(config, &limits),

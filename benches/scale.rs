@@ -25,7 +25,7 @@ use campanile::time::{Mono, Now, Wall};
 use campanile::wire::link::Batch;
 use campanile::wire::message::outcome;
 use campanile::wire::stream::Identity;
-use campanile::wire::{Hello, Message};
+use campanile::wire::{Hello, Message, VERSION};
 use plotters::prelude::*;
 
 const MANAGERS: usize = 3;
@@ -357,13 +357,13 @@ impl World {
         let places = [self.machines[one].ways.len() + 1, self.machines[other].ways.len() + 1];
         for (at, from) in [(one, 1), (other, 0)] {
             let Machine { place, wants, ways, .. } = &mut self.machines[at];
-            let met = place.meet(now, &identities[from], wants);
+            let met = place.meet(now, (&identities[from], VERSION), wants);
             assert_eq!(met, places[1 - from]);
             ways.push(Some((if from == 1 { other } else { one }, places[from])));
         }
         for core in 0..identities[1].cores {
             let Machine { place, wants, ways, .. } = &mut self.machines[one];
-            place.meet(now, &Identity { core, ..identities[1].clone() }, wants);
+            place.meet(now, (&Identity { core, ..identities[1].clone() }, VERSION), wants);
             ways.push(None);
         }
     }

@@ -10,8 +10,8 @@
 //!                        │ one transaction: message, event with a dense offset, outbox row
 //!                        ▼ Committed
 //!                   admin::dispatch ── Publish ──▶ channel::shard      (the owner: core = slot % cores)
-//!                        ▲  Published ◀──────────────┘ │ Publication, one copy per interested gateway node
-//!                        │                             ▼
+//!                        ▲  Published ◀──────────────┘ │ Publication, one copy per interested gateway node,
+//!                        │                             ▼              or one per region
 //!                   admin::finalise              gateway::interest     (core = slot % cores of the gateway)
 //!                   (row leaves the outbox)            │ Publication, one copy per interested core
 //!                                                      ▼
@@ -92,6 +92,11 @@
 //! **A region drains by the ring.** Which regions drain stands in the seats document, so that it reaches every gateway by the way that rings
 //! come, survives restarts, and needs no second protocol; no slot moves by it. Gateways send their clients away by themselves, each core its
 //! own, at the pace that the document gives; the webapp leads those that come back elsewhere.
+//!
+//! **A region relay is one more interest.** A gateway that stands for owners in its region treats cores of the others there as its own: the same
+//! words, the same table, a number each. To whoever asks it is an owner that never moves: it sees to other rings, and says again how a channel
+//! stands. So the ocean carries one copy, and there is no second protocol. Only subscriptions and their past go by it; a change of whom a core asks
+//! is a change of owner like any other. We would change it if regions grew beyond 64 cores of gateways.
 //!
 //! **A ring is pushed, and the store is watched.** Whoever wrote a ring, or was told one, says what is new in it to all nodes over the links of its
 //! beats; a node that missed one asks for the whole. What is pushed was committed, and a node takes greater epochs only, so that both ways

@@ -41,6 +41,12 @@ pub const RING_BYTES_MAX: u32 = 4 << 20;
 pub const RING_PART_BYTES: u32 = 64 << 10;
 /// A node that knows of a newer ring and is not given it asks again after this.
 pub const RING_WANT_AGAIN: Duration = Duration::from_millis(300);
+/// Cores that one core of a gateway is asked for channels by, its own node's among them: their numbers have 6 bits.
+pub const SUBSCRIBERS_CORES_MAX: u8 = 64;
+/// Whom we heard of a moment ago as a region relay is asked after this, in which it reaches owners an ocean away; who follows nothing yet asks at once.
+pub const RELAY_SETTLES: Duration = Duration::from_secs(3);
+/// A region relay that has no room for what a gateway wants is not asked again before this: meanwhile owners are.
+pub const RELAY_REFUSED_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of one frame of a link between nodes: a whole mailbox goes into one batch.
 pub const LINK_FRAME_BYTES_MAX: u32 = 64 << 20;
 /// For a slot that moves by plan: as long as a link may be silent, the new owner waits for what the former one has of it.

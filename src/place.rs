@@ -131,9 +131,14 @@ impl<S: Shards> Place<S> {
         }
     }
 
-    /// A connection to a place of another node is up: its number here. Its link says hello.
-    pub fn meet(&mut self, now: Now, other: &Identity, hands: &mut impl Hands) -> usize {
-        let hello = Hello { version: VERSION, node: other.node, incarnation: other.incarnation };
+    /// A connection to a place of another node is up, which speaks this version: its number here. Its link says hello.
+    pub fn meet(
+        &mut self,
+        now: Now,
+        (other, version): (&Identity, u16),
+        hands: &mut impl Hands,
+    ) -> usize {
+        let hello = Hello { version, node: other.node, incarnation: other.incarnation };
         let far =
             Far { node: other.node, core: other.core, roles: other.roles, hello, is_there: true };
         match self.find(other.node, other.core) {
@@ -416,8 +421,7 @@ impl<S: Shards> Place<S> {
         self.tell(now, other, !is_far, hands, |peer| Input::PeerRoom { peer });
     }
 
-    /// Something about each shard of a place, to each of ours that has to do with it. `with_own_kind`: cores of one gateway have hubs for each
-    /// other, and nothing to say to other gateways, nor about owners; ring managers speak to each other wherever they are.
+    /// Something about each shard of a place, to each of ours that has to do with it. `with_own_kind`: of this node.
     fn tell(
         &mut self,
         now: Now,
@@ -429,8 +433,9 @@ impl<S: Shards> Place<S> {
         for role in self.roles_of(other).iter() {
             let peer = self.peer(other, role);
             for listener in self.roles_of(self.here).iter() {
-                // Of another node, only managers and owners have something to say to their like.
-                if with_own_kind || role != listener || matches!(role, Role::Ring | Role::Channel) {
+                // Of another node, these have something to say to their like: managers, owners, and gateways that stand for owners.
+                let is_kin = matches!(role, Role::Ring | Role::Channel | Role::Gateway);
+                if with_own_kind || role != listener || is_kin {
                     self.input(now, listener, input(peer), hands);
                 }
             }

@@ -330,6 +330,7 @@ counters! {
     /// News of the ring that a manager sent to nodes, and whole rings that it began to give; rings that a node had together of these.
     RingsPushed = "rings_pushed",
     RingsGiven = "rings_given",
+    RelaysFull = "relays_full",
     RingsOffered = "rings_offered",
     /// Outbox rows sent to owners, sent again, finalised.
     OutboxDispatched = "outbox_dispatched",

@@ -8,9 +8,9 @@ use super::ProcessArguments;
 use crate::centrifuge::config::Read;
 use crate::centrifuge::rules::Rules;
 use crate::ids::{NodeId, Role, Roles};
-use crate::limits::Limits;
+use crate::limits::{Limits, SUBSCRIBERS_CORES_MAX};
 use crate::ring::Secret;
-use crate::ring::region::{Region, Regions, is_name};
+use crate::ring::region::{Region, RegionRelay, Regions, is_name};
 use crate::wire::operator::{OperatorKey, derived};
 use crate::wire::stream::CellKey;
 
@@ -76,6 +76,9 @@ pub(super) struct NodeArguments {
     /// In which region a gateway is; `campanile ctl region drain` sends its clients to another
     #[arg(long, value_name = "NAME", env = "CAMPANILE_REGION", value_parser = region)]
     region: Option<String>,
+    /// A gateway of this region that is asked for channels instead of their owners, so that one copy of each publication comes to the region; several, the best first, and owners when none is up. The same list for every gateway of the region, also for those on it
+    #[arg(long, value_name = "ID=HOST:PORT[,cores=N]", env = "CAMPANILE_RELAY", value_delimiter = ' ', value_parser = relay)]
+    relay: Vec<Relay>,
     /// Where a webapp sends clients: regions and the addresses of their gateways, in order of preference; or the section regions of --config
     #[arg(long, value_name = "NAME=URL", env = "CAMPANILE_REGIONS", value_delimiter = ',', value_parser = region_at)]
     regions: Vec<Region>,
@@ -129,6 +132,8 @@ pub struct Node {
     pub ws: SocketAddr,
     pub public_ws: Option<String>,
     pub region: Option<String>,
+    /// Gateways that stand for owners in this region, the best first.
+    pub relays: Vec<Relay>,
     /// Where a webapp sends clients; none: all to one address.
     pub regions: Regions,
     pub data: PathBuf,
@@ -145,6 +150,13 @@ pub struct Node {
     pub rules: Rules,
     /// What of the configuration does nothing.
     pub warnings: Vec<String>,
+}
+
+/// A gateway that stands for owners, and where it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relay {
+    pub gateway: RegionRelay,
+    pub address: String,
 }
 
 /// Where a node's certificate is, its key, and the authorities that it believes: PEM files, read again when they change.
@@ -199,6 +211,14 @@ impl NodeArguments {
         if self.region.is_some() && !roles.contains(Role::Gateway) {
             return Err("--region: only a gateway is in a region".into());
         }
+        if !self.relay.is_empty() && !roles.contains(Role::Gateway) {
+            return Err("--relay: only a gateway asks for channels".into());
+        }
+        for (at, one) in self.relay.iter().enumerate() {
+            if self.relay[..at].iter().any(|other| other.gateway.node == one.gateway.node) {
+                return Err(format!("--relay: {} is named twice", one.gateway.node.0));
+            }
+        }
         let limits = self.process.limits()?;
         let papers = match (self.tls_cert, self.tls_key, self.tls_ca) {
             (Some(cert), Some(key), Some(ca)) => Some(PaperFiles { cert, key, ca }),
@@ -225,6 +245,7 @@ impl NodeArguments {
             ws: self.ws,
             public_ws: self.public_ws,
             region: self.region,
+            relays: self.relay,
             regions,
             data: self.data,
             ephemeral: self.ephemeral,
@@ -251,6 +272,15 @@ fn webapp(text: &str) -> Result<(NodeId, String), String> {
         return Err(shape());
     }
     Ok((NodeId(id), address.into()))
+}
+
+/// `ID=HOST:PORT`, and the cores that it has, if it is not one.
+fn relay(text: &str) -> Result<Relay, String> {
+    let (at, cores) = text.split_once(",cores=").unwrap_or((text, "1"));
+    let (node, address) = webapp(at)?;
+    let cores = cores.parse().ok().filter(|cores| (1..=SUBSCRIBERS_CORES_MAX).contains(cores));
+    let cores = cores.ok_or_else(|| format!("cores: 1 to {SUBSCRIBERS_CORES_MAX}"))?;
+    Ok(Relay { gateway: RegionRelay { node, cores }, address })
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -9,11 +9,12 @@ use super::links::{LinkSet, Links};
 use super::names::{NameRef, Names};
 use super::slab::{Entry, Slab};
 use crate::ids::{Handle, Key, Slot};
+use crate::limits::SUBSCRIBERS_CORES_MAX;
 use crate::tables::index::PLACES_MAX;
 use crate::tables::slots::Slots;
 use crate::tables::u48::U48;
 
-/// One core of this node that wants a channel, and the handle by which its hub knows it.
+/// One core that wants a channel, of this node or of one that we stand for owners for, and the handle by which it knows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Link(pub(super) u32);
 
@@ -140,6 +141,7 @@ const _: () = assert!(PLACES_MAX < 1 << ERA_SHIFT && ERAS as u64 <= 1 << (32 - E
 const ERA_SHIFT: u32 = 26;
 
 const _: () = assert!(size_of::<Channel>() == 32, "memory is the product");
+const _: () = assert!(SUBSCRIBERS_CORES_MAX as u32 == 1 << (32 - Link::HANDLE_BITS));
 
 impl Channel {
     fn set(&self) -> LinkSet {
@@ -246,9 +248,11 @@ impl Interest {
         }
     }
 
-    /// The owner's `Suback`: pass it on to all `links`. False: the place is not ours to open, nothing is to be done.
+    /// The owner's `Suback`: pass it on to all `links`. False: the place is not ours to open, nothing is to be done. Who stands for owners
+    /// says again how a channel stands when it has another owner.
     pub fn suback(&mut self, place: u32, epoch: u32, tip: u64) -> bool {
-        if !self.is_opening(place) || tip >= 1 << 48 {
+        let is_live = self.channels.contains(place) && self.state(place) == State::Live;
+        if !(is_live || self.is_opening(place)) || tip >= 1 << 48 {
             return false;
         }
         let channel = &mut self.channels[place];

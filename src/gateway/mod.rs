@@ -2,7 +2,8 @@
 //!
 //! The tables, from the socket inwards: `outbox` (bounded queues of shared `frames`), `hub` (channels with subscribers on
 //! this core, their `members` in sets of `subscribers`, the largest cut into `blocks`), `lists` (what each connection follows),
-//! `interest` (what the cores of this node want, at the slot's core: `links`, `epochs`), `names` (each channel's name once), on
+//! `interest` (what the cores of this node want, at the slot's core: `links`, `epochs`; asked of owners, or of a region relay: `upstream`,
+//! `downstream`), `names` (each channel's name once), on
 //! `tables`. Nothing in them is allocated per channel or subscription, and what they cost is asserted in `footprint`.
 
 mod asks;
@@ -13,6 +14,7 @@ mod command;
 mod deliver;
 mod departure;
 mod door;
+mod downstream;
 mod epochs;
 mod errands;
 mod farewell;
@@ -37,6 +39,7 @@ pub mod shard;
 mod subscribers;
 mod timers;
 mod typists;
+mod upstream;
 mod watch;
 mod wheel;
 

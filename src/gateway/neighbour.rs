@@ -50,6 +50,12 @@ impl Neighbours {
     pub(super) fn new(cores: u8) -> Self {
         Self((0..cores).map(|_| Neighbour::default()).collect())
     }
+
+    /// What a core may still be sent as an answer; `None`: it is not up.
+    pub(super) fn answers(&mut self, core: u8) -> Option<&mut Credit> {
+        let neighbour = &mut self.0[usize::from(core)];
+        neighbour.is_up.then_some(&mut neighbour.answers)
+    }
 }
 
 /// A message of which the name is the only long part.
@@ -71,11 +77,6 @@ impl Gateway {
     pub(super) fn core_of(&self, peer: Peer) -> Option<u8> {
         let Peer { node: NodeId(_), role, core } = peer;
         (peer.node == self.me.node && role == Role::Gateway && core < self.cores).then_some(core)
-    }
-
-    pub(super) fn answers_to(&mut self, core: u8) -> Option<&mut Credit> {
-        let neighbour = &mut self.neighbours.0[usize::from(core)];
-        neighbour.is_up.then_some(&mut neighbour.answers)
     }
 
     /// Says that a channel of the hub is wanted, or no more, as soon as there is room.

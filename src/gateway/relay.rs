@@ -1,4 +1,5 @@
-//! The interest's side: subscribes at owners for all cores of this node, and passes on to each core what it wants.
+//! The interest's side: subscribes at owners (or at whoever stands for them, `upstream`) for all cores of this node, and for cores of others
+//! (`downstream`), and passes on to each core what it wants.
 
 use std::collections::VecDeque;
 
@@ -41,6 +42,8 @@ struct Owner {
 #[derive(Debug)]
 struct Fetch {
     owner: Peer,
+    /// By which whoever asked knows it.
+    asked: Ask,
     slot: Slot,
     /// By which the hub names the channel.
     handle: Handle,
@@ -53,6 +56,14 @@ impl Relay {
     pub(super) fn spend(&mut self, owner: Peer, bytes: usize) -> bool {
         let owner = self.owners.get_mut(&owner);
         owner.is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + bytes))
+    }
+
+    pub(super) fn is_up(&self, owner: Peer) -> bool {
+        self.owners.get(&owner).is_some_and(|owner| owner.is_up)
+    }
+
+    pub(super) fn has_asked(&self, ask: Ask) -> bool {
+        self.fetches.contains_key(&ask.0)
     }
 
     pub(super) fn pause_is_over(&mut self) {
@@ -75,12 +86,15 @@ impl Gateway {
         Some((Peer::new(node, Role::Channel, core), seat_epoch))
     }
 
-    /// What a hub of this node wants.
+    /// What a hub of this node wants, or a core of another that takes us for the owner.
     pub(super) fn relay_up(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
-        let Some(core) = self.core_of(peer) else { return turn.out.count(Counter::WireBroken) };
         match *message {
             Message::Subscribe { slot, key, handle, namespace, name, .. } => {
                 let wish = Wish { slot, key, namespace, name };
+                let Some(core) = self.number_for(peer) else {
+                    turn.out.count(Counter::RelaysFull);
+                    return turn.out.send(peer, &Message::Subnack { handle, why: nack::FULL });
+                };
                 match self.interest.subscribe(&mut self.names, wish, core, handle) {
                     Subscribed::AckNow { tip, epoch } => {
                         turn.out.send(peer, &Message::Suback { handle, epoch, tip });
@@ -93,36 +107,42 @@ impl Gateway {
                 }
             }
             Message::Unsubscribe { slot, key, handle } => {
-                let done = self.interest.unsubscribe(&mut self.names, slot, key, core, handle);
+                let number = self.number_of(peer);
+                let done = number.map_or(Unsubscribed::Nothing, |number| {
+                    self.interest.unsubscribe(&mut self.names, slot, key, number, handle)
+                });
                 if let Unsubscribed::Upstream { place } = done {
                     self.unsubscribe_upstream(turn, place);
                 }
                 turn.out.send(peer, &Message::Unsuback { handle });
             }
-            Message::Fetch { .. } => self.relay_fetch(turn, core, message),
-            Message::Emit { slot, key, origin, payload } => {
+            Message::Fetch { .. } => self.relay_fetch(turn, peer, message),
+            Message::Emit { slot, key, origin, payload } if self.core_of(peer).is_some() => {
                 if let Some((owner, _)) = self.owner_of(slot) {
                     let emit = Message::Emit { slot, key, origin, payload };
                     turn.out.send_transient(owner, &emit);
                 }
             }
-            _ => self.relay_errand(turn, core, message),
+            _ => match self.core_of(peer) {
+                Some(core) => self.relay_errand(turn, core, message),
+                None => turn.out.count(Counter::WireBroken),
+            },
         }
     }
 
     /// A channel that is `Opening`: the owner is asked, or it waits until that is possible.
     fn subscribe_upstream(&mut self, turn: &mut Turn<'_>, place: u32) {
         let Wanted { slot, key, namespace, name, .. } = self.interest.wanted(place);
-        let owner = self.owner_of(slot);
+        let upstream = self.upstream_of(slot);
         let name = self.names.text(name);
-        let way = owner.and_then(|(peer, seat_epoch)| {
+        let way = upstream.and_then(|(peer, seat_epoch)| {
             self.relay.spend(peer, name.len()).then_some((peer, seat_epoch))
         });
         let Some((peer, seat_epoch)) = way else {
             self.interest.postpone(place);
             return;
         };
-        let handle = self.interest.handle(place);
+        let handle = self.upstream_handle(place);
         turn.out.send_bulk(
             peer,
             &Message::Subscribe { slot, seat_epoch, key, handle, namespace, name },
@@ -140,13 +160,12 @@ impl Gateway {
                 return false;
             }
             let (ring, owners) = (self.ring.as_ref(), &self.relay.owners);
+            let upstreams = &self.upstreams;
             let need = Room { messages: 1, bytes: WORDS_BYTES as u64 + 256 };
             let is_ready = |slot: Slot| {
-                ring.is_some_and(|ring| {
-                    owners
-                        .get(&ring.channel_shard(slot))
-                        .is_some_and(|owner| owner.is_up && owner.credit.holds(need))
-                })
+                let upstream = upstreams.of(slot).or_else(|| Some(ring?.channel_shard(slot)));
+                let upstream = upstream.and_then(|upstream| owners.get(&upstream));
+                upstream.is_some_and(|one| one.is_up && one.credit.holds(need))
             };
             match self.interest.next_waiting(LOOKS_PER_UNIT, is_ready) {
                 Some(wanted) => {
@@ -161,10 +180,21 @@ impl Gateway {
 
     /// Nobody here wants a channel any more.
     fn unsubscribe_upstream(&mut self, turn: &mut Turn<'_>, place: u32) {
+        let Some((peer, _)) = self.upstream_of(self.interest.wanted(place).slot) else { return };
+        let handle = self.upstream_handle(place);
+        self.unsubscribe_at(turn, peer, place, handle);
+    }
+
+    pub(super) fn unsubscribe_at(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: Peer,
+        place: u32,
+        handle: Handle,
+    ) {
         let Wanted { slot, key, .. } = self.interest.wanted(place);
-        let Some((peer, _)) = self.owner_of(slot) else { return };
         if let Some(owner) = self.relay.owners.get_mut(&peer).filter(|owner| owner.is_up) {
-            owner.unsaid.push_back((slot, key, self.interest.handle(place)));
+            owner.unsaid.push_back((slot, key, handle));
             self.say_unsubscribed(turn, peer);
         }
     }
@@ -181,32 +211,35 @@ impl Gateway {
     }
 
     /// A page of the past: passed on when its whole answer has room at the core that asks.
-    fn relay_fetch(&mut self, turn: &mut Turn<'_>, core: u8, message: &Message<'_>) {
-        let Message::Fetch { slot, key, handle, ask, after, count_max, bytes_max, name, .. } =
-            *message
+    fn relay_fetch(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
+        let Message::Fetch {
+            slot, key, handle, ask: asked, after, count_max, bytes_max, name, ..
+        } = *message
         else {
             return;
         };
-        let refusal = Message::PastRefused { ask, handle };
-        let peer = self.neighbour(core);
+        let refusal = Message::PastRefused { ask: asked, handle };
         let place = self.interest.find(slot, key);
         let place = place.filter(|place| self.interest.state(*place) == State::Live);
-        let (Some(place), Some((owner, seat_epoch))) = (place, self.owner_of(slot)) else {
+        let (Some(core), Some(place), Some((owner, seat_epoch))) =
+            (self.number_of(peer), place, self.upstream_of(slot))
+        else {
             return turn.out.send(peer, &refusal);
         };
+        let may = core >= self.cores || asked.0 >> CORE_SHIFT == 0;
         let need = self.page_room(count_max, bytes_max);
         let grant = self.grant;
         if !self.answers_to(core).is_some_and(|credit| credit.reserve(need)) {
             return turn.out.send(peer, &refusal);
         }
-        if ask.0 >> CORE_SHIFT != 0 || !self.relay.spend(owner, name.len()) {
+        if !may || !self.relay.spend(owner, name.len()) {
             if let Some(credit) = self.answers_to(core) {
                 credit.settle(need, Room::default(), grant);
             }
             return turn.out.send(peer, &refusal);
         }
-        let ask = Ask(u32::from(core) << CORE_SHIFT | ask.0);
-        let fetch = Fetch { owner, slot, handle, reserved: need, used: Room::default() };
+        let ask = self.ask_for(core, asked);
+        let fetch = Fetch { owner, asked, slot, handle, reserved: need, used: Room::default() };
         self.relay.fetches.insert(ask.0, fetch);
         let bytes_room = need.bytes.saturating_sub(u64::from(self.limits.publication_bytes_max));
         turn.out.send_bulk(
@@ -215,7 +248,7 @@ impl Gateway {
                 slot,
                 seat_epoch,
                 key,
-                handle: self.interest.handle(place),
+                handle: self.upstream_handle(place),
                 ask,
                 after,
                 count_max: count_max.min(need.messages.saturating_sub(1)),
@@ -225,11 +258,11 @@ impl Gateway {
         );
     }
 
-    /// What an owner says, for all cores that want it, or for the one that asked.
+    /// What an owner says, or whoever stands for it, for all cores that want it, or for the one that asked.
     pub(super) fn relay_down(&mut self, turn: &mut Turn<'_>, peer: Peer, message: &Message<'_>) {
         match *message {
             Message::Publication { handle, offset, origin, member, payload } => {
-                let Some(place) = self.interest.place_of(handle) else { return };
+                let Some(place) = self.place_heard(peer, handle) else { return };
                 match self.interest.publication(place, offset) {
                     Heard::Next => self.tell_links(place, |turn_peer, handle| {
                         let passed =
@@ -242,14 +275,14 @@ impl Gateway {
                 }
             }
             Message::Event { handle, origin, payload } => {
-                if let Some(place) = self.interest.place_of(handle) {
+                if let Some(place) = self.place_heard(peer, handle) {
                     self.tell_links(place, |peer, handle| {
                         turn.out.send_transient(peer, &Message::Event { handle, origin, payload });
                     });
                 }
             }
             Message::Suback { handle, epoch, tip } => {
-                let Some(place) = self.interest.place_of(handle) else { return };
+                let Some(place) = self.place_heard(peer, handle) else { return };
                 if self.interest.suback(place, epoch, tip) {
                     self.tell_links(place, |peer, handle| {
                         turn.out.send(peer, &Message::Suback { handle, epoch, tip });
@@ -257,12 +290,15 @@ impl Gateway {
                 }
             }
             Message::Unsuback { handle } => {
-                if let Some(place) = self.interest.place_of(handle) {
+                if let Some(place) = self.place_heard(peer, handle) {
                     self.interest.unsuback(place);
                 }
             }
             Message::Subnack { handle, why } => {
-                if let Some(place) = self.interest.place_of(handle) {
+                if let Some(place) = self.place_heard(peer, handle) {
+                    if peer.role == Role::Gateway && why == nack::FULL {
+                        return self.relay_is_full(turn, peer);
+                    }
                     self.refused(turn, place, why);
                 }
             }
@@ -270,7 +306,7 @@ impl Gateway {
                 let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
                 fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
                 let passed = Message::Past { ask, offset, origin, member, payload };
-                turn.out.send_bulk(self.neighbour(core), &passed);
+                turn.out.send_bulk(self.subscriber(core), &passed);
             }
             Message::PastEnd { ask, upto, complete, missing, .. } => {
                 self.relay_end(turn, ask, |ask, handle| Message::PastEnd {
@@ -294,7 +330,7 @@ impl Gateway {
         links.clear();
         links.extend(self.interest.links(place));
         for link in &links {
-            say(self.neighbour(link.core()), link.handle());
+            say(self.subscriber(link.core()), link.handle());
         }
         self.relay.links = links;
     }
@@ -307,14 +343,14 @@ impl Gateway {
         message: impl FnOnce(Ask, Handle) -> Message<'static>,
     ) {
         let Some(fetch) = self.relay.fetches.remove(&ask.0) else { return };
-        let (core, ask) = split(ask);
+        let core = split(ask).0;
         let grant = self.grant;
         let mut used = fetch.used;
         used.messages += 1;
         if let Some(credit) = self.answers_to(core) {
             credit.settle(fetch.reserved, used, grant);
         }
-        turn.out.send_bulk(self.neighbour(core), &message(ask, fetch.handle));
+        turn.out.send_bulk(self.subscriber(core), &message(fetch.asked, fetch.handle));
     }
 
     /// An owner does not take a subscription, or gives one up because the slot is somebody else's.
@@ -350,12 +386,20 @@ impl Gateway {
 
     /// What was subscribed there is subscribed again when it is up; what was asked there has no answer.
     pub(super) fn owner_lost(&mut self, turn: &mut Turn<'_>, peer: Peer) {
-        self.relay.owners.insert(peer, Owner::default());
+        self.owner_gone(turn, peer);
         if let Some(ring) = &self.ring {
-            self.interest.owner_lost(|slot| ring.channel_shard(slot) == peer);
+            let upstreams = &self.upstreams;
+            self.interest.owner_lost(|slot| {
+                ring.channel_shard(slot) == peer && upstreams.of(slot).is_none()
+            });
         }
-        self.fetches_lost(turn, |fetch| fetch.owner == peer);
         self.errands_lost(turn, peer);
+    }
+
+    /// What was asked there of the past has no answer.
+    pub(super) fn owner_gone(&mut self, turn: &mut Turn<'_>, peer: Peer) {
+        self.relay.owners.insert(peer, Owner::default());
+        self.fetches_lost(turn, |fetch| fetch.owner == peer);
     }
 
     /// These fetches are not answered, or by somebody who does not count any more.
@@ -372,19 +416,27 @@ impl Gateway {
     pub(super) fn ring_changed(&mut self, turn: &mut Turn<'_>, ring: &Ring) {
         self.regions_told(turn, ring);
         let Some(old) = self.ring.replace(ring.clone()) else { return };
-        let moved = ring.moved_channels(&old);
-        if !moved.is_empty() {
-            self.interest.moved(&moved);
-            self.fetches_lost(turn, |fetch| moved.binary_search(&fetch.slot).is_ok());
-            self.relay.fruitless = 0;
-        }
+        let mut moved = ring.moved_channels(&old);
+        // Who is asked through a relay sees to them itself.
+        moved.retain(|slot| !self.is_relayed(*slot));
+        self.asked_elsewhere(turn, &moved);
         let moved = ring.moved_users(&old);
         if !moved.is_empty() {
             self.people_moved(turn, &moved);
         }
     }
 
-    /// A core of this node is lost, and with it all that it wanted and asked.
+    /// Other owners than until now are to be asked for the channels of these slots, or a relay, or no relay any more.
+    pub(super) fn asked_elsewhere(&mut self, turn: &mut Turn<'_>, slots: &[Slot]) {
+        if slots.is_empty() {
+            return;
+        }
+        self.interest.moved(slots);
+        self.fetches_lost(turn, |fetch| slots.binary_search(&fetch.slot).is_ok());
+        self.relay.fruitless = 0;
+    }
+
+    /// A core of this node is lost, or one that we stood for owners for, and with it all that it wanted and asked.
     pub(super) fn core_lost(&mut self, turn: &mut Turn<'_>, core: u8) {
         self.relay.fetches.retain(|ask, _| split(Ask(*ask)).0 != core);
         self.relay.errands.forget(core);
@@ -399,8 +451,7 @@ impl Gateway {
 impl Relay {
     fn fetch(&mut self, ask: Ask) -> Option<(u8, Ask, &mut Fetch)> {
         let fetch = self.fetches.get_mut(&ask.0)?;
-        let (core, ask) = split(ask);
-        Some((core, ask, fetch))
+        Some((split(ask).0, fetch.asked, fetch))
     }
 }
 

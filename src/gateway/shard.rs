@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::asks::Asks;
 use super::behind::Behind;
 use super::door::Head;
+use super::downstream::Downstreams;
 use super::follow::{Departed, Rejoined};
 use super::guests::Guests;
 use super::hub::Hub;
@@ -23,17 +24,19 @@ use super::people::People;
 use super::relay::Relay;
 use super::session::{Dialect, Sessions, State};
 use super::timers::Timers;
+use super::upstream::{Reminders, Upstreams};
 use super::watch::Keepers;
 use super::wheel::Wheel;
 use crate::centrifuge::rules::Rules;
 use crate::ids::{Conn, NodeId, Peer, Role};
 use crate::limits::Limits;
+use crate::ring::region::RegionRelay;
 use crate::ring::{Ring, Secret};
 use crate::rtm;
 use crate::shard::{Budget, Counter, Edge, Effects, Input, Report, Shard, Slices};
 use crate::time::{Mono, Now};
-use crate::wire::Message;
 use crate::wire::room::Room;
+use crate::wire::{Hello, Message, RELAYS_SINCE};
 
 /// What a gateway shard is made with.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct GatewayConfig {
     pub url: Option<Box<str>>,
     /// In which region it is: its clients are sent away when that drains.
     pub region: Option<Arc<str>>,
+    /// Gateways of the region that are asked for channels instead of their owners, the best first; those from itself on are not.
+    pub relays: Vec<RegionRelay>,
 }
 
 /// The gateway shard of one core.
@@ -113,6 +118,9 @@ pub struct Gateway {
     // The interest's side.
     pub(super) interest: Interest,
     pub(super) relay: Relay,
+    pub(super) upstreams: Upstreams,
+    pub(super) reminders: Reminders,
+    pub(super) downstreams: Downstreams,
 }
 
 /// One call: when it is, and what it wants done.
@@ -132,7 +140,7 @@ impl Gateway {
     /// A shard without clients, that waits for its ring and its peers.
     pub fn new(config: GatewayConfig, limits: &Limits) -> Self {
         let GatewayConfig { node, desk, core, cores, life, secret, echo, hands_over, .. } = config;
-        let GatewayConfig { rules, url, region, .. } = config;
+        let GatewayConfig { rules, url, region, relays, .. } = config;
         Self {
             me: Peer::new(node, Role::Gateway, core),
             desk,
@@ -177,6 +185,9 @@ impl Gateway {
             keepers: Keepers::default(),
             interest: Interest::new(limits.channels_max),
             relay: Relay::default(),
+            upstreams: Upstreams::new(&relays, node),
+            reminders: Reminders::default(),
+            downstreams: Downstreams::default(),
         }
     }
 
@@ -195,7 +206,12 @@ impl Gateway {
                 | Message::Emit { .. },
             ) => self.relay_up(turn, peer, &message),
             (Role::Channel, _) => self.relay_down(turn, peer, &message),
-            (Role::Gateway, _) => self.hear_interest(turn, peer, &message),
+            (Role::Gateway, _) if self.core_of(peer).is_some() => {
+                self.hear_interest(turn, peer, &message);
+            }
+            (Role::Gateway, _) if self.upstreams.is_one(peer) => {
+                self.relay_down(turn, peer, &message);
+            }
             (Role::Webapp, _) => self.hear_desk(turn, &message),
             (Role::Http, Message::Order { ask, what, arguments }) => {
                 self.ordered(turn, peer, (ask, what), arguments);
@@ -206,10 +222,19 @@ impl Gateway {
         }
     }
 
-    fn peer_up(&mut self, turn: &mut Turn<'_>, peer: Peer) {
+    fn peer_up(&mut self, turn: &mut Turn<'_>, peer: Peer, hello: Hello) {
         match peer.role {
-            Role::Gateway => self.neighbour_up(turn, peer),
-            Role::Channel => self.owner_up(peer),
+            Role::Gateway if self.core_of(peer).is_some() => self.neighbour_up(turn, peer),
+            // Others have nothing to say to us unless they ask for something.
+            Role::Gateway => {
+                if self.upstreams.is_one(peer) && hello.version >= RELAYS_SINCE {
+                    self.relay_up_again(turn, peer);
+                }
+            }
+            Role::Channel => {
+                self.owner_up(peer);
+                self.remind(peer);
+            }
             Role::Presence => self.keeper_up(peer),
             Role::Webapp => self.desk_up(turn),
             Role::Admin | Role::Http | Role::Ring | Role::Health => {}
@@ -218,7 +243,11 @@ impl Gateway {
 
     fn peer_room(&mut self, turn: &mut Turn<'_>, peer: Peer) {
         match peer.role {
-            Role::Gateway => self.neighbour_room(turn, peer),
+            Role::Gateway if self.core_of(peer).is_some() => self.neighbour_room(turn, peer),
+            Role::Gateway => {
+                self.downstream_room(peer);
+                self.owner_room(turn, peer);
+            }
             Role::Channel => self.owner_room(turn, peer),
             Role::Presence => self.keeper_room(turn, peer),
             Role::Webapp | Role::Admin | Role::Http | Role::Ring | Role::Health => {}
@@ -227,7 +256,16 @@ impl Gateway {
 
     fn peer_lost(&mut self, turn: &mut Turn<'_>, peer: Peer) {
         match peer.role {
-            Role::Gateway => self.neighbour_lost(turn, peer),
+            Role::Gateway if self.core_of(peer).is_some() => self.neighbour_lost(turn, peer),
+            Role::Gateway => {
+                if let Some(number) = self.number_of(peer) {
+                    self.core_lost(turn, number);
+                    self.downstream_gone(peer);
+                }
+                if self.upstreams.is_one(peer) {
+                    self.relay_lost(turn, peer);
+                }
+            }
             Role::Channel => self.owner_lost(turn, peer),
             Role::Presence => self.keeper_lost(peer),
             Role::Webapp => self.desk_is_up = false,
@@ -268,7 +306,7 @@ impl Shard for Gateway {
             // The driver asks for the outbox by itself.
             Input::Writable { .. } => {}
             Input::Closed { conn, .. } => self.closed(turn, conn),
-            Input::PeerUp { peer, .. } => self.peer_up(turn, peer),
+            Input::PeerUp { peer, hello, .. } => self.peer_up(turn, peer, hello),
             Input::PeerRoom { peer } => self.peer_room(turn, peer),
             Input::PeerLost { peer } => self.peer_lost(turn, peer),
             Input::Ring { ring } => self.ring_changed(turn, ring),
@@ -285,6 +323,7 @@ impl Shard for Gateway {
         let turn = &mut Turn { now, out };
         let more = self.say_again(turn, budget)
             | self.subscribe_waiting(turn, budget)
+            | self.say_reminders(turn, budget)
             | self.tell_keepers_again(turn, budget)
             | self.say_goodbyes(turn, budget)
             | self.depart(turn, budget);
@@ -311,6 +350,8 @@ impl Shard for Gateway {
         into.gauge("name_bytes", self.names.bytes() as f64);
         into.gauge("interest_channels", f64::from(self.interest.channels()));
         into.gauge("interest_waiting", f64::from(self.interest.waiting()));
+        into.gauge("relay_cores_up", self.upstreams.up() as f64);
+        into.gauge("relay_subscribers", self.downstreams.count() as f64);
         into.gauge("interest_bytes", self.interest.bytes() as f64);
         into.gauge("behind_subscriptions", f64::from(self.behind.count()));
         into.gauge("behind_connections", f64::from(self.behind.connections()));

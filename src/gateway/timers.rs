@@ -6,7 +6,7 @@ use super::guests::conversation::Admitted;
 use super::guests::presence::Report;
 use super::session::{Dialect, Is, State};
 use super::shard::{Gateway, Turn};
-use crate::ids::Conn;
+use crate::ids::{Conn, Peer};
 use crate::rtm::Fault;
 use crate::shard::{Counter, Effect};
 use crate::time::{Mono, sooner};
@@ -39,6 +39,9 @@ pub(super) struct Timers {
     pub(super) unsubscribed: Fifo<u32>,
     /// An owner said "not now".
     pub(super) refused: Fifo<()>,
+    /// Relays that were full, and such as have just come.
+    pub(super) relays: Fifo<Peer>,
+    pub(super) new_relays: Fifo<Peer>,
 }
 
 impl Gateway {
@@ -59,6 +62,8 @@ impl Gateway {
             timers.moves.deadline(),
             timers.lapses.deadline(),
             timers.refused.deadline(),
+            timers.relays.deadline(),
+            timers.new_relays.deadline(),
             timers.unsubscribed.deadline(),
             self.farewell.deadline(),
             self.departure_deadline(),
@@ -115,6 +120,11 @@ impl Gateway {
             if self.hub.contains(place) && self.hub.state(place) == super::hub::State::Subscribing {
                 self.say_of(turn, place);
             }
+        }
+        while let Some(peer) =
+            self.timers.relays.pop(mono).or_else(|| self.timers.new_relays.pop(mono))
+        {
+            self.relay_is_due(turn, peer);
         }
         while self.timers.refused.pop(mono).is_some() {
             self.relay.pause_is_over();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::is_word;
+use crate::ids::{NodeId, is_word};
 use crate::limits::{REGION_NAME_BYTES_MAX, REGIONS_MAX};
 
 /// One region.
@@ -15,6 +15,14 @@ pub struct Region {
     /// Where its clients go when it drains, the nearest first. After these the others are tried, as they stand in the list.
     #[serde(default)]
     pub near: Vec<String>,
+}
+
+/// A gateway that other gateways of its region ask for channels instead of their owners.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RegionRelay {
+    pub node: NodeId,
+    /// Which of them is asked for a channel is `slot % cores`. At least one.
+    pub cores: u8,
 }
 
 /// All of a deployment, in order of preference. None: clients are sent to one address.

@@ -143,6 +143,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         rules: &rules,
         url: is_known.then_some(ws_url.as_str()),
         region: config.region.as_deref(),
+        relays: &config.relays.iter().map(|relay| relay.gateway).collect::<Vec<_>>(),
         limits,
         ring: &ring,
         clock,

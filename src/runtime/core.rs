@@ -26,6 +26,7 @@ use crate::ids::{Peer, Role};
 use crate::limits::Limits;
 use crate::place::{Hands, Place, Shards, Whole};
 use crate::presence::shard::Roster;
+use crate::ring::region::RegionRelay;
 use crate::ring::{Ring, Secret};
 use crate::shard::{Door, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, sooner};
@@ -55,6 +56,7 @@ pub(super) struct Start {
     /// Where clients find us, when that is one address.
     pub(super) url: Option<Box<str>>,
     pub(super) region: Option<Arc<str>>,
+    pub(super) relays: Vec<RegionRelay>,
     pub(super) limits: Limits,
     pub(super) ring: Ring,
     pub(super) clock: Clock,
@@ -201,7 +203,19 @@ impl Core {
     fn new(start: Start) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
         let Start {
-            core, whole, desk, secret, seed, echo, rules, url, region, limits, clock, ..
+            core,
+            whole,
+            desk,
+            secret,
+            seed,
+            echo,
+            rules,
+            url,
+            region,
+            relays,
+            limits,
+            clock,
+            ..
         } = start;
         let Whole { node, life, cores, .. } = whole;
         let uring = Uring::new()?;
@@ -217,6 +231,7 @@ impl Core {
             rules,
             url,
             region,
+            relays,
         };
         let shards = DataShards {
             gateway: Gateway::new(config, &limits),

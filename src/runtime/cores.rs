@@ -18,6 +18,7 @@ use crate::centrifuge::rules::Rules;
 use crate::ids::Peer;
 use crate::limits::Limits;
 use crate::place::Whole;
+use crate::ring::region::RegionRelay;
 use crate::ring::{Ring, Secret};
 use crate::wire::link::Batch;
 
@@ -32,6 +33,7 @@ pub(super) struct Plan<'a> {
     /// Where clients find us, when that is one address.
     pub(super) url: Option<&'a str>,
     pub(super) region: Option<&'a str>,
+    pub(super) relays: &'a [RegionRelay],
     pub(super) limits: &'a Limits,
     pub(super) ring: &'a Ring,
     pub(super) clock: Clock,
@@ -81,6 +83,7 @@ pub(super) async fn start(plan: Plan<'_>) -> Result<Cores, String> {
             rules: Arc::clone(plan.rules),
             url: plan.url.map(Into::into),
             region: plan.region.map(Into::into),
+            relays: plan.relays.to_vec(),
             limits: plan.limits.clone(),
             ring: plan.ring.clone(),
             clock: plan.clock,

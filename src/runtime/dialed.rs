@@ -22,9 +22,17 @@ pub(super) fn known(config: &Node, us: NodeId) -> Vec<Known> {
             (false, false) => continue,
         };
         if *node != us && list.iter().all(|known| known.node != *node) {
-            list.push(Known { node: *node, address: address.clone(), dialers });
+            list.push(Known { node: *node, address: address.clone(), cores: 0, dialers });
         }
     }
+    // Of those that stand for owners, who comes later asks who comes earlier.
+    let relays = config.relays.iter().take_while(|relay| relay.gateway.node != us);
+    list.extend(relays.map(|relay| Known {
+        node: relay.gateway.node,
+        address: relay.address.clone(),
+        cores: relay.gateway.cores,
+        dialers: Dialers::Between,
+    }));
     list
 }
 
@@ -33,6 +41,8 @@ pub(super) fn known(config: &Node, us: NodeId) -> Vec<Known> {
 pub(super) struct Known {
     node: NodeId,
     address: String,
+    /// That have something for ours.
+    cores: u8,
     dialers: Dialers,
 }
 
@@ -50,7 +60,8 @@ pub(super) fn to_dial(
     let nodes = ring.nodes.iter().filter(|node| is_ours(node.id));
     let nodes = nodes.map(|node| (node.id, node.address.clone(), node.cores, Dialers::All));
     let known = known.iter().filter(|known| !is_in && ring.node(known.node).is_none());
-    let known = known.map(|known| (known.node.0, known.address.clone(), 0, known.dialers));
+    let known =
+        known.map(|known| (known.node.0, known.address.clone(), known.cores, known.dialers));
     nodes.chain(known).collect()
 }
 
@@ -69,7 +80,7 @@ mod tests {
         };
         let before = Cell::new("one", vec![node(1), node(2), node(3)]).expect("a ring");
         let (node, address) = (NodeId(10_000), "10.0.1.1:7400".to_string());
-        let known = [Known { node, address, dialers: Dialers::All }];
+        let known = [Known { node, address, cores: 0, dialers: Dialers::All }];
         let dialed = |us: u16, cell: &Cell| -> Vec<u16> {
             to_dial(NodeId(us), &cell.document, &known).iter().map(|(id, ..)| *id).collect()
         };

@@ -23,8 +23,8 @@ use crate::wire::warrant::Names;
 /// What a place hears of a connection, by the number of that connection.
 #[derive(Debug)]
 pub(super) enum News {
-    /// It is up: who is there, and where batches for it go.
-    Met(u64, Identity, mpsc::Sender<Batch>),
+    /// It is up: who is there, in which version, and where batches for it go.
+    Met(u64, (Identity, u16), mpsc::Sender<Batch>),
     Batch(u64, Batch),
     Parted(u64),
 }
@@ -226,10 +226,10 @@ async fn turns<F: FnOnce()>(
                     for one in got.drain(..) {
                         let news = match one {
                             Got::Batch(batch) => News::Batch(line, batch),
-                            Got::Up { other, .. } => {
+                            Got::Up { other, version } => {
                                 let (up, sender) = met.take().expect("it comes up once");
                                 up();
-                                News::Met(line, other, sender)
+                                News::Met(line, (other, version), sender)
                             }
                         };
                         if !home.tell(stream.us().core, news).await {
@@ -273,16 +273,18 @@ pub(super) enum Dialers {
     All,
     /// The other node dials our control plane, and knows of no cores here.
     Cores,
+    /// Only cores have something for each other.
+    Between,
 }
 
-/// Places of ours to every place of another node.
+/// Places of ours to those of another node.
 pub(super) fn dial_all(home: &Home, address: &str, cores: u8, dialers: Dialers) -> Kept {
     let (keeper, wanted) = watch::channel(());
     let has_data = !home.us.roles.both(DATA_ROLES).is_empty();
     let control = (dialers == Dialers::All).then_some(Peer::CONTROL_CORE);
     let ours = (0..home.us.cores).filter(|_| has_data).chain(control);
-    let pairs =
-        ours.flat_map(|from| (0..cores).chain([Peer::CONTROL_CORE]).map(move |to| (from, to)));
+    let theirs = (dialers != Dialers::Between).then_some(Peer::CONTROL_CORE);
+    let pairs = ours.flat_map(|from| (0..cores).chain(theirs).map(move |to| (from, to)));
     for (from, to) in pairs {
         tokio::spawn(dial(home.clone(), from, address.to_string(), to, wanted.clone()));
     }

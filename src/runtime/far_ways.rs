@@ -33,7 +33,7 @@ impl FarWays {
         let first = place.far_from();
         match news {
             News::Met(line, other, way) => {
-                let at = place.meet(now, &other, hands);
+                let at = place.meet(now, (&other.0, other.1), hands);
                 self.met(at - first, line, way);
             }
             News::Batch(line, batch) => {

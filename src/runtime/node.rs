@@ -157,6 +157,7 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
         rules: &rules,
         url: (!ws_address.ip().is_unspecified()).then_some(ws_url.as_str()),
         region: None,
+        relays: &[],
         limits,
         ring: &ring,
         clock,

@@ -166,7 +166,7 @@ async fn nodes_of_one_authority_meet_and_long_batches_cross() {
     let kept = far::dial_all(&one, &address, 0, far::Dialers::All);
     let mut ways = Vec::new();
     for (news, node) in [(&mut of_one, 10_002), (&mut of_other, 10_001)] {
-        let Some(News::Met(_, who, way)) = news.recv().await else { panic!("they meet") };
+        let Some(News::Met(_, (who, _), way)) = news.recv().await else { panic!("they meet") };
         assert_eq!(who.node, NodeId(node));
         ways.push(way);
     }

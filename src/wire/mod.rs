@@ -20,6 +20,8 @@ pub use codec::{Broken, Field, Packed, Reader};
 pub use message::{Hello, Member, Membership, Message, Terms};
 
 /// The wire's version: two nodes speak the newest that both know.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// The oldest that we still speak.
 pub const VERSION_MIN: u16 = 4;
+/// Since which version a gateway takes subscriptions of other gateways.
+pub const RELAYS_SINCE: u16 = 5;

@@ -139,12 +139,12 @@ class Node(Server):
 
 class Cell:
     """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
-    without flags keeps nothing, unless it `is_kept`. `regions`: each gateway is a region of its own name. `tls`: all of its links.
+    without flags keeps nothing, unless it `is_kept`. `regions`: each gateway is a region of its own name. The others ask the first `relays` gateways for channels. `tls`: all of its links.
 
     Without a `demo` its workspace is made as an operator makes one: alice and bob, each with a token.
     """
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, is_kept=False, regions=False, webapp=(), flags=(), demo=True, tls=None):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, is_kept=False, regions=False, relays=0, webapp=(), flags=(), demo=True, tls=None):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -173,6 +173,9 @@ class Cell:
         known = [*self.managers, *(["--admins", ",".join(f"{ADMINS + nth}={admin.link}" for nth, admin in enumerate(self.admins))] if admins else [])]
         self.gateways = [self.node(f"gw{nth + 1}", "gateway", "--id", str(GATEWAYS + nth), "--webapp", self.webapp_at, *known) for nth in range(gateways)]
         self.gateway = self.gateways[0]
+        for nth, gateway in enumerate(self.gateways[:relays]):
+            for one in self.gateways:
+                one.flags += ("--relay", f"{GATEWAYS + nth}={gateway.link}")
         for gateway in self.gateways if regions else [self.gateway]:
             gateway.ws = f"ws://{gateway.host.address}:{port()}"
         self.web.flags += ("--public-ws", self.gateway.ws)

@@ -92,7 +92,7 @@ impl Coverage {
 }
 
 /// Counters that stay at zero here: nobody says what nobody understands, and a handful of users never fills the tables of owners and of
-/// presence (the stories of both shards do), nor what a desk remembers of revoked tokens.
+/// presence (the stories of both shards do), nor what a desk remembers of revoked tokens; nor has a region so many cores.
 const IMPOSSIBLE: &[Counter] = &[
     Counter::WireBroken,
     Counter::PresenceMisplaced,
@@ -103,6 +103,7 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::CallsShed,
     Counter::HandedOver,
     Counter::RevocationsEvicted,
+    Counter::RelaysFull,
 ];
 
 /// Messages that never travel between shards here: questions to the driver's hands, what only handlers of the API ask, and calls to the
@@ -179,6 +180,7 @@ const SIGHTS: &[&str] = &[
     "operator: a slot moved",
     "operator: a step of a plan",
     "operator: another weight",
+    "pages by a relay",
     "own events passed over",
     "own messages settled by their event",
     "positions too late",
@@ -200,6 +202,7 @@ const SIGHTS: &[&str] = &[
     "rings told by who wrote them",
     "seats taken back",
     "strangers",
+    "subscriptions by a relay",
     "tickets of revoked tokens",
     "tickets too old",
     "tokens that were replaced",

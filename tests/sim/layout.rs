@@ -6,6 +6,7 @@ use campanile::charm::manager::ManagerConfig;
 use campanile::ids::{NodeId, Role, Roles};
 use campanile::limits::RING_IDS_MAX;
 use campanile::ring::document::NodeEntry;
+use campanile::ring::region::RegionRelay;
 
 use crate::agenda::millis;
 use crate::random::Random;
@@ -20,6 +21,8 @@ pub(crate) struct Part {
     pub(crate) id: Option<NodeId>,
     /// Of a gateway.
     pub(crate) region: Option<&'static str>,
+    /// Of a gateway in no ring: places in the list of those that it asks for channels, the best first.
+    pub(crate) relays: Vec<usize>,
 }
 
 impl Part {
@@ -74,7 +77,8 @@ impl Layout {
         let health = Roles::of(&[Role::Health]);
         let mut parts = Vec::new();
         let mut add = |name: String, roles: Roles, cores: u64| {
-            parts.push(Part { name, roles, cores: cores as usize, id: None, region: None });
+            let cores = cores as usize;
+            parts.push(Part { name, roles, cores, id: None, region: None, relays: vec![] });
             parts.len() - 1
         };
         for nth in 0..*random.pick(&[1, 2, 2, 3, 3]) {
@@ -134,7 +138,7 @@ impl Layout {
         let roles =
             Roles::of(&[Role::Gateway, Role::Channel, Role::Presence, Role::Admin, Role::Webapp]);
         let id = Some(NodeId(0));
-        let part = Part { name: "one".into(), roles, cores, id, region: None };
+        let part = Part { name: "one".into(), roles, cores, id, region: None, relays: vec![] };
         Self {
             parts: vec![part],
             webapp: 0,
@@ -181,6 +185,36 @@ impl Layout {
         for (nth, at) in gateways.into_iter().enumerate() {
             self.parts[at].region = Some(REGIONS[(first + nth) % REGIONS.len()]);
         }
+    }
+
+    /// Some gateways ask others, that are in no ring either, for channels; one asks those that are before it.
+    pub(crate) fn relay(&mut self, random: &mut Random) {
+        if self.is_cell && random.chance(250) {
+            let roles = Roles::of(&[Role::Health, Role::Gateway]);
+            let id = Some(NodeId(RING_IDS_MAX + self.parts.len() as u16));
+            let cores = random.between(1, 2) as usize;
+            let (name, region, relays) = ("gs9".into(), None, vec![]);
+            self.parts.push(Part { name, roles, cores, id, region, relays });
+        }
+        let gateways = self.gateways();
+        let loose: Vec<usize> = gateways.into_iter().filter(|at| !self.parts[*at].owns()).collect();
+        if !self.is_cell || loose.len() < 2 || !random.chance(600) {
+            return;
+        }
+        let relays = &loose[..random.between(1, loose.len() as u64 - 1) as usize];
+        for &at in &loose {
+            let before = relays.iter().take_while(|relay| **relay != at);
+            self.parts[at].relays = before.copied().collect();
+        }
+    }
+
+    /// As gateways are told it.
+    pub(crate) fn relays_of(&self, part: &Part) -> Vec<RegionRelay> {
+        let told = |at: &usize| {
+            let Part { id, cores, .. } = self.parts[*at];
+            RegionRelay { node: id.expect("it is in no ring"), cores: cores as u8 }
+        };
+        part.relays.iter().map(told).collect()
     }
 
     pub(crate) fn has_regions(&self) -> bool {

@@ -15,6 +15,7 @@ use campanile::gateway::shard::{Gateway, GatewayConfig};
 use campanile::ids::{NodeId, Peer, Role};
 use campanile::place::{CONTROL_ROLES, DATA_ROLES, Whole};
 use campanile::presence::shard::Roster;
+use campanile::ring::region::RegionRelay;
 use campanile::ring::view::View;
 use campanile::ring::{Ring, Secret};
 use campanile::shard::Input;
@@ -92,6 +93,7 @@ pub(crate) struct Node {
     /// Its place in the world.
     pub(crate) at: usize,
     pub(crate) part: Part,
+    relays: Vec<RegionRelay>,
     /// Of the process that runs, or starts; 0: none does.
     pub(crate) process: u32,
     /// Its number in the cell, once it has one.
@@ -137,7 +139,7 @@ pub(crate) fn rules() -> Arc<Rules> {
 impl Node {
     pub(crate) fn new(
         at: usize,
-        part: Part,
+        (part, relays): (Part, Vec<RegionRelay>),
         sizes: Sizes,
         rules: Arc<Rules>,
         mail: Random,
@@ -146,6 +148,7 @@ impl Node {
             at,
             id: part.id.unwrap_or_default(),
             part,
+            relays,
             process: 0,
             life: 0,
             is_draining: false,
@@ -247,6 +250,7 @@ impl Node {
                     rules: Arc::clone(&self.rules),
                     url: Some("ws://here".into()),
                     region: self.part.region.map(Into::into),
+                    relays: self.relays.clone(),
                 };
                 Actor::Gateway(Box::new(Gateway::new(config, limits)))
             }

@@ -17,9 +17,9 @@ use campanile::ring::Ring;
 use campanile::shard::{Budget, Counter, Edge, Effect, Effects, Input, Report, Shard};
 use campanile::time::{Mono, Now};
 use campanile::webapp::desk::Desk;
-use campanile::wire::Message;
 use campanile::wire::link::{Batch, Class};
 use campanile::wire::stream::Identity;
+use campanile::wire::{Message, VERSION};
 
 use crate::outside::Outside;
 use crate::trace;
@@ -311,7 +311,7 @@ impl Place {
     }
     /// A connection to a place of another node is up: which of those that were met it is.
     pub(crate) fn meet(&mut self, now: Now, other: &Identity, outside: &mut Outside) -> usize {
-        let at = self.inner.meet(now, other, &mut self.hands);
+        let at = self.inner.meet(now, (other, VERSION), &mut self.hands);
         self.look(now, outside);
         at - self.inner.far_from()
     }
@@ -453,6 +453,13 @@ fn said(now: Now, here: Peer, peer: Peer, bytes: &[u8], outside: &mut Outside) {
     let number =
         |peer: Peer| u64::from(peer.node.0) << 16 | u64::from(peer.core) << 8 | peer.role as u64;
     outside.trace.note(now.mono, b'w', [number(here), number(peer)], bytes);
+    if here.role == Role::Gateway && peer.role == Role::Gateway && here.node != peer.node {
+        match message {
+            Message::Suback { .. } => outside.coverage.saw("subscriptions by a relay"),
+            Message::PastEnd { .. } => outside.coverage.saw("pages by a relay"),
+            _ => {}
+        }
+    }
     crate::streams::heard(outside, here, peer, &message);
     outside.checker.heard(&outside.database, here, peer, &message);
 }

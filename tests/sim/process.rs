@@ -235,7 +235,12 @@ impl World {
             .filter(|other| document.node(us).is_none() && self.layout.is_for(at, other.at));
         let others =
             others.map(|other| (other.part.id.unwrap_or_default().0, other.part.name.clone(), 0));
-        let wanted: Vec<_> = nodes.chain(others).collect();
+        // Cores of ours ask those of relays.
+        let relays = self.layout.parts[at].relays.iter().map(|relay| &self.layout.parts[*relay]);
+        let relays = relays
+            .filter(|relay| !relay.owns())
+            .map(|relay| (relay.id.unwrap_or_default().0, relay.name.clone(), relay.cores as u8));
+        let wanted: Vec<_> = nodes.chain(others).chain(relays).collect();
         let given_up: Vec<u64> = self.nodes[at]
             .dialing
             .iter()
@@ -253,10 +258,12 @@ impl World {
                 continue;
             }
             let order = self.next_order();
-            let (_, address, cores) = node.clone();
+            let (number, address, cores) = node.clone();
             self.nodes[at].dialing.insert(node, order);
             let other = self.nodes.iter().position(|other| other.part.name == address);
-            self.dial_all(at, other.expect("an address is a name"), usize::from(cores), order);
+            let other = other.expect("an address is a name");
+            let has_control = document.node(NodeId(number)).is_some() || cores == 0;
+            self.dial_all(at, other, (usize::from(cores), has_control), order);
         }
     }
 
@@ -265,14 +272,21 @@ impl World {
         self.orders
     }
 
-    /// Every place of ours to every place of another node.
-    fn dial_all(&mut self, at: usize, other: usize, cores: usize, order: u64) {
+    /// Every place of ours to every place of another node; to a relay only cores, from cores.
+    fn dial_all(
+        &mut self,
+        at: usize,
+        other: usize,
+        (cores, has_control): (usize, bool),
+        order: u64,
+    ) {
         let node = &self.nodes[at];
         let has_data = !node.part.roles.both(DATA_ROLES).is_empty();
-        let ours = (0..node.part.cores).filter(|_| has_data).chain([node.control()]);
-        let control = self.nodes[other].control();
+        let with = |control: usize| Some(control).filter(|_| has_control);
+        let ours = (0..node.part.cores).filter(|_| has_data).chain(with(node.control()));
+        let control = with(self.nodes[other].control());
         for place in ours {
-            for to_place in (0..cores).chain([control]) {
+            for to_place in (0..cores).chain(control) {
                 let from = End { node: at, process: node.process, place };
                 let dial = Dial { from, to: other, to_place, order, pause_ms: PAUSE_MS };
                 self.agenda.after(micros(50), Happening::Dial(dial));

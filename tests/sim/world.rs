@@ -114,6 +114,7 @@ const STORE: u64 = 902;
 const OPERATOR: u64 = 903;
 const REGIONS: u64 = 904;
 const WAYS: u64 = 905;
+const RELAYS: u64 = 906;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -123,6 +124,7 @@ impl World {
         let mut faults = Random::new(seed, FAULTS);
         let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
         let mut layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
+        layout.relay(&mut Random::new(seed, RELAYS));
         layout.part_regions(&mut Random::new(seed, REGIONS));
         let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
@@ -149,7 +151,9 @@ impl World {
             .enumerate()
             .map(|(at, part)| {
                 let mail = Random::new(seed, MAIL + (at as u64) * 10_000);
-                Node::new(at, part.clone(), sizes.clone(), std::sync::Arc::clone(&rules), mail)
+                let relays = layout.relays_of(part);
+                let part = (part.clone(), relays);
+                Node::new(at, part, sizes.clone(), std::sync::Arc::clone(&rules), mail)
             })
             .collect();
         let store = Store::new(Random::new(seed, STORE), layout.entries());

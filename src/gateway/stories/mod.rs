@@ -1,7 +1,8 @@
 //! Stories of one gateway core between clients, a desk, the interest of its channels, and time.
 //!
 //! - `doors`: how connections begin and end; `posts`: what clients say and are told; `guests`: what guests may see; `moves`: owners that
-//!   change; `dots`: what presence shards are told of users; `regions`: one that drains
+//!   change; `dots`: what presence shards are told of users; `regions`: one that drains;
+//!   `relays`: gateways that stand for owners
 //! - everything at once, with several cores and every fault, is what `tests/sim` plays
 
 mod doors;
@@ -10,6 +11,7 @@ mod guests;
 mod moves;
 mod posts;
 mod regions;
+mod relays;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -63,6 +65,8 @@ struct Stage {
     /// Clients whose sockets take nothing.
     stuck: Vec<Conn>,
     closed: Vec<(Conn, bool)>,
+    /// Links that were broken.
+    reset: Vec<Peer>,
     counted: BTreeMap<&'static str, u32>,
 }
 
@@ -73,8 +77,11 @@ impl Stage {
     }
 
     fn with_rules(limits: &Limits, rules: Arc<Rules>) -> Self {
-        assert_eq!(limits.fault(), None);
-        let config = GatewayConfig {
+        Self::with(limits, GatewayConfig { rules, ..Self::config() })
+    }
+
+    fn config() -> GatewayConfig {
+        GatewayConfig {
             node: ME,
             desk: DESK,
             core: 0,
@@ -83,10 +90,15 @@ impl Stage {
             secret: Secret([7; 16]),
             hands_over: false,
             echo: true,
-            rules,
+            rules: Arc::default(),
             url: Some("ws://tower".into()),
             region: Some("eu".into()),
-        };
+            relays: Vec::new(),
+        }
+    }
+
+    fn with(limits: &Limits, config: GatewayConfig) -> Self {
+        assert_eq!(limits.fault(), None);
         let mut stage = Self {
             gateway: Gateway::new(config, limits),
             now: Now { mono: Mono(1_000_000_000), ..Now::default() },
@@ -95,6 +107,7 @@ impl Stage {
             told: BTreeMap::new(),
             stuck: Vec::new(),
             closed: Vec::new(),
+            reset: Vec::new(),
             counted: BTreeMap::new(),
         };
         stage.input(Input::Ring { ring: &Ring::new(&[(ME, 1)]) });
@@ -123,6 +136,7 @@ impl Stage {
                     self.told.entry(conn).or_default();
                 }
                 Effect::Close { conn, reset } => self.closed.push((conn, reset)),
+                Effect::Reset { peer } => self.reset.push(peer),
                 Effect::Count { what, by } => *self.counted.entry(what.name()).or_default() += by,
                 _ => {}
             }

@@ -56,6 +56,7 @@ CASES = [
     Case(roles.rolling, 1, 2, may_disconnect=True),
     Case(hosts.powercut, 1, 5, after=hosts.after_powercut),
     Case(regions.regions, 1, 1, after=regions.after_regions, prepare=regions.regions_scene, cell=regions.regions_cell),
+    Case(regions.relay, 2, 10, gap_max=2.5, after=regions.after_relay, prepare=regions.relay_scene, cell=regions.relay_cell),
     Case(regions.region_drain, 1, 4, may_disconnect=True, after=regions.after_region_drain, prepare=regions.drain_scene, cell=regions.regions_cell),
 ]
 

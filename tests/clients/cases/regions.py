@@ -4,6 +4,7 @@ import collections
 import json
 import math
 import os
+import signal
 import subprocess
 import time
 import urllib.request
@@ -28,23 +29,26 @@ DRAIN_RTM_EVERY = {"short": 2, "long": 5}
 DRAIN_PER_SECOND = {"short": 2, "long": 1}
 # A guest follows so many channels.
 GUEST_CHANNELS = 4
+# How far the region with a relay is, how long bytes are counted, and what makes texts longer.
+RELAY_MILLISECONDS, RELAY_SECONDS, RELAY_TEXT = 80, {"short": 3, "long": 10}, 1_000
 # From goodbye to Close, and until a ring is heard of and a client far away has read it.
 WINDOW, SLACK = 2, 3
 
 
 class Regions(Ground):
-    """A ground whose gateways are far away, each behind a router with a delay of its own."""
+    """A ground with regions that are far away (`ways`: milliseconds), each behind a router with a delay of its own. A gateway is in the one of
+    its name, or all are `within` one."""
 
-    def __init__(self):
-        self.far, self.router, self.regions = None, None, {}
+    def __init__(self, ways, within=None):
+        self.far, self.router, self.regions, self.within = None, None, {}, within
         super().__init__()
         self.router = self.host("wan")
         # Beside the addresses of the bridge, by the same process id.
         a, b, c = self.net.split(".")
         self.far_net = f"{a}.{int(b) + 64}.{c}"
         run(*self.router.prefix, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-        names = [(f"f{os.getpid()}-{nth}a", f"f{os.getpid()}-{nth}b", name) for nth, name in enumerate(MILLISECONDS)]
-        words = [word for near, away, name in names for word in (near, away, str(MILLISECONDS[name]))]
+        names = [(f"f{os.getpid()}-{nth}a", f"f{os.getpid()}-{nth}b", name) for nth, name in enumerate(ways)]
+        words = [word for near, away, name in names for word in (near, away, str(ways[name]))]
         self.far = subprocess.Popen([str(FAR), *words], stdout=subprocess.PIPE, text=True)
         assert self.far.stdout.readline() == "ready\n", "the long ways were not made"
         for nth, (near, away, name) in enumerate(names):
@@ -70,7 +74,14 @@ class Regions(Ground):
         if self.router and host is not self.router:
             run("ip", "-n", host.name, "route", "add", f"{self.far_net}.0/24", "via", self.router.address)
 
+    def crossed(self):
+        """Bytes that went from the cell to the only region so far."""
+        words = [*self.router.prefix, "cat", f"/sys/class/net/f{os.getpid()}-0a/statistics/tx_bytes"]
+        return int(subprocess.run(words, capture_output=True, check=True, timeout=10).stdout)
+
     def host(self, name):
+        if self.within and name.startswith("gw"):
+            return self.regions[self.within]
         if name in self.regions:
             return self.regions[name]
         is_new = name not in self.hosts
@@ -90,7 +101,7 @@ class Regions(Ground):
 
 
 def regions_cell():
-    return new_cell(Regions(), gateways=len(MILLISECONDS), regions=True)
+    return new_cell(Regions(MILLISECONDS), gateways=len(MILLISECONDS), regions=True)
 
 
 def regions_scene(scene):
@@ -196,3 +207,52 @@ def after_region_drain(scene, verdict):
         # Each of the two dialects is closed in its own time: goodbyes have a window.
         reach.append((f"{words['who']}: sent away in one second, of {words['clients']}", math.ceil(2 * words["clients"] / given) + 2, words["most_a_second"]))
     return {"reach": reach}
+
+
+def relay_cell():
+    return new_cell(Regions({"east": RELAY_MILLISECONDS}, within="east"), gateways=3, relays=1)
+
+
+def relay_scene(scene):
+    """Clients at the gateways of one far region that ask the first for channels; none at that one. Texts are long beside what keeps links up."""
+    scene.padding = " " + "x" * RELAY_TEXT
+    clients = [make(f"{kind}-{nth}", nth) for nth in (0, 1) for kind, make in (("rtm", scene.rtm), ("guest", scene.guest))]
+    others = scene.cell.gateways[1:]
+    return [Crowd(scene.cell, scene.directory, clients, gateways=[node.ws_at for node in others], prefix=others[0].host.prefix)]
+
+
+def relay(scene, nth):
+    """A gateway that stands for all owners in its region is killed, or stands still: the others ask owners until it is back, and nobody notices."""
+    cell = scene.cell
+    standing, *others = cell.gateways
+    size = "long" if scene.is_long else "short"
+    relayed = per_word(scene, RELAY_SECONDS[size])
+    assert all(asks_relay(node) for node in others), "they do not ask it"
+    is_killed, began = nth % 2 == 0, time.monotonic()
+    standing.kill() if is_killed else standing.process.send_signal(signal.SIGSTOP)
+    until(10, "they ask owners", lambda: not any(asks_relay(node) for node in others))
+    alone = per_word(scene, RELAY_SECONDS[size])
+    standing.up() if is_killed else standing.process.send_signal(signal.SIGCONT)
+    until(20, "they ask it again", lambda: all(asks_relay(node) for node in others))
+    time.sleep(1)
+    scene.incident(began, how="killed" if is_killed else "stood still", bytes_relayed=round(relayed), bytes_alone=round(alone))
+
+
+def asks_relay(node):
+    return node.metric("campanile_relay_cores_up") > 0
+
+
+def per_word(scene, seconds):
+    """Bytes that cross the ocean for each word that is said."""
+    def words():
+        return sum(len(speaker.said) for speaker in scene.speakers)
+
+    crossed, said = scene.cell.ground.crossed(), words()
+    time.sleep(seconds)
+    return (scene.cell.ground.crossed() - crossed) / (words() - said)
+
+
+def after_relay(scene, _verdict):
+    # Half, and the beats of a third gateway.
+    shares = [words["bytes_relayed"] / words["bytes_alone"] for _, _, words in scene.incidents]
+    return {"reach": [("bytes with a relay, of those of two gateways without", 0.65, round(max(shares), 2))]}

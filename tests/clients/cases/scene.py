@@ -28,11 +28,11 @@ LIMITS = [f"--limit={limit}" for limit in ("boots_burst=100000", "boots_per_seco
 DURABLE, MEMORY, PER_SECOND = 12, 8, 8
 
 
-def new_cell(ground=None, gateways=2, regions=False):
+def new_cell(ground=None, gateways=2, regions=False, relays=0):
     # The brake of replacements is for a minute; cases have one a second.
     ground = ground or Ground()
     webapp = ("--database", ground.database.url)
-    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, regions=regions, flags=("--drain", "1", *LIMITS))
+    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, regions=regions, relays=relays, flags=("--drain", "1", *LIMITS))
 
 
 class Crowd:
@@ -83,6 +83,7 @@ class Scene:
         Scene.counter += 1
         self.cell, self.is_long = cell, is_long
         self.posts_per_second = self.publications_per_second = PER_SECOND
+        self.padding = ""
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-case-"))
         self.durable, self.memory = [], []
         self.channels_each(1)
@@ -117,6 +118,7 @@ class Scene:
         self.speakers = [Poster(self.cell, self.durable[nth::DURABLE], self.posts_per_second) for nth in range(DURABLE)]
         self.speakers += [Publisher(self.cell, self.memory[nth::MEMORY], self.publications_per_second) for nth in range(MEMORY)]
         for speaker in self.speakers:
+            speaker.padding = self.padding
             speaker.start()
             time.sleep(speaker.pause / len(self.speakers))
         until(20, "everybody speaks", lambda: all(len(speaker.said) > 2 for speaker in self.speakers))

@@ -42,6 +42,8 @@ class Speaker(threading.Thread):
         super().__init__(daemon=True)
         self.channels, self.pause, self.door = channels, 1 / per_second, Door(cell.web.http)
         self.said, self.unsaid, self.is_over = [], [], False
+        # What makes each of its texts longer.
+        self.padding = ""
 
     def run(self):
         n, due = 0, time.monotonic()
@@ -53,7 +55,7 @@ class Speaker(threading.Thread):
 
     def say_something(self, channel):
         """Whether it was acknowledged."""
-        text, asked = f"{channel} {len(self.said) + len(self.unsaid)}", time.monotonic()
+        text, asked = f"{channel} {len(self.said) + len(self.unsaid)}{self.padding}", time.monotonic()
         try:
             epoch, at = self.say(channel, text)
             self.said.append([channel, text, epoch, at, asked, time.monotonic()])

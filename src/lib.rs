@@ -102,6 +102,10 @@
 //! beats; a node that missed one asks for the whole. What is pushed was committed, and a node takes greater epochs only, so that both ways
 //! may bring anything in any order. We would change it if nodes were seen to hear of rings by one way only.
 //!
+//! **A stuck core ends its node.** Beats and connections between nodes are the control plane's, so that a core which does nothing any more would be
+//! missed by nobody. The control plane asks each core every second, and ends the process of one that is silent for some: what other nodes do
+//! about a death is known and tested. We would change it if cores were seen to recover, or nodes grew so large that a core is worth saving.
+//!
 //! **One writer, whichever the database.** SQLite and PostgreSQL are used alike: one connection writes, in groups, and holds the lock of
 //! the database, so that offsets and outbox ids are in the order of commits and nothing is ever written against another webapp. One SQL
 //! serves both; the layer is a page of code (`webapp::database::sql`). We would change it if one writer were seen to be the limit of a cell.

@@ -43,6 +43,8 @@ pub const RING_PART_BYTES: u32 = 64 << 10;
 pub const RING_WANT_AGAIN: Duration = Duration::from_millis(300);
 /// Cores that one core of a gateway is asked for channels by, its own node's among them: their numbers have 6 bits.
 pub const SUBSCRIBERS_CORES_MAX: u8 = 64;
+/// A core that did not answer so often, once a second, does nothing any more: its node ends.
+pub const CORE_SILENCES_MAX: u32 = 5;
 /// Whom we heard of a moment ago as a region relay is asked after this, in which it reaches owners an ocean away; who follows nothing yet asks at once.
 pub const RELAY_SETTLES: Duration = Duration::from_secs(3);
 /// A region relay that has no room for what a gateway wants is not asked again before this: meanwhile owners are.

@@ -24,7 +24,7 @@ use super::node::{
 use super::papers::{self, Bearer, Papers};
 use super::refusals::Refusals;
 use super::stats::Stats;
-use super::{control, doors, watch};
+use super::{control, doors, stuck, watch};
 use crate::admin::api;
 use crate::charm::manager::ManagerConfig;
 use crate::cli::Node;
@@ -269,6 +269,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     tokio::select! {
         () = signals.next() => {}
         Ok(why) = keeping => return Err(why),
+        why = stuck::watch(boxes.clone()) => return Err(why),
     }
     drain(config.drain, site.as_ref(), &boxes, &mut signals).await;
     if let Some(database) = &database {

@@ -382,6 +382,7 @@ impl Core {
                     // Who asked may have gone.
                     let _ = answer.send(self.gauges());
                 }
+                Ok(Letter::Ping(answer)) => drop(answer.send(())),
                 Ok(Letter::Drain(window)) => {
                     self.hands.sockets.shut_door();
                     let until = now.mono + window;

@@ -23,6 +23,8 @@ pub(super) enum Letter {
     Ring(Arc<Ring>),
     /// How are you?
     Report(oneshot::Sender<Gauges>),
+    /// Are you there?
+    Ping(oneshot::Sender<()>),
     /// Say goodbye; be done after this time.
     Drain(Duration),
     /// End the executor.

@@ -2,7 +2,8 @@
 //!
 //! - `node`: one process, from its first check to its last goodbye; `host`: what the kernel must allow; `doors`: listening sockets
 //! - `core`: one core's executor and its turn; `sockets` on `uring`: connections without tasks and buffers
-//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core
+//! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core; `stuck`: cores that do
+//!   nothing any more
 //! - `far`, `far_ways`: connections to other nodes, and `dialed`: to which of them; `pipe`: their bytes, plain or through TLS; `papers`: the certificates for that, and their
 //!   renewal; `refusals`: who was refused, and why
 //! - `handed`: connections of the websocket port that speak plain HTTP
@@ -32,5 +33,6 @@ mod sockets;
 mod stats;
 #[cfg(test)]
 mod strangers;
+mod stuck;
 mod uring;
 mod watch;

@@ -16,7 +16,7 @@ use super::cores::{self, Cores};
 use super::handed::{self, Handed};
 use super::letters::{Letter, LetterBox};
 use super::stats::Stats;
-use super::{control, doors, host, keys, watch};
+use super::{control, doors, host, keys, stuck, watch};
 use crate::admin::api;
 use crate::centrifuge::rules::Rules;
 use crate::charm::manager::ManagerConfig;
@@ -228,7 +228,10 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     tokio::spawn(async move { axum::serve(handed, router).await });
 
     say_ready(&http_url, &ws_url, &database, &demo);
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        why = stuck::watch(boxes.clone()) => return Err(why),
+    }
     drain(config.drain, Some(&site), &boxes, &mut signals).await;
     tokio::select! {
         () = database.close() => {}

@@ -1,6 +1,8 @@
 """A cell of several processes: what one says at one node is heard at another, and a channel server may die."""
 
+import ctypes
 import os
+import pathlib
 import signal
 import subprocess
 import threading
@@ -16,6 +18,9 @@ from harness import BINARY, until
 from rtm import Client
 from test_centrifuge import api
 from test_centrifuge_wire import CONFIG, Ended, Guest
+
+
+PTRACE_SEIZE, PTRACE_INTERRUPT, WALL = 0x4206, 0x4207, 0x4000_0000
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
@@ -310,6 +315,44 @@ def test_memory_channels_keep_their_life_and_their_past_when_their_slots_move_by
             since = max(said[channel] - 5, 0)
             back = late.ask("subscribe", channel=channel, recover=True, epoch=epochs[channel], offset=since)["subscribe"]
             assert back["recovered"] and [one["offset"] for one in back["publications"]] == list(range(since + 1, said[channel] + 1)), channel
+
+
+def test_a_core_that_does_nothing_ends_its_node_and_others_go_on():
+    with Cell("cs1", "cs2", managers=1) as cell:
+        channels = [cell.web.new_channel(f"stuck-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        until(10, "words are heard", lambda: alice.pong() and bob.pong() and bob.texts(channels[0]))
+        server = cell.nodes["cs1"]
+        held = hold(server.process.pid, "core-0")
+        meanwhile((alice, bob), lambda: until(30, "it ends", lambda: have_ended(held) and server.process.poll() is not None))
+        assert server.process.poll() == 1 and "core 0 does nothing any more" in server.words()
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: cell.seated() == ["cs2"]))
+        words = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 20)
+        talk.end()
+        heard((alice, bob), talk)
+
+
+def hold(pid, name):
+    """Stops a process' threads of this name as a debugger does, and leaves them so."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
+    threads = [int(task.name) for task in tasks if (task / "comm").read_text().startswith(name)]
+    assert threads, f"no thread is called {name}"
+    libc = ctypes.CDLL(None, use_errno=True)
+    for thread in threads:
+        for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+            assert libc.ptrace(request, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+    return set(threads)
+
+
+def have_ended(threads):
+    """Who holds threads is to be told of their end, or the process stays."""
+    for thread in list(threads):
+        told, status = os.waitpid(thread, os.WNOHANG | WALL)
+        if told and (os.WIFEXITED(status) or os.WIFSIGNALED(status)):
+            threads.discard(thread)
+    return not threads
 
 
 def test_a_disk_that_hangs_keeps_nobody_in_an_old_ring_and_from_ending():

@@ -41,8 +41,8 @@ class Case:
 
 
 CASES = [
-    Case(hosts.kill, 2, 20, gap_max=1.5),
-    Case(hosts.stop, 1, 10, gap_max=2.5),
+    Case(hosts.kill, 2, 50, gap_max=1.5),
+    Case(hosts.stop, 1, 20, gap_max=2.5),
     Case(hosts.silent, 1, 20, gap_max=2.5),
     Case(hosts.oneway, 2, 20, gap_max=2.5),
     Case(stores.quorum, 1, 2, gap_max=1, after=stores.after_quorum, prepare=stores.quorum_scene),

@@ -9,6 +9,8 @@ from .scene import SERVERS
 
 # Between the beginning of an incident and its end: long after the replacement.
 AWAY = 3.5
+# How long a server stands still.
+STILL = {"short": AWAY, "long": 10}
 
 
 def add(cell, name):
@@ -73,7 +75,7 @@ def stop(scene, nth):
     node.process.send_signal(signal.SIGSTOP)
     try:
         ring = replaced(cell, name, began)
-        wait_for(began, AWAY)
+        wait_for(began, STILL["long" if scene.is_long else "short"])
     finally:
         node.process.send_signal(signal.SIGCONT)
     scene.incident(began, who=name, ring_s=ring, refused_s=refused(cell, name))

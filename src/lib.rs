@@ -102,6 +102,10 @@
 //! beats; a node that missed one asks for the whole. What is pushed was committed, and a node takes greater epochs only, so that both ways
 //! may bring anything in any order. We would change it if nodes were seen to hear of rings by one way only.
 //!
+//! **Both ends count subscriptions.** What travels on one link stays in order, so that a gateway core and an owner agree on what is subscribed
+//! whenever nothing is under way. They compare every few seconds, and begin anew where they do not: a subscription that a fault of ours lost would
+//! be silent otherwise. The simulator takes any difference for a fault. We would change it if the sums cost what a subscription costs.
+//!
 //! **A stuck core ends its node.** Beats and connections between nodes are the control plane's, so that a core which does nothing any more would be
 //! missed by nobody. The control plane asks each core every second, and ends the process of one that is silent for some: what other nodes do
 //! about a death is known and tested. We would change it if cores were seen to recover, or nodes grew so large that a core is worth saving.

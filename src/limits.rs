@@ -43,6 +43,8 @@ pub const RING_PART_BYTES: u32 = 64 << 10;
 pub const RING_WANT_AGAIN: Duration = Duration::from_millis(300);
 /// Cores that one core of a gateway is asked for channels by, its own node's among them: their numbers have 6 bits.
 pub const SUBSCRIBERS_CORES_MAX: u8 = 64;
+/// What a gateway core says of its subscriptions disagrees so often in a row with what an owner knows: the link between them begins anew.
+pub const TALLIES_WRONG_MAX: u8 = 3;
 /// A core that did not answer so often, once a second, does nothing any more: its node ends.
 pub const CORE_SILENCES_MAX: u32 = 5;
 /// Whom we heard of a moment ago as a region relay is asked after this, in which it reaches owners an ocean away; who follows nothing yet asks at once.
@@ -145,6 +147,8 @@ pub struct Limits {
     pub catch_up_frames: u32,
     pub catch_up_bytes: u32,
     pub catch_up_interval: Duration,
+    /// Between two words of a gateway core to an owner about what it is subscribed to there.
+    pub tally_interval: Duration,
     /// Subscriptions of one core that are behind their hub.
     pub behind_max: u32,
 
@@ -272,6 +276,7 @@ impl Limits {
         catch_up_frames: 256,
         catch_up_bytes: 64 << 10,
         catch_up_interval: Duration::from_millis(50),
+        tally_interval: Duration::from_secs(5),
         behind_max: 4 << 20,
         channels_max: (1 << 26) - 1_024,
         name_bytes_max: 255,

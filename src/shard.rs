@@ -331,6 +331,7 @@ counters! {
     RingsPushed = "rings_pushed",
     RingsGiven = "rings_given",
     RelaysFull = "relays_full",
+    TalliesWrong = "tallies_wrong",
     RingsOffered = "rings_offered",
     /// Outbox rows sent to owners, sent again, finalised.
     OutboxDispatched = "outbox_dispatched",

@@ -142,6 +142,7 @@ fn samples() -> Vec<Message<'static>> {
         },
         Message::Published { ask: ASK, accepted: true, why: 0, seat_epoch, epoch: 3, offset },
         Message::Published { ask: ASK, accepted: false, why: 2, seat_epoch, epoch: 0, offset: 0 },
+        Message::Tally { ring_epoch: 9, count: 3, sum: 0x0102_0304_0506_0708 },
         Message::Tip { ask: ASK, name: "C024BE91L" },
         Message::TipIs { ask: ASK, found: true, tip: offset },
         Message::Range { ask: ASK, name: "C024BE91L", from: 1, to: offset, bytes_max: 65_536 },

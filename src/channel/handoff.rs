@@ -362,11 +362,14 @@ impl Owner {
         let Some(place) = closed.next_untold() else { return false };
         let links = &mut self.links;
         let channel = &mut self.table[place];
-        channel.interests_mut().retain(&mut self.lists, |Interest { link, handle }| {
+        let key = channel.key();
+        channel.interests_mut().retain(&mut self.lists, |one| {
+            let Interest { link, handle } = one;
             if let Some(peer) = links.peer(link) {
+                links.refused(peer);
                 out.send(peer, &Message::Subnack { handle, why: nack::MOVED });
             }
-            links.removed(link);
+            links.removed(key, one);
             false
         });
         if closed.departure.is_none() || !self.table[place].is(Is::Memory) {

@@ -32,28 +32,30 @@ impl Interests {
         Self { handles: [0; 2], links: [NONE; 2] }
     }
 
-    /// Adds one, or gives the link's old one its new handle. True: there is one more.
-    pub(super) fn add(&mut self, new: Interest, lists: &mut Lists) -> bool {
+    /// Adds one, or gives the link's old one its new handle: the old handle. `None`: there is one more.
+    pub(super) fn add(&mut self, new: Interest, lists: &mut Lists) -> Option<Handle> {
         if let Some((list, len)) = self.list() {
-            let old = lists.of(list, len).position(|old| old.link == new.link);
+            let mut all = lists.of(list, len).enumerate();
+            let old = all.find(|(_, old)| old.link == new.link);
+            drop(all);
             match old {
-                Some(at) => lists.set(list, at as u16, new),
+                Some((at, _)) => lists.set(list, at as u16, new),
                 None => self.handles[0] = lists.push(list, len, new).0,
             }
             self.links[1] += u16::from(old.is_none());
-            return old.is_none();
+            return old.map(|(_, old)| old.handle);
         }
         for at in 0..2 {
             if self.links[at] == new.link || self.links[at] == NONE {
-                let is_more = self.links[at] == NONE;
+                let old = (self.links[at] != NONE).then_some(Handle(self.handles[at]));
                 self.links[at] = new.link;
                 self.handles[at] = new.handle.0;
-                return is_more;
+                return old;
             }
         }
         let list = lists.make(&[self.inline(0), self.inline(1), new]);
         *self = Self { handles: [list.0, 0], links: [LISTED, 3] };
-        true
+        None
     }
 
     /// Removes those for which `is_kept` does not say so.
@@ -138,8 +140,8 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let link = (random >> 40) as u16 % 12;
             if random >> 63 == 0 || step % 100 > 90 {
-                let is_more = interests.add(Interest { link, handle: Handle(step) }, &mut lists);
-                assert_eq!(is_more, twin.insert(link, step).is_none());
+                let old = interests.add(Interest { link, handle: Handle(step) }, &mut lists);
+                assert_eq!(old.map(|old| old.0), twin.insert(link, step));
             } else {
                 interests.retain(&mut lists, |one| one.link != link);
                 twin.remove(&link);

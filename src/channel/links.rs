@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use super::interest::LINKS_MAX;
+use super::interest::{Interest, LINKS_MAX};
 use super::past::{Fetch, Pages, Parked};
-use crate::ids::Peer;
-use crate::limits::Limits;
+use crate::ids::{Handle, Key, Peer};
+use crate::limits::{Limits, TALLIES_WRONG_MAX};
 use crate::wire::room::{Credit, Room};
+use crate::wire::tally::Tally;
 
 /// A life of a link. Numbers are used again, lives are not.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,8 +26,12 @@ struct Link {
     peer: Peer,
     life: u32,
     state: State,
-    /// Channels that it wants.
-    interests: u32,
+    /// Channels that it wants, as we know it.
+    tally: Tally,
+    /// What it said of them did not agree with that, so often in a row.
+    strikes: u8,
+    /// It was refused something since it said so last: maybe it did not know it then.
+    was_refused: bool,
     /// Bulk that it takes now.
     credit: Credit,
     /// Fetches that wait until it takes more.
@@ -97,7 +102,7 @@ impl Links {
         let Some(Some(number)) = self.by_peer.remove(&peer) else { return };
         let link = &mut self.list[usize::from(number)];
         self.parked -= std::mem::take(&mut link.parked).len();
-        if link.interests == 0 {
+        if link.tally.count == 0 {
             link.state = State::Spare;
             self.spare.push(number);
         } else {
@@ -115,7 +120,9 @@ impl Links {
                 peer,
                 life: self.lives,
                 state: State::Up,
-                interests: 0,
+                tally: Tally::default(),
+                strikes: 0,
+                was_refused: false,
                 credit: Credit::new(self.pages.grant),
                 parked: VecDeque::new(),
             };
@@ -130,27 +137,56 @@ impl Links {
         *known
     }
 
-    /// The link has one more interest.
-    pub(super) fn added(&mut self, number: u16) {
-        self.list[usize::from(number)].interests += 1;
+    /// The link has one more interest in a channel, or another handle than that one for the one that it had.
+    pub(super) fn added(&mut self, key: Key, new: Interest, old: Option<Handle>) {
+        let tally = &mut self.list[usize::from(new.link)].tally;
+        if let Some(old) = old {
+            tally.remove(key, old);
+        }
+        tally.add(key, new.handle);
     }
 
     /// An interest of the link was taken out of a channel.
-    pub(super) fn removed(&mut self, number: u16) {
-        let link = &mut self.list[usize::from(number)];
-        link.interests -= 1;
+    pub(super) fn removed(&mut self, key: Key, one: Interest) {
+        let link = &mut self.list[usize::from(one.link)];
+        link.tally.remove(key, one.handle);
         if link.state == State::Leaving {
             self.sweep.as_mut().expect("links leave by a sweep").left -= 1;
         }
     }
 
     /// Whether an interest of the link stays; it is counted out if not.
-    pub(super) fn keeps(&mut self, number: u16) -> bool {
-        let is_up = self.list[usize::from(number)].state == State::Up;
+    pub(super) fn keeps(&mut self, key: Key, one: Interest) -> bool {
+        let is_up = self.list[usize::from(one.link)].state == State::Up;
         if !is_up {
-            self.removed(number);
+            self.removed(key, one);
         }
         is_up
+    }
+
+    /// A subscription of it is refused, or given up.
+    pub(super) fn refused(&mut self, peer: Peer) {
+        if let Some(&Some(number)) = self.by_peer.get(&peer) {
+            self.list[usize::from(number)].was_refused = true;
+        }
+    }
+
+    /// Whether something was said of it yet.
+    pub(super) fn has_number(&self, peer: Peer) -> bool {
+        self.by_peer.get(&peer).is_some_and(Option::is_some)
+    }
+
+    /// What a gateway core says that it is subscribed to. `is_judged`: nothing is under way that it may not know of. True: it does not agree with
+    /// what we know, again and again.
+    pub(super) fn tallied(&mut self, number: u16, theirs: Tally, is_judged: bool) -> bool {
+        let link = &mut self.list[usize::from(number)];
+        let was_refused = std::mem::take(&mut link.was_refused);
+        if !is_judged || was_refused || link.tally == theirs {
+            link.strikes = 0;
+            return false;
+        }
+        link.strikes += 1;
+        link.strikes >= TALLIES_WRONG_MAX
     }
 
     /// Begins a sweep if one is needed, or goes on: from which place, if at all.
@@ -159,7 +195,7 @@ impl Links {
             let mut left = 0;
             for link in self.list.iter_mut().filter(|link| link.state == State::Lost) {
                 link.state = State::Leaving;
-                left += link.interests;
+                left += link.tally.count;
             }
             self.lost = 0;
             self.sweep = Some(Sweep { place: 0, left });
@@ -178,7 +214,7 @@ impl Links {
         self.sweep = None;
         for (number, link) in self.list.iter_mut().enumerate() {
             if link.state == State::Leaving {
-                assert!(link.interests == 0, "a number is spare when nothing has it");
+                assert!(link.tally.count == 0, "a number is spare when nothing has it");
                 link.state = State::Spare;
                 self.spare.push(number as u16);
             }

@@ -53,6 +53,7 @@ impl Owner {
             Ok(None) => {}
             Err(why) => {
                 out.count(Counter::SubscribesShed);
+                self.links.refused(peer);
                 out.send(peer, &Message::Subnack { handle, why });
             }
         }
@@ -84,9 +85,8 @@ impl Owner {
             None => self.enter(slot, key, is_memory, 0, out).ok_or(nack::FULL)?,
         };
         let channel = &mut self.table[place];
-        if channel.interests_mut().add(interest, &mut self.lists) {
-            self.links.added(interest.link);
-        }
+        let old = channel.interests_mut().add(interest, &mut self.lists);
+        self.links.added(key, interest, old);
         if is_memory && self.handoff.is_arriving(slot) {
             // It is on its way from another owner: who subscribes early waits for it.
             channel.set(Is::Verified, false);
@@ -134,7 +134,7 @@ impl Owner {
         self.table[place].interests_mut().retain(&mut self.lists, |one| {
             let is_gone = one == interest;
             if is_gone {
-                links.removed(one.link);
+                links.removed(key, one);
             }
             !is_gone
         });
@@ -190,6 +190,9 @@ impl Owner {
         let (tip, interests) = (channel.tip(), *channel.interests());
         for Interest { link, handle } in interests.iter(&self.lists) {
             let Some(peer) = self.links.peer(link) else { continue };
+            if refused.is_some() {
+                self.links.refused(peer);
+            }
             out.send(peer, &answer(handle, tip, refused));
         }
         if refused.is_none() {
@@ -206,8 +209,9 @@ impl Owner {
     fn dismiss(&mut self, place: u32) {
         let links = &mut self.links;
         let channel = &mut self.table[place];
+        let key = channel.key();
         channel.interests_mut().retain(&mut self.lists, |one| {
-            links.removed(one.link);
+            links.removed(key, one);
             false
         });
         debug_assert!(channel.interests().is_empty());

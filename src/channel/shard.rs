@@ -22,10 +22,11 @@ use rustc_hash::FxHashMap;
 use crate::ids::{Ask, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
-use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
+use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::message::nack;
 use crate::wire::message::namespace::{DURABLE, MEMORY};
+use crate::wire::tally::Tally;
 use crate::wire::{Message, Packed};
 
 /// The owner of the channels of this core's slots.
@@ -92,7 +93,10 @@ impl Owner {
                 let link = self.owns(slot, seat_epoch).and_then(|()| self.link_of(peer));
                 match link {
                     Ok(link) => self.subscribe(Interest { link, handle }, target, out),
-                    Err(why) => out.send(peer, &Message::Subnack { handle, why }),
+                    Err(why) => {
+                        self.links.refused(peer);
+                        out.send(peer, &Message::Subnack { handle, why });
+                    }
                 }
             }
             Message::Unsubscribe { slot, key, handle } => {
@@ -171,6 +175,9 @@ impl Owner {
                 }
                 out.send(peer, &Message::Noted { ask, ok });
             }
+            Message::Tally { ring_epoch, count, sum } => {
+                self.tallied(peer, ring_epoch, Tally { count, sum }, out);
+            }
             Message::Emit { slot, key, origin, payload } => {
                 if self.is_mine(slot) {
                     self.emit(slot, key, origin, payload, out);
@@ -226,6 +233,20 @@ impl Owner {
                 self.arrives(now, peer, &message, out);
             }
             _ => out.count(Counter::WireBroken),
+        }
+    }
+
+    /// A gateway core says what it is subscribed to here. Where that is something else than what we know, for so long that nothing can be under
+    /// way, the link begins anew, and with it all of its subscriptions (I15).
+    fn tallied(&mut self, peer: Peer, ring_epoch: u64, theirs: Tally, out: &mut Effects) {
+        if theirs.count == 0 && !self.links.has_number(peer) {
+            return;
+        }
+        let Ok(link) = self.link_of(peer) else { return };
+        let has_ring = self.ring.as_ref().is_some_and(|ring| ring.ring_epoch == ring_epoch);
+        if self.links.tallied(link, theirs, has_ring && !self.table.has_closed()) {
+            out.count(Counter::TalliesWrong);
+            out.push(Effect::Reset { peer });
         }
     }
 
@@ -347,7 +368,8 @@ impl Owner {
             {
                 looks = looks.saturating_sub(channel.interests().len() as u32 / 8);
                 let links = &mut self.links;
-                channel.interests_mut().retain(&mut self.lists, |one| links.keeps(one.link));
+                let key = channel.key();
+                channel.interests_mut().retain(&mut self.lists, |one| links.keeps(key, one));
             }
             place += 1;
         }

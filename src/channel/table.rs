@@ -256,6 +256,11 @@ impl Table {
         self.slots[at].floor = self.slots[at].floor.max(tip);
     }
 
+    /// Whether there are subscribers of closed slots who are not told yet.
+    pub(super) fn has_closed(&self) -> bool {
+        !self.closed.is_empty()
+    }
+
     /// The closed slot whose subscribers are told next.
     pub(super) fn take_closed(&mut self) -> Option<Closed> {
         self.closed.pop_front()

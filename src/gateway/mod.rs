@@ -37,6 +37,7 @@ mod say;
 mod session;
 pub mod shard;
 mod subscribers;
+mod tallies;
 mod timers;
 mod typists;
 mod upstream;

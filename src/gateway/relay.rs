@@ -11,9 +11,11 @@ use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Handle, Key, Peer, Role, Slot};
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect};
-use crate::wire::Message;
+use crate::time::Mono;
 use crate::wire::message::nack;
 use crate::wire::room::{Credit, Room};
+use crate::wire::tally::Tally;
+use crate::wire::{Message, TALLIES_SINCE};
 
 /// What is on its way between owners and the cores of this node. Per shard.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Relay {
     /// Fetches that were passed on, by their number with the core in its top bits.
     fetches: FxHashMap<u32, Fetch>,
     pub(super) errands: Errands,
+    /// When owners are told what is subscribed there.
+    pub(super) tallies_at: Option<Mono>,
     /// Places of the table looked at since the last `Subscribe` that was waiting could be sent.
     fruitless: u32,
     /// An owner said "not now": nobody is asked again before the pause is over.
@@ -35,6 +39,9 @@ pub(super) struct Relay {
 struct Owner {
     is_up: bool,
     credit: Credit,
+    /// What is subscribed there by what was said on this life of the link; none where nobody compares. And whether it was told of any.
+    tally: Option<Tally>,
+    is_told: bool,
     /// `Unsubscribe`s that wait for room. Not by place: that may be free before they are said.
     unsaid: VecDeque<(Slot, Key, Handle)>,
 }
@@ -56,6 +63,32 @@ impl Relay {
     pub(super) fn spend(&mut self, owner: Peer, bytes: usize) -> bool {
         let owner = self.owners.get_mut(&owner);
         owner.is_some_and(|owner| owner.is_up && owner.credit.spend(WORDS_BYTES + bytes))
+    }
+
+    /// Owners that compare, and what is subscribed there; those alone that know of none are told of none.
+    pub(super) fn tallies(&mut self) -> Vec<(Peer, Tally)> {
+        let mut told = Vec::new();
+        for (peer, owner) in &mut self.owners {
+            let Some(tally) = owner.tally else { continue };
+            let was_told = std::mem::replace(&mut owner.is_told, tally.count > 0);
+            if was_told || owner.is_told {
+                told.push((*peer, tally));
+            }
+        }
+        // In the order of owners: tables have none that lasts.
+        told.sort_unstable_by_key(|(peer, _)| *peer);
+        told
+    }
+
+    fn tally(&mut self, owner: Peer) -> Option<&mut Tally> {
+        self.owners.get_mut(&owner)?.tally.as_mut()
+    }
+
+    /// Something is not subscribed there any more.
+    pub(super) fn untally(&mut self, owner: Peer, key: Key, handle: Handle) {
+        if let Some(tally) = self.tally(owner) {
+            tally.remove(key, handle);
+        }
     }
 
     pub(super) fn is_up(&self, owner: Peer) -> bool {
@@ -147,6 +180,10 @@ impl Gateway {
             peer,
             &Message::Subscribe { slot, seat_epoch, key, handle, namespace, name },
         );
+        if let Some(tally) = self.relay.tally(peer) {
+            tally.add(key, handle);
+            self.relay.tallies_at.get_or_insert(turn.now.mono + self.limits.tally_interval);
+        }
     }
 
     /// Asks owners for the channels that wait. True: more could be asked now.
@@ -206,6 +243,9 @@ impl Gateway {
                 return;
             }
             owner.unsaid.pop_front();
+            if let Some(tally) = &mut owner.tally {
+                tally.remove(key, handle);
+            }
             turn.out.send_bulk(peer, &Message::Unsubscribe { slot, key, handle });
         }
     }
@@ -299,6 +339,7 @@ impl Gateway {
                     if peer.role == Role::Gateway && why == nack::FULL {
                         return self.relay_is_full(turn, peer);
                     }
+                    self.given_up_by(peer, place);
                     self.refused(turn, place, why);
                 }
             }
@@ -368,9 +409,11 @@ impl Gateway {
         }
     }
 
-    pub(super) fn owner_up(&mut self, peer: Peer) {
+    pub(super) fn owner_up(&mut self, peer: Peer, version: u16) {
         let credit = Credit::new(self.grant);
-        let owner = Owner { is_up: true, credit, unsaid: VecDeque::new() };
+        let compares = peer.role == Role::Channel && version >= TALLIES_SINCE;
+        let tally = compares.then(Tally::default);
+        let owner = Owner { is_up: true, credit, tally, is_told: false, unsaid: VecDeque::new() };
         self.relay.owners.insert(peer, owner);
         self.relay.fruitless = 0;
     }
@@ -419,6 +462,9 @@ impl Gateway {
         let mut moved = ring.moved_channels(&old);
         // Who is asked through a relay sees to them itself.
         moved.retain(|slot| !self.is_relayed(*slot));
+        for &slot in &moved {
+            self.forgotten_by_former(&old, slot);
+        }
         self.asked_elsewhere(turn, &moved);
         let moved = ring.moved_users(&old);
         if !moved.is_empty() {

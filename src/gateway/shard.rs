@@ -232,7 +232,7 @@ impl Gateway {
                 }
             }
             Role::Channel => {
-                self.owner_up(peer);
+                self.owner_up(peer, hello.version);
                 self.remind(peer);
             }
             Role::Presence => self.keeper_up(peer),

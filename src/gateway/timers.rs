@@ -65,6 +65,7 @@ impl Gateway {
             timers.relays.deadline(),
             timers.new_relays.deadline(),
             timers.unsubscribed.deadline(),
+            self.tallies_due(),
             self.farewell.deadline(),
             self.departure_deadline(),
         ]
@@ -75,6 +76,7 @@ impl Gateway {
     /// Does all that is due.
     pub(super) fn tick(&mut self, turn: &mut Turn<'_>) {
         let mono = turn.now.mono;
+        self.tell_tallies(turn);
         while let Some(pending) = self.asks.overdue(mono) {
             self.unanswered(turn, pending);
         }

@@ -110,7 +110,7 @@ impl Gateway {
     }
 
     pub(super) fn relay_up_again(&mut self, turn: &mut Turn<'_>, peer: Peer) {
-        self.owner_up(peer);
+        self.owner_up(peer, 0);
         // Who has nothing to lose does not wait until it knows its owners.
         let rests = self.interest.channels() > 0;
         let until = turn.now.mono + RELAY_SETTLES;

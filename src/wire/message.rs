@@ -206,6 +206,12 @@ messages! {
     /// `accepted`: the owner holds it (or held it already), in this `epoch` (0: durable). Otherwise `why` is a `Nack`.
     21 Published { ask: Ask, accepted: bool, why: u8, seat_epoch: u32, epoch: u32, offset: u64 }
 
+    // ---- gateway core -> owner
+
+    /// So many subscriptions the sender has here by what was said on this link before, and the sum of them (`tally`), in the ring of `ring_epoch`.
+    /// Lost: the next one says it.
+    23 Tally { ring_epoch: u64, count: u32, sum: u64 }
+
     // ---- channel owner -> the next owner of a slot that moves by plan
 
     /// The memory channels of a slot follow, under the `epoch` that they keep: they moved by the ring of `ring_epoch`, and none that is new

@@ -6,6 +6,7 @@
 //! - `message`: the closed list of messages, each with what happens when it is lost
 //! - `stream`: one connection between two nodes: hello, proof, batches, beats
 //! - `warrant`: what a certificate lets a node say of itself
+//! - `tally`: what a gateway and an owner compare
 //! - `room`: how much bulk a mailbox still takes
 
 pub mod codec;
@@ -14,6 +15,7 @@ pub mod message;
 pub mod operator;
 pub mod room;
 pub mod stream;
+pub mod tally;
 pub mod warrant;
 
 pub use codec::{Broken, Field, Packed, Reader};
@@ -23,5 +25,6 @@ pub use message::{Hello, Member, Membership, Message, Terms};
 pub const VERSION: u16 = 5;
 /// The oldest that we still speak.
 pub const VERSION_MIN: u16 = 4;
-/// Since which version a gateway takes subscriptions of other gateways.
+/// Since which version a gateway takes subscriptions of other gateways, and an owner tallies.
 pub const RELAYS_SINCE: u16 = 5;
+pub const TALLIES_SINCE: u16 = 5;

@@ -92,7 +92,7 @@ impl Coverage {
 }
 
 /// Counters that stay at zero here: nobody says what nobody understands, and a handful of users never fills the tables of owners and of
-/// presence (the stories of both shards do), nor what a desk remembers of revoked tokens; nor has a region so many cores.
+/// presence (the stories of both shards do), nor what a desk remembers of revoked tokens; nor has a region so many cores; nor does anybody lose a subscription.
 const IMPOSSIBLE: &[Counter] = &[
     Counter::WireBroken,
     Counter::PresenceMisplaced,
@@ -104,6 +104,7 @@ const IMPOSSIBLE: &[Counter] = &[
     Counter::HandedOver,
     Counter::RevocationsEvicted,
     Counter::RelaysFull,
+    Counter::TalliesWrong,
 ];
 
 /// Messages that never travel between shards here: questions to the driver's hands, what only handlers of the API ask, and calls to the

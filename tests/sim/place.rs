@@ -421,6 +421,12 @@ impl Place {
                     if what == Counter::WireBroken {
                         outside.checker.broken(format!("{role:?} was told what it does not know"));
                     }
+                    if what == Counter::TalliesWrong {
+                        let here = name(self.address);
+                        outside.checker.broken(format!(
+                            "I15: {here} counts other subscriptions than somebody has"
+                        ));
+                    }
                 }
                 Seen::Answers { to, handle, tip } => {
                     let owner = Peer { role: Role::Channel, ..self.address };

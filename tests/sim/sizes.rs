@@ -61,6 +61,7 @@ impl Sizes {
             catch_up_frames: *random.pick(&[1, 3, 16, 64]),
             catch_up_bytes: catch_up,
             catch_up_interval: millis(*random.pick(&[1, 5, 20])),
+            tally_interval: millis(2_000),
             behind_max: *random.pick(&[40, 100, 4_096]),
             channels_max: 4_096,
             publication_bytes_max: publication,

@@ -1,6 +1,8 @@
 //! Stories of links: lives, sweeps, and rings that change.
 
 use super::*;
+use crate::limits::TALLIES_WRONG_MAX;
+use crate::wire::tally::Tally;
 
 #[test]
 fn a_life_that_wanted_nothing_costs_no_sweep() {
@@ -154,4 +156,45 @@ fn strangers_are_not_subscribed() {
     world.say(gateway(0), &Message::TipIs { ask: A1, found: true, tip: 1 });
     world.say(gateway(0), &Message::RangeEnd { ask: A1, ok: true, upto: 1 });
     assert_eq!(world.counted(Counter::WireBroken), 2, "only the source answers for the source");
+}
+
+#[test]
+fn a_core_that_counts_other_subscriptions_than_we_know_begins_anew() {
+    let mut world = World::open();
+    let mut theirs = Tally::default();
+    let key = |n: u32| SECRET.key_of(&format!("C{n}"));
+    for n in 0..5 {
+        world.follow(0, &format!("C{n}"), Handle(n), 1);
+        theirs.add(key(n), Handle(n));
+    }
+    let mut lost = theirs;
+    lost.remove(key(3), Handle(3));
+    let ring_epoch = world.owner.ring().expect("there is one").ring_epoch;
+    let says = |world: &mut World, ring_epoch: u64, Tally { count, sum }, times: u8| {
+        for _ in 0..times {
+            world.say(gateway(0), &Message::Tally { ring_epoch, count, sum });
+        }
+    };
+    says(&mut world, ring_epoch, theirs, 10);
+    // Something may be under way once or twice, and as long as the ring is another one.
+    says(&mut world, ring_epoch, lost, TALLIES_WRONG_MAX - 1);
+    says(&mut world, ring_epoch, theirs, 1);
+    says(&mut world, ring_epoch + 1, lost, 10);
+    says(&mut world, ring_epoch, lost, TALLIES_WRONG_MAX - 1);
+    // It is told of something that it does not know yet.
+    world.subscribe(0, &"x".repeat(300), Handle(9));
+    assert_eq!(world.told(gateway(0)), ["subnack 9 unknown"]);
+    says(&mut world, ring_epoch, lost, TALLIES_WRONG_MAX);
+    assert_eq!(world.reset, []);
+    says(&mut world, ring_epoch, lost, 1);
+    assert_eq!((world.reset.as_slice(), world.counted["tallies_wrong"]), (&[gateway(0)][..], 1));
+    // As many, and others.
+    world.lost(gateway(0));
+    world.up(gateway(0));
+    world.settle();
+    world.follow(0, "C1", Handle(1), 1);
+    let mut other = Tally::default();
+    other.add(key(2), Handle(1));
+    says(&mut world, ring_epoch, other, TALLIES_WRONG_MAX);
+    assert_eq!(world.reset.len(), 2);
 }

@@ -30,7 +30,8 @@ use crate::shard::{
 };
 use crate::time::{Mono, Now};
 use crate::websocket::writer;
-use crate::wire::{Hello, Message, Packed};
+use crate::wire::tally::Tally;
+use crate::wire::{Hello, Message, Packed, VERSION};
 
 const ME: NodeId = NodeId(0);
 const LIFE: u64 = 77;
@@ -60,6 +61,8 @@ struct Stage {
     effects: Effects,
     /// Encoded messages by who they are for.
     said: Vec<(Peer, Vec<u8>)>,
+    /// What owners were told of subscriptions.
+    tallies: Vec<(Peer, Tally)>,
     /// Bytes that reached each client.
     told: BTreeMap<Conn, Vec<u8>>,
     /// Clients whose sockets take nothing.
@@ -104,6 +107,7 @@ impl Stage {
             now: Now { mono: Mono(1_000_000_000), ..Now::default() },
             effects: Effects::default(),
             said: Vec::new(),
+            tallies: Vec::new(),
             told: BTreeMap::new(),
             stuck: Vec::new(),
             closed: Vec::new(),
@@ -130,7 +134,14 @@ impl Stage {
         for effect in effects.list() {
             match *effect {
                 Effect::Send { peer, message, .. } => {
-                    self.said.push((peer, effects.bytes(message).to_vec()));
+                    let bytes = effects.bytes(message).to_vec();
+                    // What is subscribed where is said in every story, and of interest in one.
+                    match Message::decode(&bytes) {
+                        Ok(Message::Tally { count, sum, .. }) => {
+                            self.tallies.push((peer, Tally { count, sum }));
+                        }
+                        _ => self.said.push((peer, bytes)),
+                    }
                 }
                 Effect::Dirty { conn, .. } => {
                     self.told.entry(conn).or_default();
@@ -185,7 +196,8 @@ impl Stage {
     }
 
     fn up(&mut self, peer: Peer, life: u32) {
-        self.input(Input::PeerUp { peer, life, hello: Hello::default() });
+        let hello = Hello { version: VERSION, ..Hello::default() };
+        self.input(Input::PeerUp { peer, life, hello });
         self.advance();
     }
 

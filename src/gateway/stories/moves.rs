@@ -197,3 +197,68 @@ fn a_user_whose_keeper_is_another_is_told_to_it_and_its_dot_comes_from_there() {
     stage.hear(keeper(new), Message::Presence { handle, active: true });
     assert_eq!(stage.kinds(conn(0)), ["presence_change"]);
 }
+
+/// What was said to an owner of subscriptions since the last look, the newest.
+fn tallied(stage: &mut Stage, peer: Peer) -> Option<Tally> {
+    stage.pass(Limits::DEFAULT.tally_interval);
+    let told = std::mem::take(&mut stage.tallies);
+    told.iter().rev().find(|(to, _)| *to == peer).map(|(_, tally)| *tally)
+}
+
+#[test]
+fn owners_are_told_what_is_subscribed_at_each() {
+    let before = cell();
+    let (mut stage, handles) = following(&before);
+    let of = |cell: &Cell, node: u16, left: &[u32], handles: &[Handle]| {
+        let mut tally = Tally::default();
+        for n in (0..CHANNELS).filter(|n| !left.contains(n)) {
+            if owner_of(cell, slot_of(&name(n))) == owner(node) {
+                tally.add(key(n), handles[n as usize]);
+            }
+        }
+        Some(tally)
+    };
+    for node in [1, 2] {
+        assert_eq!(tallied(&mut stage, owner(node)), of(&before, node, &[], &handles));
+    }
+    // One is left, one is given up by its owner, one moves.
+    stage.hear(
+        CORE,
+        Message::Unsubscribe { slot: slot_of(&name(5)), key: key(5), handle: Handle(5) },
+    );
+    let (slot, gone) = (slot_of(&name(6)), handles[6]);
+    stage.said.clear();
+    stage.hear(owner_of(&before, slot), Message::Subnack { handle: gone, why: nack::MOVED });
+    for node in [1, 2] {
+        // It is asked again within the same time.
+        assert_eq!(tallied(&mut stage, owner(node)), of(&before, node, &[5], &handles));
+    }
+    let slot = slot_of(&name(3));
+    let after = moved(&before, slot);
+    stage.said.clear();
+    stage.input(Input::Ring { ring: &after.ring().expect("usable") });
+    stage.advance();
+    let mut handles = handles;
+    for message in stage.heard(owner_of(&after, slot)) {
+        if let Message::Subscribe { handle, .. } = message {
+            handles[3] = handle;
+        }
+    }
+    for node in [1, 2] {
+        assert_eq!(tallied(&mut stage, owner(node)), of(&after, node, &[5], &handles));
+    }
+    // A new life of the link begins with nothing.
+    stage.input(Input::PeerLost { peer: owner(1) });
+    stage.up(owner(1), 2);
+    stage.tallies.clear();
+    assert_eq!(
+        tallied(&mut stage, owner(1)).map(|tally| tally.count > 0),
+        Some(true),
+        "asked again by then"
+    );
+    // Who speaks an older version is told nothing.
+    stage.input(Input::PeerLost { peer: owner(1) });
+    stage.input(Input::PeerUp { peer: owner(1), life: 3, hello: Hello::default() });
+    stage.tallies.clear();
+    assert_eq!(tallied(&mut stage, owner(1)), None);
+}

@@ -122,9 +122,10 @@ impl Wishes {
         match step % 5 {
             0 => {
                 let (epoch, tip) = (step % 3, u64::from(step));
-                let was_opening = self.interest.suback(place, epoch, tip);
-                assert_eq!(was_opening, state == Some(State::Opening));
-                if let (Some(one), true) = (one, was_opening) {
+                // Who stands for owners says so again.
+                let was_asked = self.interest.suback(place, epoch, tip);
+                assert_eq!(was_asked, matches!(state, Some(State::Opening | State::Live)));
+                if let (Some(one), true) = (one, was_asked) {
                     (one.state, one.tip, one.epoch) = (State::Live, tip, epoch);
                 }
             }

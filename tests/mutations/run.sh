@@ -18,8 +18,9 @@ M3            35      I3,I14         7 I3
 M4            85      I3,I14,I22     7 I3
 M5            10      I18,I22        1 I18
 M6            10      I19            1 I19
-M10           45      I22            6 I22
+M10           45      I15,I22        6 I22
 no-finalise   1000    I2             50 I2
+forgetful     20      I15            2 I15
 '
 
 # A place of its own: cargo takes a copy of the tree for the tree, and would leave mutants behind where the product is built. Dependencies are

@@ -3,6 +3,7 @@
 //! What it is told is judged in `hearing` and `answered`, what it says of its own accord is in `speech`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use campanile::ids::Origin;
 use campanile::time::Mono;
@@ -99,6 +100,8 @@ pub(crate) struct Client {
     pub(crate) dots: BTreeMap<String, bool>,
     pub(crate) tamper: Option<Tamper>,
     pub(super) tracks: BTreeMap<String, Track>,
+    /// Channels that are late, and since when it has come no further in each.
+    standing: BTreeMap<String, (u64, Mono)>,
     pub(super) session: Session,
     pub(super) unsettled: BTreeMap<String, Unsettled>,
     /// Own messages in conversations that it does not know yet to follow.
@@ -109,6 +112,9 @@ pub(crate) struct Client {
     pub(super) posts: u64,
     stream: Stream,
 }
+
+/// Who is late and has come no further for so long stands still.
+const STANDING: Duration = Duration::from_secs(2);
 
 impl Client {
     pub(crate) fn new(
@@ -131,6 +137,7 @@ impl Client {
             dots: BTreeMap::new(),
             tamper: None,
             tracks: BTreeMap::new(),
+            standing: BTreeMap::new(),
             session: Session::default(),
             unsettled: BTreeMap::new(),
             acked_ahead: Vec::new(),
@@ -353,16 +360,35 @@ impl Client {
         owed(format!("never learned what became of {unsettled}"))
     }
 
-    /// I18, where nothing disturbs: a live client holds everything that is older than a few seconds.
-    pub(crate) fn is_late(&self, database: &Database, before: Mono) -> Option<Violation> {
+    /// I18, where nothing disturbs: a live client holds everything that is older than a few seconds, or comes nearer to that. In worlds that give
+    /// one event of the past at a time more may be said than can be caught up with.
+    pub(crate) fn is_late(
+        &mut self,
+        database: &Database,
+        (before, now): (Mono, Mono),
+    ) -> Option<Violation> {
         if self.phase != Phase::Live || self.session.live_since > before || self.is_over {
+            self.standing.clear();
             return None;
         }
-        let (name, track) = self.tracks.iter().find(|(name, track)| {
+        for (name, track) in &self.tracks {
             let next = database.find(name, track.stands_at() + 1);
-            track.given.is_some() && !track.has_left && next.is_some_and(|next| next.at < before)
-        })?;
-        Some(Violation(format!("I18: {} is late in {name}: {track:?}", self.name)))
+            let is_late = track.given.is_some()
+                && !track.has_left
+                && next.is_some_and(|next| next.at < before);
+            if !is_late {
+                self.standing.remove(name);
+                continue;
+            }
+            let (at, since) = self.standing.entry(name.clone()).or_insert((track.stands_at(), now));
+            if *at != track.stands_at() {
+                (*at, *since) = (track.stands_at(), now);
+            }
+            if now.since(*since) >= STANDING {
+                return Some(Violation(format!("I18: {} is late in {name}: {track:?}", self.name)));
+            }
+        }
+        None
     }
 
     /// Conversations that it follows.

@@ -146,7 +146,9 @@ impl World {
         {
             return Err(Violation(format!("I4: {name} {offset} does not leave the outbox")));
         }
-        let late = self.devices.iter().find_map(|device| device.client.is_late(database, before));
+        let times = (before, self.agenda.now);
+        let late =
+            self.devices.iter_mut().find_map(|device| device.client.is_late(database, times));
         self.outside.coverage.saw("promptness looked at");
         late.or_else(|| self.slipped_through(REVOKED_WITHIN)).map_or(Ok(()), Err)
     }

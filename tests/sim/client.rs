@@ -380,7 +380,8 @@ impl Client {
                 self.standing.remove(name);
                 continue;
             }
-            let (at, since) = self.standing.entry(name.clone()).or_insert((track.stands_at(), now));
+            let (at, since) =
+                self.standing.entry(name.clone()).or_insert_with(|| (track.stands_at(), now));
             if *at != track.stands_at() {
                 (*at, *since) = (track.stands_at(), now);
             }

@@ -293,3 +293,25 @@ fn region_at(text: &str) -> Result<Region, String> {
     let (name, url) = text.split_once('=').ok_or("not NAME=URL")?;
     Ok(Region { name: name.into(), url: url.trim_end_matches('/').into(), near: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_a_number_an_address_and_its_cores() {
+        let gateway = |cores| RegionRelay { node: NodeId(10_011), cores };
+        let address = || "10.1.0.1:7400".to_string();
+        let one = Relay { gateway: gateway(1), address: address() };
+        assert_eq!(relay("10011=10.1.0.1:7400"), Ok(one));
+        let two = Relay { gateway: gateway(2), address: address() };
+        assert_eq!(relay("10011=10.1.0.1:7400,cores=2"), Ok(two));
+        for wrong in ["10.1.0.1:7400", "gw1=10.1.0.1:7400", "10011=10.1.0.1", "10011=:7400"] {
+            assert_eq!(relay(wrong), Err("not ID=HOST:PORT".into()), "{wrong}");
+        }
+        for wrong in ["0", "65", "-1", "two", ""] {
+            let said = relay(&format!("10011=10.1.0.1:7400,cores={wrong}"));
+            assert_eq!(said, Err("cores: 1 to 64".into()), "{wrong}");
+        }
+    }
+}

@@ -4,7 +4,8 @@
 //! Such a *region relay* is a gateway like any other; it treats cores of the other gateways as it treats its own (`downstream`). Only
 //! subscriptions and their past go by it: what clients say, and who is there, goes to owners. Who has several relays asks the first of them
 //! that is up, and owners when none is; each change of that is one of ownership to those channels. A relay's word counts as long as it is the
-//! one that is asked, and whoever leaves one that is up breaks the link to it: so handles need no era there.
+//! one that is asked, and whoever leaves one that is up breaks the link to it: so handles need no era there. What has no offset, such as typing,
+//! may come by both at such a change, and is told twice then.
 
 use std::collections::BTreeSet;
 

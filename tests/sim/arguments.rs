@@ -36,7 +36,7 @@ const USAGE: &str =
 cargo sim -- --seed N [--turns N] [--without BITS] [--shrink]
 cargo sim -- --canary
 
---seeds N    run so many seeds (15000), some of them twice, the bug base, and the canaries
+--seeds N    run so many seeds (20000), some of them twice, the bug base, and the canaries
 --minutes N  begin no seed after so long; without --seeds, there is no other end
 --from N     the first seed (1)
 --seed N     run one seed and tell everything that happens
@@ -48,7 +48,7 @@ cargo sim -- --canary
 --canary     only the canaries";
 
 /// Of a run that does not say how many.
-const SEEDS: u64 = 15_000;
+const SEEDS: u64 = 20_000;
 
 impl Arguments {
     /// # Errors

@@ -18,6 +18,8 @@ pub(crate) struct Outside {
     pub(crate) streams: Streams,
     /// Typing events that clients sent, by user and conversation.
     pub(crate) typed: BTreeMap<(String, String), u64>,
+    /// Gateways ask others for channels: what has no place may come by both when that changes.
+    pub(crate) has_relays: bool,
     /// Nothing goes wrong between nodes and cores.
     pub(crate) is_calm: bool,
     /// What clients are promised.

@@ -187,6 +187,7 @@ impl World {
         }
         let limits = sizes.limits.clone();
         let outside = Outside {
+            has_relays: layout.parts.iter().any(|part| !part.relays.is_empty()),
             database,
             checker: Checker::default(),
             coverage: Coverage::new(),

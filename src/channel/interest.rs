@@ -35,9 +35,7 @@ impl Interests {
     /// Adds one, or gives the link's old one its new handle: the old handle. `None`: there is one more.
     pub(super) fn add(&mut self, new: Interest, lists: &mut Lists) -> Option<Handle> {
         if let Some((list, len)) = self.list() {
-            let mut all = lists.of(list, len).enumerate();
-            let old = all.find(|(_, old)| old.link == new.link);
-            drop(all);
+            let old = lists.of(list, len).enumerate().find(|(_, old)| old.link == new.link);
             match old {
                 Some((at, _)) => lists.set(list, at as u16, new),
                 None => self.handles[0] = lists.push(list, len, new).0,

@@ -1,8 +1,9 @@
 //! Cores of other gateways of our region, for which we stand for the owners (`upstream` tells the other side of it): what they want is wanted
 //! as our own cores want something, under numbers that follow those.
 
+use super::relay::{CORE_SHIFT, joined};
 use super::shard::Gateway;
-use crate::ids::{Ask, Peer, Role};
+use crate::ids::{Ask, Peer};
 use crate::limits::SUBSCRIBERS_CORES_MAX;
 use crate::wire::room::{Credit, Room};
 
@@ -63,7 +64,7 @@ impl Gateway {
     /// Who has a number.
     pub(super) fn subscriber(&self, number: u8) -> Peer {
         match number.checked_sub(self.cores) {
-            None => Peer::new(self.me.node, Role::Gateway, number),
+            None => self.neighbour(number),
             Some(at) => {
                 let one = self.downstreams.list.get(usize::from(at)).and_then(Option::as_ref);
                 one.expect("numbers are of somebody as long as something is wanted").peer
@@ -84,13 +85,12 @@ impl Gateway {
 
     /// By which number we ask what another core asked: of our own cores it is theirs, with the core in the top bits.
     pub(super) fn ask_for(&mut self, number: u8, asked: Ask) -> Ask {
-        let top = u32::from(number) << super::relay::CORE_SHIFT;
         if number < self.cores {
-            return Ask(top | asked.0);
+            return joined(number, asked);
         }
         loop {
-            self.downstreams.asks = (self.downstreams.asks + 1) % (1 << super::relay::CORE_SHIFT);
-            let ask = Ask(top | self.downstreams.asks);
+            self.downstreams.asks = (self.downstreams.asks + 1) % (1 << CORE_SHIFT);
+            let ask = joined(number, Ask(self.downstreams.asks));
             if !self.relay.has_asked(ask) {
                 return ask;
             }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::relay::{CORE_SHIFT, split};
+use super::relay::{CORE_SHIFT, joined, split};
 use super::shard::{Gateway, Turn};
 use crate::ids::{Ask, Peer, Slot};
 use crate::shard::Counter;
@@ -85,7 +85,7 @@ impl Gateway {
         let Some((owner, epoch)) = way else {
             return turn.out.send(self.neighbour(core), &errand.refusal(asked));
         };
-        let number = Ask(u32::from(core) << CORE_SHIFT | asked.0);
+        let number = joined(core, asked);
         let mut passed = *message;
         if let Message::Publish { seat_epoch, ask, .. }
         | Message::Read { seat_epoch, ask, .. }

@@ -251,8 +251,7 @@ impl Interest {
     /// The owner's `Suback`: pass it on to all `links`. False: the place is not ours to open, nothing is to be done. Who stands for owners
     /// says again how a channel stands when it has another owner.
     pub fn suback(&mut self, place: u32, epoch: u32, tip: u64) -> bool {
-        let is_live = self.channels.contains(place) && self.state(place) == State::Live;
-        if !(is_live || self.is_opening(place)) || tip >= 1 << 48 {
+        if !self.is_asked(place) || tip >= 1 << 48 {
             return false;
         }
         let channel = &mut self.channels[place];
@@ -294,8 +293,7 @@ impl Interest {
     /// `Subscribe` could not be sent, or the owner said "not now", or that it is the owner no more: it is said again by `next_waiting`.
     /// False: nobody waits for it any more, nothing is to be done.
     pub fn postpone(&mut self, place: u32) -> bool {
-        let is_wanted = self.channels.contains(place)
-            && matches!(self.state(place), State::Opening | State::Live);
+        let is_wanted = self.is_asked(place);
         if is_wanted {
             self.set_state(place, State::Waiting);
         }
@@ -419,6 +417,10 @@ impl Interest {
     pub fn place_of(&self, handle: Handle) -> Option<u32> {
         let place = handle.0 & ((1 << ERA_SHIFT) - 1);
         (self.channels.contains(place) && self.handle(place) == handle).then_some(place)
+    }
+    /// Whether the owner was asked for it, and it was not given up since.
+    pub fn is_asked(&self, place: u32) -> bool {
+        self.contains(place) && matches!(self.state(place), State::Opening | State::Live)
     }
     pub fn state(&self, place: u32) -> State {
         self.channels[place].state()

@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 
 use super::asks::Pending;
 use super::hub::State;
+use super::relay::WORDS_BYTES;
 use super::shard::{Gateway, Turn};
 use crate::centrifuge::message::PresenceStats;
 use crate::centrifuge::rules::Rules;
@@ -58,8 +59,6 @@ impl Neighbours {
     }
 }
 
-/// A message of which the name is the only long part.
-const WORDS_BYTES: usize = 64;
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
 

@@ -106,7 +106,7 @@ impl Relay {
 }
 
 /// A message of which the name is the only long part.
-const WORDS_BYTES: usize = 64;
+pub(super) const WORDS_BYTES: usize = 64;
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
 /// The core that asks stands above these bits of a fetch's number.
@@ -499,6 +499,11 @@ impl Relay {
         let fetch = self.fetches.get_mut(&ask.0)?;
         Some((split(ask).0, fetch.asked, fetch))
     }
+}
+
+/// The number of a question, with the core that asked in its top bits.
+pub(super) fn joined(core: u8, ask: Ask) -> Ask {
+    Ask(u32::from(core) << CORE_SHIFT | ask.0)
 }
 
 /// The core that asked, and the number by which it knows its question.

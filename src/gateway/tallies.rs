@@ -2,9 +2,8 @@
 //!
 //! Both count what is said on their link, in its order, so that they agree whenever nothing is under way; `channel::links` compares.
 
-use super::interest::State;
 use super::shard::{Gateway, Turn};
-use crate::ids::{Handle, Key, Peer, Slot};
+use crate::ids::{Peer, Slot};
 use crate::ring::Ring;
 use crate::time::Mono;
 use crate::wire::Message;
@@ -33,21 +32,15 @@ impl Gateway {
     /// A slot has another owner: the former one forgets by itself what we were subscribed to there.
     pub(super) fn forgotten_by_former(&mut self, former: &Ring, slot: Slot) {
         let owner = former.channel_shard(slot);
-        let interest = &self.interest;
-        let stood = |place: &u32| matches!(interest.state(*place), State::Opening | State::Live);
-        let places: Vec<(Key, Handle)> = interest
-            .places_of(slot)
-            .filter(stood)
-            .map(|place| (interest.wanted(place).key, interest.handle(place)))
-            .collect();
-        for (key, handle) in places {
-            self.relay.untally(owner, key, handle);
+        let places: Vec<u32> = self.interest.places_of(slot).collect();
+        for place in places {
+            self.given_up_by(owner, place);
         }
     }
 
     /// An owner gives up a subscription, or did not take it.
     pub(super) fn given_up_by(&mut self, owner: Peer, place: u32) {
-        if matches!(self.interest.state(place), State::Opening | State::Live) {
+        if self.interest.is_asked(place) {
             let (key, handle) = (self.interest.wanted(place).key, self.interest.handle(place));
             self.relay.untally(owner, key, handle);
         }

@@ -10,6 +10,7 @@
 use std::collections::BTreeSet;
 
 use super::interest::State;
+use super::relay::WORDS_BYTES;
 use super::shard::{Gateway, Turn};
 use crate::ids::{Handle, NodeId, Peer, Role, Slot};
 use crate::limits::{RELAY_REFUSED_PAUSE, RELAY_SETTLES};
@@ -42,8 +43,6 @@ pub(super) struct Reminders {
 
 /// Places looked at for one unit of the budget.
 const LOOKS_PER_UNIT: u32 = 16;
-/// Of a message without long parts.
-const WORDS_BYTES: usize = 64;
 
 impl Upstreams {
     /// Those before `me`, if it is one of them: nobody asks in a circle.

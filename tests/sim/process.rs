@@ -238,7 +238,6 @@ impl World {
         // Cores of ours ask those of relays.
         let relays = self.layout.parts[at].relays.iter().map(|relay| &self.layout.parts[*relay]);
         let relays = relays
-            .filter(|relay| !relay.owns())
             .map(|relay| (relay.id.unwrap_or_default().0, relay.name.clone(), relay.cores as u8));
         let wanted: Vec<_> = nodes.chain(others).chain(relays).collect();
         let given_up: Vec<u64> = self.nodes[at]

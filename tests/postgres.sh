@@ -16,7 +16,7 @@ export PG_USER=""
 [ "$(id -u)" -ne 0 ] || PG_USER=postgres
 
 data="$(mktemp -d)"
-port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+port="$(python3 tests/clients/ports.py 1)"
 server() {
     if [ -n "$PG_USER" ]; then
         (cd "$data" && runuser -u "$PG_USER" -- "$PG_BIN/$1" "${@:2}")

@@ -17,17 +17,14 @@ etcd="$(command -v etcd || true)"
     etcd="$(command -v etcd)"
 }
 
-port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 data="$(mktemp -d)"
 started=()
 trap 'kill "${started[@]}" 2>/dev/null || true; wait || true; rm -rf "$data"' EXIT
 
-http="$(port)"
+read -r http lan wan server client peer < <(python3 tests/clients/ports.py 6)
 "$consul" agent -dev -bind 127.0.0.1 -log-level warn -http-port "$http" -grpc-port -1 -dns-port -1 \
-    -serf-lan-port "$(port)" -serf-wan-port "$(port)" -server-port "$(port)" >"$data/consul.log" 2>&1 &
+    -serf-lan-port "$lan" -serf-wan-port "$wan" -server-port "$server" >"$data/consul.log" 2>&1 &
 started+=($!)
-client="$(port)"
-peer="$(port)"
 "$etcd" --name e1 --data-dir "$data/etcd" --log-level error \
     --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
     --listen-peer-urls "http://127.0.0.1:$peer" --initial-advertise-peer-urls "http://127.0.0.1:$peer" \

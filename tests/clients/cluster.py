@@ -7,46 +7,46 @@ import json
 import pathlib
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import urllib.request
 
 from harness import BINARY, Server, until
+from ports import free_port
 
 WEBAPP, GATEWAYS, MANAGERS, ADMINS = 10_000, 10_001, 10_010, 10_020
 # Whether the links of cells are TLS where nobody says so.
 TLS = False
 
 
-def port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 class Etcd:
     def __init__(self):
         self.data = tempfile.mkdtemp(prefix="campanile-etcd-")
-        client, peer = port(), port()
+        client, peer = free_port(), free_port()
         self.address = f"etcd://127.0.0.1:{client}"
         peers = f"http://127.0.0.1:{peer}"
+        said = pathlib.Path(self.data) / "said"
         self.process = subprocess.Popen(
-            ["etcd", "--name", "e1", "--data-dir", self.data, "--log-level", "error", "--unsafe-no-fsync"]
+            ["etcd", "--name", "e1", "--data-dir", f"{self.data}/e1", "--log-level", "error", "--unsafe-no-fsync"]
             + ["--listen-client-urls", f"http://127.0.0.1:{client}", "--advertise-client-urls", f"http://127.0.0.1:{client}"]
             + ["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"e1={peers}"],
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said.open("wb"),
         )
 
         def is_well():
+            assert self.process.poll() is None, f"etcd ended: {said.read_text()}"
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{client}/health", timeout=1) as answer:
                     return json.load(answer)["health"] == "true"
             except OSError:
                 return False
 
-        until(20, "etcd is well", is_well)
+        try:
+            until(60, "etcd is well", is_well)
+        except BaseException:
+            self.down()
+            raise
 
     def down(self):
         self.process.kill()
@@ -113,7 +113,7 @@ class Node(Server):
         super().__init__(*flags)
         self.cell, self.name, self.roles, self.key = cell, name, roles, cell.key
         self.host = cell.ground.host(name)
-        self.link = f"{self.host.address}:{port()}"
+        self.link = f"{self.host.address}:{free_port()}"
         self.papers = []
 
     def spawn(self, http=None, ws=None):
@@ -177,7 +177,7 @@ class Cell:
             for one in self.gateways:
                 one.flags += ("--relay", f"{GATEWAYS + nth}={gateway.link}")
         for gateway in self.gateways if regions else [self.gateway]:
-            gateway.ws = f"ws://{gateway.host.address}:{port()}"
+            gateway.ws = f"ws://{gateway.host.address}:{free_port()}"
         self.web.flags += ("--public-ws", self.gateway.ws)
         if regions:
             self.web.flags += ("--regions", ",".join(f"{gateway.name}={gateway.ws}" for gateway in self.gateways))

@@ -11,14 +11,9 @@ import pytest
 from slack_sdk.web import WebClient
 
 from harness import Server, until
+from ports import free_port
 from rtm import Socket
 from test_centrifuge import jwt
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class OnePort(Server):

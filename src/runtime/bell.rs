@@ -2,6 +2,9 @@
 //!
 //! The core says that it sleeps, then looks into its queues once more; others put something in, then look whether it sleeps. With a full
 //! fence between the two steps on either side, one of them sees the other, and a core that is awake costs nobody a system call.
+//!
+//! Only the first one rings. The last look may take both what that one put in and its ring, and then nothing tells of a second one that came
+//! behind the look: so the core sleeps only where nobody rang since it said that it would.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -28,10 +31,15 @@ impl Bell {
         }
     }
 
-    /// The core will sleep, unless it finds something in a last look at its queues after this.
+    /// The core will sleep, if nobody rings while it looks into its queues for the last time.
     pub(super) fn will_sleep(&self) {
         self.sleeps.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
+    }
+
+    /// Whether nobody rang since the core said that it would sleep. Whoever rings after this writes to the eventfd.
+    pub(super) fn is_silent(&self) -> bool {
+        self.sleeps.load(Ordering::Relaxed)
     }
 
     /// The core is awake and will look into its queues before it sleeps again.
@@ -61,9 +69,11 @@ mod tests {
         };
         bell.ring();
         bell.will_sleep();
+        assert!(bell.is_silent());
         bell.ring();
         bell.ring();
         assert_eq!(count(), 1);
+        assert!(!bell.is_silent(), "the second one is still to be found");
         bell.will_sleep();
         bell.is_awake();
         bell.ring();

@@ -275,10 +275,10 @@ impl Core {
             if self.is_busy() {
                 continue;
             }
-            // What others put in from here on writes to the eventfd; what came before is found by one turn more.
+            // What others put in before this is found by one turn more; the first of those who come later rings, and then there is another.
             self.bell.will_sleep();
             self.turn();
-            if !self.is_busy() && !self.is_stopping {
+            if !self.is_busy() && !self.is_stopping && self.bell.is_silent() {
                 self.arm_deadline();
                 self.hands.sockets.sleep();
             }

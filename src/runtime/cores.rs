@@ -117,3 +117,55 @@ pub(super) async fn start(plan: Plan<'_>) -> Result<Cores, String> {
     waiting.await.map_err(|error| error.to_string())??;
     Ok(Cores { boxes, stats, room })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::centrifuge::rules::Rules;
+    use crate::ids::{NodeId, Role, Roles};
+    use crate::runtime::letters::Letter;
+
+    /// Two at once: one wakes the core, and the other comes while it looks for the last time before it sleeps again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_core_that_is_asked_by_two_at_once_never_sleeps_over_a_letter() {
+        let node = NodeId(0);
+        let (control, _from_cores) = mpsc::channel(1);
+        let (handed, _handed_over) = mpsc::channel(1);
+        let Cores { boxes, .. } = start(Plan {
+            whole: Whole { node, life: 1, roles: Roles::of(&[Role::Channel]), cores: 1 },
+            desk: Peer::control(node, Role::Webapp),
+            secret: Secret([0; 16]),
+            seed: 1,
+            echo: false,
+            rules: &Arc::new(Rules::default()),
+            url: None,
+            region: None,
+            relays: &[],
+            limits: &Limits::default(),
+            ring: &Ring::new(&[(node, 1)]),
+            clock: Clock::new(),
+            cpus: &[0],
+            listeners: Vec::new(),
+            control,
+            handed,
+        })
+        .await
+        .expect("it starts");
+        let ask = |letter_box: LetterBox| async move {
+            for nth in 0..20_000 {
+                let (answer, answered) = oneshot::channel();
+                letter_box.post(Letter::Ping(answer)).expect("there is room for two");
+                let answered = timeout(Duration::from_secs(3), answered).await;
+                assert!(matches!(answered, Ok(Ok(()))), "nobody answers {nth}");
+            }
+        };
+        let both = [0, 1].map(|_| tokio::spawn(ask(boxes[0].clone())));
+        for one in both {
+            one.await.expect("all of its letters were answered");
+        }
+        boxes[0].post(Letter::Stop).expect("there is room");
+    }
+}

@@ -103,7 +103,7 @@ impl std::fmt::Display for Fault {
             Self::Ourselves => f.write_str("it is ourselves"),
             Self::TooLong(len) => write!(f, "a frame of {len} bytes"),
             Self::Sequence { expected, got } => write!(f, "batch {got} instead of {expected}"),
-            Self::Silent(age) => write!(f, "silent for {age:?}"),
+            Self::Silent(age) => write!(f, "silent for {:.1} s", age.as_secs_f64()),
         }
     }
 }

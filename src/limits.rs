@@ -20,6 +20,8 @@ pub const RING_STEP_SLOTS_MAX: usize = 256;
 pub const REGIONS_MAX: usize = 64;
 /// Bytes of a region's name: a label of a host's name.
 pub const REGION_NAME_BYTES_MAX: usize = 63;
+/// Networks of clients in a deployment: each boot looks at all of them, which is microseconds.
+pub const REGION_NETWORKS_MAX: usize = 1_024;
 /// Connections of one core that a region sends away in a second: as many as one core has at most.
 pub const REGION_PACE_MAX: u32 = 1 << 20;
 /// Seconds over which a region is drained: a day.

@@ -291,7 +291,8 @@ fn region(text: &str) -> Result<String, String> {
 /// `NAME=URL`.
 fn region_at(text: &str) -> Result<Region, String> {
     let (name, url) = text.split_once('=').ok_or("not NAME=URL")?;
-    Ok(Region { name: name.into(), url: url.trim_end_matches('/').into(), near: Vec::new() })
+    let url = url.trim_end_matches('/').into();
+    Ok(Region { name: name.into(), url, near: Vec::new(), networks: Vec::new() })
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::ring::store::{Failed, Store, follow};
 use crate::ring::view::{Offered, View};
 use crate::webapp::caller::Caller;
 use crate::webapp::database::{Database, Demo, Storage};
-use crate::webapp::http::{self, GuestDoor, Site};
+use crate::webapp::http::{self, GuestDoor, Remote, Site};
 use crate::wire::stream::Identity;
 use crate::wire::warrant::Names;
 
@@ -258,7 +258,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     if is(Role::Gateway) {
         let router = router.layer(axum::middleware::from_fn(handed::no_upgrade));
         let handed = Handed::new(handed_over, ws_address);
-        tokio::spawn(async move { axum::serve(handed, router).await });
+        let service = router.into_make_service_with_connect_info::<Remote>();
+        tokio::spawn(async move { axum::serve(handed, service).await });
     }
 
     let mut stdout = std::io::stdout().lock();

@@ -5,7 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::webapp::http::Remote;
 
 /// How long a port may be in use before that is said.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,6 +21,12 @@ const SEND_BYTES: usize = 128 << 10;
 pub(super) fn http(address: SocketAddr, flag: &str) -> Result<TcpListener, String> {
     let listener = open(address, false).map_err(|error| sentence(address, flag, &error))?;
     Ok(listener.into())
+}
+
+impl Connected<IncomingStream<'_, tokio::net::TcpListener>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, tokio::net::TcpListener>) -> Self {
+        Self(*stream.remote_addr())
+    }
 }
 
 /// The websocket port, once per core: the kernel deals connections out to them. Also the address, if the port was 0.

@@ -5,15 +5,18 @@ use std::net::{SocketAddr, TcpStream as Plain};
 use std::os::fd::OwnedFd;
 
 use axum::extract::Request;
+use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncReadExt as _, Chain, Join, join};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+
+use crate::webapp::http::Remote;
 
 /// One of them, and the bytes that were read of it: a whole head at least.
 pub(super) type HandedOver = (OwnedFd, Vec<u8>);
@@ -54,6 +57,12 @@ impl Listener for Handed {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
+    }
+}
+
+impl Connected<IncomingStream<'_, Handed>> for Remote {
+    fn connect_info(stream: IncomingStream<'_, Handed>) -> Self {
+        Self(*stream.remote_addr())
     }
 }
 

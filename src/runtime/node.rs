@@ -28,7 +28,7 @@ use crate::place::Whole;
 use crate::ring::{Ring, Secret};
 use crate::webapp::caller::Caller;
 use crate::webapp::database::{self, Database, Demo, Storage};
-use crate::webapp::http::{self, GuestDoor, Site};
+use crate::webapp::http::{self, GuestDoor, Remote, Site};
 use crate::wire::operator::{OperatorKey, derived};
 
 /// Letters of HTTP handlers and of the writer that wait for the control plane's driver.
@@ -225,7 +225,8 @@ async fn serve(config: &Dev, limits: &Limits, cores: usize, cpus: &[usize]) -> R
     }
     let router = router.layer(axum::middleware::from_fn(handed::no_upgrade));
     let handed = Handed::new(handed_over, ws_address);
-    tokio::spawn(async move { axum::serve(handed, router).await });
+    let service = router.into_make_service_with_connect_info::<Remote>();
+    tokio::spawn(async move { axum::serve(handed, service).await });
 
     say_ready(&http_url, &ws_url, &database, &demo);
     tokio::select! {
@@ -245,7 +246,8 @@ pub(super) fn serve_http(
     router: axum::Router,
 ) -> std::io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    tokio::spawn(async move { axum::serve(listener, router).await });
+    let service = router.into_make_service_with_connect_info::<Remote>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
     Ok(())
 }
 

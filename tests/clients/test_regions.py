@@ -59,6 +59,15 @@ def test_clients_are_sent_to_the_region_that_they_name_or_to_another_when_it_dra
     until(5, "all drain, and everybody goes where they would have gone", lambda: [sent_to(cell, asked) for asked in ("gw2", "gw3", None)] == ["gw2", "gw3", "gw1"])
 
 
+def test_clients_are_sent_to_the_region_of_their_network():
+    regions = [{"name": "far", "url": "wss://far.example"}, {"name": "here", "url": "wss://here.example", "networks": ["127.0.0.0/8"]}]
+    with Cell("cs1", config={**CONFIG, "regions": regions}) as cell:
+        region = lambda **headers: cell.web.ask("rtm.connect", token=cell.web.token("alice"), headers=headers)[2]["region"]
+        assert region() == "here"
+        assert region(**{"X-Forwarded-For": "203.0.113.7, 127.0.0.1"}) == "here"
+        assert region(**{"X-Region": "far"}) == "far"
+
+
 def test_who_follows_the_ring_knows_it_after_a_restart_and_a_ticket_on_its_way_is_honoured(cell):
     drain(cell, "gw1", "--per-second", "1000")
     gateway = cell.nodes["gw1"]

@@ -19,11 +19,12 @@ mod rtm;
 mod tests;
 mod users;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -56,6 +57,10 @@ pub struct GuestDoor {
     pub api_url: String,
     pub api_key: String,
 }
+
+/// Who is at the other end of a request's connection: the client, or a proxy before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Remote(pub SocketAddr);
 
 /// What the handlers of a node share.
 #[derive(Clone, Debug)]
@@ -208,6 +213,7 @@ struct Call<'a> {
     site: &'a Site,
     arguments: Arguments,
     headers: HeaderMap,
+    remote: Option<Remote>,
 }
 
 async fn api(State(site): State<Site>, Path(method): Path<String>, request: Request) -> Response {
@@ -222,8 +228,9 @@ async fn api(State(site): State<Site>, Path(method): Path<String>, request: Requ
 
 async fn answer(site: &Site, method: &str, request: Request) -> Answer {
     let headers = request.headers().clone();
+    let remote = request.extensions().get().map(|&ConnectInfo(remote)| remote);
     let arguments = Arguments::read(request).await?;
-    let call = Call { site, arguments, headers };
+    let call = Call { site, arguments, headers, remote };
     let mut value = methods::call(method, &call).await?;
     if value.get("ok").is_none() {
         value["ok"] = true.into();
@@ -256,13 +263,22 @@ impl Call<'_> {
         }
     }
 
-    /// The region to which this client is sent, if there are any: the one that it names, or the nearest to that which does not drain.
+    /// The region to which this client is sent, if there are any: the one that it names, or that of its network, or the nearest to that which
+    /// does not drain.
     fn region(&self) -> Option<Region> {
         let asked = self.headers.get("x-region").and_then(|value| value.to_str().ok());
         let ring = self.site.ring.as_ref().map(|ring| Arc::clone(&ring.borrow()));
         let is_draining =
             |name: &str| ring.as_ref().is_some_and(|ring| ring.drain_of(name).is_some());
-        self.site.regions.choose(asked.map(str::trim), is_draining).cloned()
+        self.site.regions.choose(asked.map(str::trim), self.addresses(), is_draining).cloned()
+    }
+
+    /// By which this client is known, from itself to the last proxy before us. Anybody may say what he likes here, as he may name a region.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let lists = self.headers.get_all("x-forwarded-for").into_iter();
+        let words = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
+        let forwarded = words.filter_map(|word| word.trim().parse().ok());
+        forwarded.chain(self.remote.map(|Remote(remote)| remote.ip()))
     }
 
     /// Where this client found us.

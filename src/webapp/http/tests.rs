@@ -4,6 +4,7 @@ use axum::body::{Body, to_bytes};
 
 use super::*;
 use crate::control::Mail;
+use crate::ids::NodeId;
 use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
 use crate::ring::drain::Pace;
@@ -37,19 +38,20 @@ impl Stage {
     }
 
     async fn ask(&self, name: &str, method: &str, body: &Value) -> (u16, Option<String>, Value) {
-        self.ask_from(None, name, method, body).await
+        self.ask_from(&[], name, method, body).await
     }
 
+    /// `headers`: of the request, beside those of everybody.
     async fn ask_from(
         &self,
-        region: Option<&str>,
+        headers: &[(&str, &str)],
         name: &str,
         method: &str,
         body: &Value,
     ) -> (u16, Option<String>, Value) {
         let mut request = Request::post(format!("/api/{method}"));
-        if let Some(region) = region {
-            request = request.header("X-Region", region);
+        for (header, value) in headers {
+            request = request.header(*header, *value);
         }
         let request = request
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
@@ -57,6 +59,8 @@ impl Stage {
             .header(AUTHORIZATION, format!("Bearer {}", self.token(name)))
             .body(Body::from(body.to_string()))
             .expect("a request");
+        let mut request = request;
+        request.extensions_mut().insert(ConnectInfo(Remote(([10, 7, 0, 1], 4_321).into())));
         let response = api(State(self.site.clone()), Path(method.into()), request).await;
         let status = response.status().as_u16();
         let wait = response.headers().get(RETRY_AFTER);
@@ -124,6 +128,7 @@ async fn rtm_connect_leads_to_the_nearest_region_that_does_not_drain() {
         name: name.into(),
         url: format!("wss://{name}.example"),
         near: near.iter().map(|name| (*name).to_string()).collect(),
+        networks: Vec::new(),
     };
     let list = vec![region("us", &[]), region("eu", &["asia"]), region("asia", &[])];
     let node = NodeEntry { id: 1, ..NodeEntry::new("cs1", "cs1:1", 1) };
@@ -146,16 +151,19 @@ async fn rtm_connect_leads_to_the_nearest_region_that_does_not_drain() {
             cell = cell.drain_region(region, Pace::Usual).expect("drains");
             tell.send_replace(ring(&cell));
         }
-        let (_, _, boot) = stage.ask_from(asked, "bob", "rtm.connect", &json!({})).await;
+        let headers: Vec<_> = asked.map(|region| ("X-Region", region)).into_iter().collect();
+        let (_, _, boot) = stage.ask_from(&headers, "bob", "rtm.connect", &json!({})).await;
         let url = boot["url"].as_str().expect("a string");
         assert!(url.starts_with(&format!("wss://{wanted}.example/websocket/")), "{asked:?}: {url}");
         assert_eq!(boot["region"], wanted);
     }
-    let (_, _, boot) = stage.ask_from(Some("asia"), "bob", "rtm.start", &json!({})).await;
+    let (_, _, boot) =
+        stage.ask_from(&[("X-Region", "asia")], "bob", "rtm.start", &json!({})).await;
     assert_eq!(boot["region"], "asia", "all drain, and an answer is better than none");
     cell = cell.restore_region("eu").expect("restored");
     tell.send_replace(ring(&cell));
-    let (_, _, boot) = stage.ask_from(Some("asia"), "bob", "rtm.start", &json!({})).await;
+    let (_, _, boot) =
+        stage.ask_from(&[("X-Region", "asia")], "bob", "rtm.start", &json!({})).await;
     assert_eq!(boot["region"], "eu");
 }
 
@@ -241,4 +249,31 @@ async fn a_revoked_token_is_refused_by_its_name() {
     let tokens = told["users"].as_array().expect("a list").iter();
     let tokens: Vec<bool> = tokens.map(|user| user["token"].is_string()).collect();
     assert_eq!(tokens, [true, false, false, true]);
+}
+
+#[tokio::test]
+async fn rtm_connect_leads_to_the_region_of_the_clients_network_however_many_proxies_are_between() {
+    let region = |name: &str, networks: &[&str]| Region {
+        name: name.into(),
+        url: format!("wss://{name}.example"),
+        near: Vec::new(),
+        networks: networks.iter().map(|net| net.parse().expect("a network")).collect(),
+    };
+    let list =
+        vec![region("us", &[]), region("eu", &["192.0.2.0/24"]), region("asia", &["10.7.0.0/16"])];
+    let mut stage = Stage::new(&Limits::DEFAULT).await;
+    let ring = Arc::new(Ring::new(&[(NodeId(1), 1)]));
+    stage.site =
+        stage.site.clone().with_regions(Regions::new(list).expect("three"), watch::channel(ring).1);
+    let forwarded = "x-forwarded-for";
+    for (headers, wanted) in [
+        (&[][..], "asia"),
+        (&[(forwarded, "192.0.2.7")], "eu"),
+        (&[(forwarded, "172.16.0.1, 192.0.2.7"), (forwarded, "10.7.0.3")], "eu"),
+        (&[(forwarded, "unknown, 203.0.113.1")], "asia"),
+        (&[(forwarded, "192.0.2.7"), ("x-region", "us")], "us"),
+    ] {
+        let (_, _, boot) = stage.ask_from(headers, "bob", "rtm.connect", &json!({})).await;
+        assert_eq!(boot["region"], wanted, "{headers:?}");
+    }
 }

@@ -482,9 +482,11 @@ impl World {
     fn turn(&mut self, at: usize) {
         let now = clocks(self.now);
         let Machine { place, wants, ways, .. } = &mut self.machines[at];
-        while place.advance(now, wants) {}
         let mut batches = Vec::new();
-        place.carry(now, wants, |_| true, |other, batch| batches.push((other, batch)));
+        while place.advance(now, wants)
+            | place.carry(now, wants, |_| true, |other, batch| batches.push((other, batch)))
+        {
+        }
         let asked = std::mem::take(&mut wants.0);
         let batches: Vec<_> = batches
             .into_iter()

@@ -4,6 +4,9 @@
 //! another place through that place's link. What it wants done otherwise goes to the driver's hands. Places of other nodes are met when a
 //! connection to them is up, and are lost with it.
 
+#[cfg(test)]
+mod stories;
+
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
@@ -264,15 +267,17 @@ impl<S: Shards> Place<S> {
         self.settle(now, hands);
     }
 
-    /// What is to be carried to other places, as long as the carrier takes it; `carry` gives back what it does not take.
+    /// What is to be carried to other places, as long as the carrier takes it; `carry` gives back what it does not take. True: shards were told
+    /// of room, or spoke, after they had their turn, so that another one has something to do. What finds no room is the carrier's to wait for.
+    #[must_use]
     pub fn carry(
         &mut self,
         now: Now,
         hands: &mut impl Hands,
         mut has_room: impl FnMut(usize) -> bool,
         mut carry: impl FnMut(usize, Batch),
-    ) {
-        let mut is_full = Vec::new();
+    ) -> bool {
+        let (mut is_full, mut is_told) = (Vec::new(), false);
         // Once more for what was said when there was room.
         for _ in 0..2 {
             // In the order of places.
@@ -294,14 +299,17 @@ impl<S: Shards> Place<S> {
                     is_full.push(other);
                 }
                 if self.links[other].has_room() {
+                    is_told = true;
                     self.room(now, other, hands);
                 }
             }
             self.settle(now, hands);
         }
+        let is_more = is_told || !self.stirred.is_empty();
         for other in is_full {
             self.stir(other);
         }
+        is_more
     }
 
     fn wire(

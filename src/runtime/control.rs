@@ -290,10 +290,10 @@ pub(super) struct Start {
     pub(super) reports: mpsc::Receiver<oneshot::Sender<Gauges>>,
 }
 
-/// A connection's full queue is looked at again after this.
+/// A full queue, of a connection or a core, is looked at again after this.
 const RETRY: Duration = Duration::from_millis(1);
-/// News of other nodes that are heard in one turn.
-const NEWS_PER_TURN: usize = 256;
+/// Things of one kind that are heard in one turn: as whatever else is there goes along, one batch carries it; not for ever, for beats are due.
+const HEARD_PER_TURN: usize = 256;
 /// Handlers that wait are looked through for those that gave up when there are so many.
 const WAITING_MAX: usize = 4_096;
 
@@ -328,9 +328,9 @@ pub(super) async fn run(start: Start) {
     start.gateways_now.send_replace(place.gateways());
     loop {
         let now = clock.now();
-        let more = place.advance(now, &mut hands);
+        let mut more = place.advance(now, &mut hands);
         let to = std::cell::RefCell::new(&mut outgoing);
-        place.carry(
+        more |= place.carry(
             now,
             &mut hands,
             |other| to.borrow_mut().has_room(other),
@@ -341,20 +341,21 @@ pub(super) async fn run(start: Start) {
             Some(due) => due.since(clock.mono()),
             None => Duration::from_secs(3_600),
         };
-        let pause = if outgoing.far.is_waiting() { pause.min(RETRY) } else { pause };
+        let pause = if outgoing.is_waiting() { pause.min(RETRY) } else { pause };
         tokio::select! {
             Some(letter) = mail.recv() => {
                 let now = clock.now();
                 http(&mut place, &mut hands, now, letter);
-                // Whatever else is there goes along, so that one batch carries it.
-                while let Ok(letter) = mail.try_recv() {
+                for _ in 0..HEARD_PER_TURN {
+                    let Ok(letter) = mail.try_recv() else { break };
                     http(&mut place, &mut hands, now, letter);
                 }
             }
             Some((core, batch)) = from_cores.recv() => {
                 let now = clock.now();
                 place.receive(now, core, &batch, &mut hands);
-                while let Ok((core, batch)) = from_cores.try_recv() {
+                for _ in 0..HEARD_PER_TURN {
+                    let Ok((core, batch)) = from_cores.try_recv() else { break };
                     place.receive(now, core, &batch, &mut hands);
                 }
             }
@@ -362,8 +363,8 @@ pub(super) async fn run(start: Start) {
                 let now = clock.now();
                 let mut is_change = !matches!(one, News::Batch(..));
                 outgoing.far.hear(now, one, &mut place, &mut hands);
-                // Whatever else is there is heard in the same turn, as each turn looks at every link; not for ever, for beats are due.
-                for _ in 0..NEWS_PER_TURN {
+                // Each turn looks at every link.
+                for _ in 0..HEARD_PER_TURN {
                     let Ok(one) = news.try_recv() else { break };
                     is_change |= !matches!(one, News::Batch(..));
                     outgoing.far.hear(now, one, &mut place, &mut hands);
@@ -381,7 +382,8 @@ pub(super) async fn run(start: Start) {
             Some((role, ask, list)) = answered.recv() => {
                 let now = clock.now();
                 answer(&mut place, &mut hands, now, (role, ask, list));
-                while let Ok(more) = answered.try_recv() {
+                for _ in 0..HEARD_PER_TURN {
+                    let Ok(more) = answered.try_recv() else { break };
                     answer(&mut place, &mut hands, now, more);
                 }
             }
@@ -482,5 +484,9 @@ impl Outgoing {
             Err(Letter::Mail(batch)) => Some(batch),
             _ => None,
         };
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.waiting.iter().any(Option::is_some) || self.far.is_waiting()
     }
 }

@@ -312,7 +312,7 @@ impl Core {
         self.gateway_events(now);
         let Self { place, hands, peers, .. } = self;
         let peers = RefCell::new(peers);
-        place.carry(
+        self.has_more |= place.carry(
             now,
             hands,
             |other| peers.borrow_mut().has_room(other),

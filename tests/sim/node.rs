@@ -483,7 +483,7 @@ impl Node {
         }
     }
 
-    /// Mail to other places, as far as there is room between. True: some is left here.
+    /// Mail to other places, as far as there is room between. True: there is something to do after that.
     fn carry(&mut self, place: usize, around: &mut Around<'_>) -> bool {
         let now = around.agenda.clocks();
         let cores = self.part.cores;
@@ -495,7 +495,7 @@ impl Node {
             Some(_) => 0,
             None => batches_max.saturating_sub(carriers[place * (cores + 1) + other].in_flight),
         };
-        let batches = self.places[place].carry(now, room, around.outside);
+        let (batches, more) = self.places[place].carry(now, room, around.outside);
         for (other, batch) in batches {
             if let Some(far) = other.checked_sub(cores + 1) {
                 let FarWay { line, side, .. } = self.far[place][far];
@@ -517,15 +517,6 @@ impl Node {
             around.agenda.at(carrier.last, Happening::Arrive { process, place, what });
         }
         self.obey(place, around);
-        // What lies behind a full carrier is carried when the other side has taken a batch.
-        let (carriers, ways, lines) = (&self.carriers, &self.far[place], &*around.lines);
-        let room = |other: usize| match other.checked_sub(cores + 1) {
-            Some(far) if ways[far].is_up => lines.room(ways[far].line, ways[far].side),
-            Some(_) => 0,
-            None => batches_max.saturating_sub(carriers[place * (cores + 1) + other].in_flight),
-        };
-        let here = &self.places[place];
-        (0..here.others())
-            .any(|other| other != place && room(other) > 0 && here.has_mail_for(other))
+        more
     }
 }

@@ -320,15 +320,15 @@ impl Place {
         self.inner.part(now, far + self.inner.far_from(), &mut self.hands);
         self.look(now, outside);
     }
-    /// Batches for other places, as far as there is room.
+    /// Batches for other places, as far as there is room, and whether there is something to do after that.
     pub(crate) fn carry(
         &mut self,
         now: Now,
         room: impl Fn(usize) -> usize,
         outside: &mut Outside,
-    ) -> Vec<(usize, Batch)> {
+    ) -> (Vec<(usize, Batch)>, bool) {
         let taken = RefCell::new(Vec::<(usize, Batch)>::new());
-        self.inner.carry(
+        let more = self.inner.carry(
             now,
             &mut self.hands,
             |other| {
@@ -338,14 +338,10 @@ impl Place {
             |other, batch| taken.borrow_mut().push((other, batch)),
         );
         self.look(now, outside);
-        taken.into_inner()
+        (taken.into_inner(), more)
     }
     pub(crate) fn has_mail_for(&self, other: usize) -> bool {
         self.inner.links()[other].has_waiting()
-    }
-    /// Other places that were ever met, our own included.
-    pub(crate) fn others(&self) -> usize {
-        self.inner.links().len()
     }
 
     /// The writer of the database, or an HTTP handler, says something to a shard.

@@ -1,0 +1,97 @@
+//! Stories of two cores that have something for each other.
+
+use super::*;
+use crate::ids::Handle;
+use crate::shard::Report;
+use crate::time::Wall;
+
+const NOW: Now = Now { mono: Mono(1_000), wall: Wall(1_000) };
+
+const OTHER: u8 = 1;
+
+/// Has things for the other core, and says one whenever that takes bulk.
+#[derive(Debug, Default)]
+struct Talker {
+    left: u32,
+}
+
+impl Shard for Talker {
+    fn handle(&mut self, _now: Now, input: Input<'_>, out: &mut Effects) {
+        match input {
+            Input::PeerUp { peer, .. } | Input::PeerRoom { peer }
+                if peer.core == OTHER && self.left > 0 =>
+            {
+                self.left -= 1;
+                out.send_bulk(peer, &Message::Unsuback { handle: Handle(self.left) });
+            }
+            _ => {}
+        }
+    }
+    fn advance(&mut self, _now: Now, _budget: Budget, _out: &mut Effects) -> bool {
+        false
+    }
+    fn deadline(&self) -> Option<Mono> {
+        None
+    }
+    fn report(&self, _into: &mut Report) {}
+}
+
+impl Shards for Talker {
+    fn of(&mut self, role: Role) -> Option<&mut dyn Shard> {
+        (role == Role::Channel).then_some(self as &mut dyn Shard)
+    }
+}
+
+/// Nothing is to be done outside.
+struct Idle;
+
+impl Hands for Idle {
+    fn carry_out(&mut self, role: Role, effect: Effect, _effects: &Effects) {
+        unreachable!("{role:?} wants nothing: {effect:?}");
+    }
+    fn tell_http(&mut self, _message: &[u8]) {
+        unreachable!("nobody asked");
+    }
+}
+
+/// A core's turns until it would sleep: what it gave to the other one.
+fn turns(place: &mut Place<Talker>) -> Vec<Batch> {
+    let mut batches = Vec::new();
+    loop {
+        let mut more = place.advance(NOW, &mut Idle);
+        more |= place.carry(
+            NOW,
+            &mut Idle,
+            |other| other < 2,
+            |_, batch| {
+                batches.push(batch);
+            },
+        );
+        if !more {
+            return batches;
+        }
+    }
+}
+
+#[test]
+fn a_core_does_not_sleep_over_what_was_said_when_room_was_told() {
+    let (node, life) = (NodeId(0), 1);
+    let whole = Whole { node, life, roles: Roles::of(&[Role::Channel]), cores: 2 };
+    let ring = Ring::new(&[(node, 2)]);
+    let mut cores = [0, 1].map(|core| {
+        let talker = Talker { left: [10, 0][core] };
+        let mut place = Place::new(talker, core, whole, &Limits::DEFAULT);
+        place.begin(NOW, &ring, &mut Idle);
+        place
+    });
+    for at in [0, 1].into_iter().cycle().take(10) {
+        let batches = turns(&mut cores[at]);
+        if cores[0].shards.left < 10 {
+            break;
+        }
+        for batch in batches {
+            cores[1 - at].receive(NOW, at, &batch, &mut Idle);
+        }
+    }
+    assert_eq!(cores[0].shards.left, 0, "there is room for all of them, and nothing else happens");
+}

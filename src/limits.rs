@@ -433,6 +433,7 @@ impl Limits {
             "moves_per_second" => self.moves_per_second = number,
             "move_window_ms" => self.move_window = span,
             "move_rest_ms" => self.move_rest = span,
+            "stall_timeout_ms" => self.stall_timeout = span,
             "ticket_timeout_ms" => self.ticket_timeout = span,
             _ => return Err(wrong(&"there is no such setting")),
         }

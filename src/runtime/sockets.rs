@@ -15,13 +15,15 @@ use super::handed::HandedOver;
 use super::uring::{Completion, HANGUPS, Op, Tag, Uring, Write, accepted};
 use crate::ids::Conn;
 use crate::shard::{Class, Edge, Slices, Why};
-use crate::time::Mono;
+use crate::time::{Mono, sooner};
 
 const CHUNK: usize = 1_024;
 /// Bytes of one write at most.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 /// Writes of one call into the kernel: between two calls the loop looks at its inputs.
 const WRITES_MAX: usize = 64;
+/// Small writes are picked before big ones; but of so many one is a big one, so that both go on.
+const SMALL_FOR_A_BIG: u32 = 8;
 /// Reads of one connection before others have their turn.
 const READS_MAX: usize = 4;
 /// How long a connection that we closed may still be read, so that its last words are not lost by a reset.
@@ -69,6 +71,9 @@ pub(super) enum Event {
     Closed(Conn, Why),
 }
 
+/// When a connection is over, its place and its generation.
+type Due = (Mono, u32, u32);
+
 /// Per core.
 pub(super) struct Sockets {
     pub(super) uring: Uring,
@@ -85,7 +90,11 @@ pub(super) struct Sockets {
     small: VecDeque<u32>,
     big: VecDeque<u32>,
     ended: Vec<u32>,
-    lingering: VecDeque<(Mono, u32, u32)>,
+    /// Those that are to have said their last words, and those that are shut and still read: in the order of their ends.
+    leaving: VecDeque<Due>,
+    lingering: VecDeque<Due>,
+    /// Connections that were picked to be written, modulo [`SMALL_FOR_A_BIG`].
+    picks: u32,
     /// Descriptors that the kernel may still name in an entry: closed after the next `enter`.
     graves: Vec<OwnedFd>,
     /// Handed over, and not out of the table yet: what was read of them, by place.
@@ -118,7 +127,9 @@ impl Sockets {
             small: VecDeque::new(),
             big: VecDeque::new(),
             ended: Vec::new(),
+            leaving: VecDeque::new(),
             lingering: VecDeque::new(),
+            picks: 0,
             graves: Vec::new(),
             read_of: Vec::new(),
             handed: Vec::new(),
@@ -165,7 +176,8 @@ impl Sockets {
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        crate::time::sooner(self.lingering.front().map(|(due, ..)| *due), self.accept_at)
+        let first = |queue: &VecDeque<Due>| queue.front().map(|(due, ..)| *due);
+        sooner(sooner(first(&self.leaving), first(&self.lingering)), self.accept_at)
     }
 
     // ---- what the kernel says
@@ -173,7 +185,7 @@ impl Sockets {
     /// Enters the kernel once and takes what it tells.
     pub(super) fn look(&mut self, now: Mono, events: &mut Vec<Event>) {
         self.enter();
-        self.uring.completions(&mut self.completions);
+        self.uring.completions(&mut self.completions).expect("a ring that was made can be entered");
         let completions = std::mem::take(&mut self.completions);
         for &completion in &completions {
             self.completed(now, completion, events);
@@ -281,14 +293,19 @@ impl Sockets {
             self.accept_at = None;
             self.accept();
         }
-        while let Some(&(due, index, generation)) = self.lingering.front()
-            && due <= now
-        {
-            self.lingering.pop_front();
+        while let Some((index, generation)) = self.next_over(now) {
             if self.at(index).generation == generation {
                 self.doom(index);
             }
         }
+    }
+
+    /// The next connection whose time to say its last words, or to linger, is over.
+    fn next_over(&mut self, now: Mono) -> Option<(u32, u32)> {
+        let is_over = |queue: &VecDeque<Due>| queue.front().is_some_and(|(due, ..)| *due <= now);
+        let queue =
+            [&mut self.leaving, &mut self.lingering].into_iter().find(|queue| is_over(queue))?;
+        queue.pop_front().map(|(_, index, generation)| (index, generation))
     }
 
     // ---- reading
@@ -398,6 +415,7 @@ impl Sockets {
     pub(super) fn close(&mut self, conn: Conn, reset: bool, now: Mono) {
         let index = conn.index();
         let Some(socket) = self.live(conn) else { return };
+        let generation = socket.generation;
         if reset {
             if let Some(fd) = &socket.fd {
                 // A socket that cannot be told to reset is closed all the same.
@@ -407,13 +425,16 @@ impl Sockets {
             return self.doom(index);
         }
         if socket.flags & CLOSING != 0 {
+            // The client ended its side, and does not take what waits for it.
+            if socket.flags & ENDED != 0 {
+                self.leaving.push_back((now + LAST_WORDS, index, generation));
+            }
             return;
         }
         socket.flags |= CLOSING;
+        self.leaving.push_back((now + LAST_WORDS, index, generation));
         // Its last bytes on the way in are still taken out of the kernel.
-        socket.flags &= !PAUSED;
-        let generation = socket.generation;
-        self.linger(now + LAST_WORDS, index, generation);
+        self.resume(conn);
         self.read_later(index);
         self.dirty(conn, Class::Small);
     }
@@ -433,12 +454,6 @@ impl Sockets {
     /// Connections that were handed over and that the ring knows no more.
     pub(super) fn released(&mut self) -> impl Iterator<Item = HandedOver> {
         self.released.drain(..)
-    }
-
-    fn linger(&mut self, due: Mono, index: u32, generation: u32) {
-        // In the order of their ends, and almost always at the end.
-        let at = self.lingering.partition_point(|(other, ..)| *other <= due);
-        self.lingering.insert(at, (due, index, generation));
     }
 
     fn doom(&mut self, index: u32) {
@@ -530,7 +545,7 @@ impl Sockets {
         self.uring.send_all(&writes).expect("a ring that was made can be entered");
         self.graves.clear();
         let mut completions = Vec::new();
-        self.uring.completions(&mut completions);
+        self.uring.completions(&mut completions).expect("a ring that was made can be entered");
         let mut taken: Vec<i64> = writes.iter().map(|write| write.bytes.len() as i64).collect();
         for completion in completions {
             if completion.tag.op == Op::Send {
@@ -552,14 +567,13 @@ impl Sockets {
     }
 
     fn next_dirty(&mut self) -> Option<Conn> {
-        // Small ones first, but a big one after each few: both go on.
         loop {
-            let turn_of_big = self.big.len() > self.small.len() / 8;
-            let index = if turn_of_big && !self.big.is_empty() {
-                self.big.pop_front()
-            } else {
-                self.small.pop_front().or_else(|| self.big.pop_front())
-            }?;
+            self.picks = (self.picks + 1) % SMALL_FOR_A_BIG;
+            let (first, second) = match self.picks {
+                0 => (&mut self.big, &mut self.small),
+                _ => (&mut self.small, &mut self.big),
+            };
+            let index = first.pop_front().or_else(|| second.pop_front())?;
             let flags = &mut self.at(index).flags;
             if *flags & OPEN != 0 && *flags & DIRTY != 0 && *flags & (BLOCKED | DOOMED) == 0 {
                 *flags &= !DIRTY;
@@ -584,7 +598,10 @@ impl Sockets {
         socket.flags |= LINGERING;
         let generation = socket.generation;
         let is_shut = socket.fd.as_ref().is_some_and(|fd| shutdown(fd, Shutdown::Write).is_ok());
-        if is_shut { self.linger(now + LINGER, index, generation) } else { self.doom(index) }
+        if !is_shut {
+            return self.doom(index);
+        }
+        self.lingering.push_back((now + LINGER, index, generation));
     }
 
     fn written(&mut self, conn: Conn, given: usize, taken: i64, events: &mut Vec<Event>) {

@@ -207,14 +207,21 @@ impl Uring {
         }
     }
 
-    /// What completed since the last time.
-    pub(super) fn completions(&mut self, into: &mut Vec<Completion>) {
-        for entry in self.ring.completion() {
-            into.push(Completion {
-                tag: Tag::of(entry.user_data()),
-                result: entry.result(),
-                more: cqueue::more(entry.flags()),
-            });
+    /// What completed since the last time: all of it, also what the kernel keeps in a list as the queue was full. Of a write that is not among it
+    /// everything was taken.
+    pub(super) fn completions(&mut self, into: &mut Vec<Completion>) -> io::Result<()> {
+        loop {
+            for entry in self.ring.completion() {
+                into.push(Completion {
+                    tag: Tag::of(entry.user_data()),
+                    result: entry.result(),
+                    more: cqueue::more(entry.flags()),
+                });
+            }
+            if !self.ring.submission().cq_overflow() {
+                return Ok(());
+            }
+            self.enter()?;
         }
     }
 }

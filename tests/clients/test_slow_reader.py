@@ -1,8 +1,12 @@
 """Whoever does not read is let go with 4002 and comes back complete; nobody waits for it."""
 
+import json
+import socket
 import time
 
-from rtm import Client
+from harness import until
+from rtm import Client, Socket
+from test_centrifuge import api, jwt
 
 TEXT = "x" * 3_500
 
@@ -53,3 +57,22 @@ def test_typing_is_dropped_first(server):
     last = server.say("alice", channel, "end")
     slow.wait_text("end", 20)
     assert slow.positions[channel] == before + 61 and last["ts"]
+
+
+def test_who_ends_its_side_and_takes_nothing_of_a_large_answer_is_let_go_all_the_same(fresh):
+    server = fresh("--ephemeral", "--limit", "stall_timeout_ms=1000").up()
+    channel = "half-closed"
+    for count in range(250):
+        api(server, "publish", channel=channel, data={"text": TEXT})
+    connections = lambda: server.metric("campanile_connections")
+    before = connections()
+    door = server.workspace["centrifuge"]
+    guest = Socket(door["url"], receive_bytes=4096)
+    guest.send(json.dumps({"id": 1, "connect": {"token": jwt(door["token_secret"], sub="42")}}))
+    assert json.loads(guest.frame()[1])["connect"]["client"]
+    assert connections() == before + 1
+    guest.send("\n".join(json.dumps(command) for command in ({"id": 2, "subscribe": {"channel": channel}}, {"id": 3, "history": {"channel": channel, "limit": 250}})))
+    guest.socket.shutdown(socket.SHUT_WR)
+    # A second in which it takes nothing, and three for the last words; it never reads.
+    until(15, "its connection is gone", lambda: connections() == before)
+    guest.socket.close()

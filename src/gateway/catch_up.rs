@@ -164,7 +164,8 @@ impl Gateway {
         let bytes = self.limits.catch_up_bytes.saturating_sub(catching.bytes);
         let conn = self.sessions.conn(self.me.core, index);
         let is_full = self.outboxes.waiting_bytes(index) >= self.limits.outbox_soft_bytes;
-        if frames == 0 || bytes == 0 || is_full {
+        // Room for questions is not told of, as room at a core is.
+        if frames == 0 || bytes == 0 || is_full || self.asks.is_full() {
             return self.pause(turn, conn);
         }
         let (slot, key, name) = (self.hub.slot(place), self.hub.key(place), self.hub.name(place));

@@ -392,14 +392,9 @@ impl Tell {
     async fn ring(&self, ring: Arc<Ring>, cell: Arc<Cell>) -> Result<(), String> {
         self.names.send_replace(Arc::new(names_of(&cell.document)));
         for letter_box in &self.cores {
-            let mut letter = Letter::Ring(Arc::clone(&ring));
             // A core that has no room has work; it may not miss this.
-            while let Err(back) = letter_box.post(letter) {
-                if letter_box.is_gone() {
-                    return Err("a core has ended".into());
-                }
-                letter = back;
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            if !letter_box.deliver(Letter::Ring(Arc::clone(&ring))).await {
+                return Err("a core has ended".into());
             }
         }
         self.control.send((ring, cell)).await.map_err(|_| "the control plane has ended".into())

@@ -38,8 +38,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A node that does not answer at all: the kernel alone would try for minutes, at longer and longer intervals.
 const CONNECT: Duration = LINK_SILENCE_MAX;
-/// A core that took no letter is asked again after this.
-const RETRY: Duration = Duration::from_millis(1);
 
 /// All that a connection needs of this node. Clones are the same.
 #[derive(Clone, Debug)]
@@ -92,17 +90,7 @@ impl Home {
         let Some(letter_box) = self.cores.get(usize::from(core)) else {
             return self.control.send(news).await.is_ok();
         };
-        let mut letter = Letter::Far(news);
-        loop {
-            match letter_box.post(letter) {
-                Ok(()) => return true,
-                Err(back) => letter = back,
-            }
-            if letter_box.is_gone() {
-                return false;
-            }
-            tokio::time::sleep(RETRY).await;
-        }
+        letter_box.deliver(Letter::Far(news)).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::bell::Bell;
 use super::far::News;
@@ -33,6 +34,8 @@ pub(super) enum Letter {
 
 /// Batches that may lie between the two; what is more waits in the link, which has its own bounds.
 const LETTERS_MAX: usize = 64;
+/// A core that took no letter is asked again after this.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// The writing end. Clones write to the same core.
 #[derive(Clone, Debug)]
@@ -63,8 +66,20 @@ impl LetterBox {
         }
     }
 
+    /// Waits while there is no room. False: the core has ended.
+    pub(super) async fn deliver(&self, mut letter: Letter) -> bool {
+        while let Err(back) = self.post(letter) {
+            if self.is_gone() {
+                return false;
+            }
+            letter = back;
+            sleep(RETRY).await;
+        }
+        true
+    }
+
     /// Whether the core has ended, as far as posting told.
-    pub(super) fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Relaxed)
     }
 }

@@ -262,8 +262,9 @@ pub(super) async fn drain(
         site.drain();
     }
     for letter_box in boxes {
-        // A core that takes no letters is overloaded: its clients see the end of their connections.
-        let _ = letter_box.post(Letter::Drain(window));
+        let letter_box = letter_box.clone();
+        // The clients of a core that takes none until the end see the end of their connections.
+        tokio::spawn(async move { letter_box.deliver(Letter::Drain(window)).await });
     }
     let end = async {
         tokio::time::sleep(window).await;

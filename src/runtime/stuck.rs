@@ -11,8 +11,6 @@ use crate::limits::CORE_SILENCES_MAX;
 
 /// Between two questions, and how long an answer may take.
 const ASK: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 1_000 });
-/// Its letter box is full: again after this.
-const RETRY: Duration = Duration::from_millis(10);
 
 /// Returns when a core has not answered so often in a row, and says so. It is asked one by one, so that a process that was stopped as a whole
 /// finds itself well.
@@ -32,15 +30,7 @@ pub(super) async fn watch(cores: Vec<LetterBox>) -> String {
 
 async fn answers(letter_box: &LetterBox) -> bool {
     let (answer, answered) = oneshot::channel();
-    let mut letter = Letter::Ping(answer);
-    while let Err(back) = letter_box.post(letter) {
-        if letter_box.is_gone() {
-            return false;
-        }
-        letter = back;
-        sleep(RETRY).await;
-    }
-    answered.await.is_ok()
+    letter_box.deliver(Letter::Ping(answer)).await && answered.await.is_ok()
 }
 
 #[cfg(test)]

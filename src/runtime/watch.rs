@@ -98,8 +98,11 @@ async fn health(State(watch): State<Watch>) -> Response {
 
 async fn ask_core(letter_box: &LetterBox) -> Option<Gauges> {
     let (answer, answered) = oneshot::channel();
-    letter_box.post(Letter::Report(answer)).ok()?;
-    tokio::time::timeout(ANSWER, answered).await.ok()?.ok()
+    let asked = async {
+        letter_box.deliver(Letter::Report(answer)).await;
+        answered.await.ok()
+    };
+    tokio::time::timeout(ANSWER, asked).await.ok()?
 }
 
 fn counters(stats: &Stats, core: &str, samples: &mut Vec<Sample>) {
@@ -123,12 +126,13 @@ pub(super) async fn until_nobody_is_left(cores: &[LetterBox], at_most: Duration)
     while tokio::time::Instant::now() < end {
         let mut left = 0.0;
         for letter_box in cores {
-            let gauges = ask_core(letter_box).await.unwrap_or_default().0;
-            left += gauges
-                .iter()
-                .filter(|(_, name, _)| *name == "connections")
-                .map(|one| one.2)
-                .sum::<f64>();
+            // Of one that does not answer nobody knows.
+            let Some(Gauges(gauges)) = ask_core(letter_box).await else {
+                left += 1.0;
+                continue;
+            };
+            let connections = gauges.iter().filter(|(_, name, _)| *name == "connections");
+            left += connections.map(|one| one.2).sum::<f64>();
         }
         if left == 0.0 {
             return;

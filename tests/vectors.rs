@@ -209,6 +209,7 @@ fn samples() -> Vec<Message<'static>> {
             connections: 2,
             idle_s: 601,
         },
+        Message::PresenceUnknown { ask: ASK },
         Message::Order { ask: ASK, what: 3, arguments: b"{\"user\":\"42\"}" },
         Message::Obeyed { ask: ASK, connections: 2 },
         Message::Census { ask: ASK, from: 7 },

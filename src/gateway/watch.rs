@@ -223,9 +223,13 @@ impl Gateway {
                     self.forget_person(handle.0);
                 }
             }
-            Message::PresenceIs { ask, active, .. } => {
+            Message::PresenceIs { ask, .. } | Message::PresenceUnknown { ask } => {
+                let active = match *message {
+                    Message::PresenceIs { active, .. } => Some(active),
+                    _ => None,
+                };
                 if let Some(Pending::Query { conn, user }) = self.asks.close(peer, ask) {
-                    self.query_answered(turn, conn, &user, Some(active));
+                    self.query_answered(turn, conn, &user, active);
                 }
             }
             _ => turn.out.count(Counter::WireBroken),

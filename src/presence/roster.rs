@@ -38,6 +38,8 @@ pub(super) enum Is {
     HandFresh = 8,
     /// In the list of those who may fall away.
     Idling = 16,
+    /// We keep it since less than a lease: who was not reported may be online all the same.
+    Unknown = 32,
 }
 
 /// Of an entry that is no user.
@@ -56,6 +58,10 @@ impl User {
     /// The green dot.
     pub(super) fn is_active(&self) -> bool {
         self.is_online() && !self.is(Is::Away) && !self.is(Is::AwayByHand)
+    }
+    /// The same, where it is known.
+    pub(super) fn dot(&self) -> Option<bool> {
+        (self.is_online() || !self.is(Is::Unknown)).then(|| self.is_active())
     }
     fn is_needed(&self) -> bool {
         self.is_online() || self.watches != NIL || self.is(Is::HandFresh)

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use super::roster::{Is, Users};
 use super::ties::{Dot, Refused, Ties};
+use super::unknown::Unknown;
 use crate::ids::{Ask, Handle, Key, NodeId, Peer, Role, Slot};
 use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Budget, Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
-use crate::wire::Message;
+use crate::wire::{Message, UNKNOWN_SINCE};
 
 /// The presence shard of one core.
 #[derive(Debug)]
@@ -25,13 +26,16 @@ pub struct Roster {
     ring: Option<Ring>,
     /// Who told of users that are somebody else's by our ring: it may know a newer one.
     ahead: BTreeSet<Peer>,
-    /// After a change of the ring: up to where users were looked through for those who are somebody else's now.
+    unknown: Unknown,
+    /// Nodes that speak a version in which nothing is unknown.
+    simple: BTreeSet<Peer>,
+    /// After a change of the ring, or the end of a lease: up to where users were looked through for those who are somebody else's now, or known.
     looked: Option<u32>,
 }
 
 /// Units of overdue work that one tick does; what is left is due at once.
 const UNITS_PER_TICK: u32 = 256;
-/// Users looked at for one unit, after a change of the ring.
+/// Users looked at for one unit, where all are looked through.
 const LOOKS_PER_UNIT: u32 = 64;
 
 impl Roster {
@@ -44,6 +48,8 @@ impl Roster {
             ties: Ties::new(limits.ties_max),
             ring: None,
             ahead: BTreeSet::new(),
+            unknown: Unknown::default(),
+            simple: BTreeSet::new(),
             looked: None,
         }
     }
@@ -83,8 +89,12 @@ impl Roster {
                     self.manual(now, slot, user, away, out);
                 }
             }
-            Message::PresenceQuery { ask, user, .. } => {
-                out.send(peer, &self.presence_of(now, ask, user));
+            Message::PresenceQuery { ask, slot, user } => {
+                let known = self.presence_of(now, ask, slot, user);
+                let is_simple = self.simple.contains(&peer);
+                let unknown =
+                    if is_simple { nobody(ask) } else { Message::PresenceUnknown { ask } };
+                out.send(peer, &known.unwrap_or(unknown));
             }
             _ => out.count(Counter::WireBroken),
         }
@@ -94,7 +104,7 @@ impl Roster {
         if !self.ties.is_up(seen.peer) {
             return out.count(Counter::PresenceMisplaced);
         }
-        let Some(place) = self.users.enter(slot, user) else {
+        let Some(place) = self.enter(slot, user) else {
             return out.count(Counter::PresenceShed);
         };
         let entry = &mut self.users[place];
@@ -112,22 +122,23 @@ impl Roster {
     }
 
     fn watch(&mut self, peer: Peer, slot: Slot, user: Key, handle: Handle, out: &mut Effects) {
-        let told = if !self.is_mine(peer, slot, out) {
-            Err(Refused::Stranger)
-        } else if let Some(place) = self.users.enter(slot, user) {
-            let told = self.ties.watch(&mut self.users, place, peer, handle);
-            self.users.forget(place);
-            told
-        } else {
-            Err(Refused::Full)
+        if !self.is_mine(peer, slot, out) {
+            // Whoever keeps the user tells, when one of us two has the other's ring.
+            return;
+        }
+        let told = match self.enter(slot, user) {
+            Some(place) => {
+                let told = self.ties.watch(&mut self.users, place, peer, handle);
+                self.users.forget(place);
+                told
+            }
+            None => Err(Refused::Full),
         };
         match told {
             Ok(Some(dot)) => say(dot, out),
-            Ok(None) => {}
-            Err(refused) => {
-                if refused == Refused::Full {
-                    out.count(Counter::PresenceShed);
-                }
+            Ok(None) | Err(Refused::Stranger) => {}
+            Err(Refused::Full) => {
+                out.count(Counter::PresenceShed);
                 // Nobody waits for a dot for ever: who cannot be watched is shown as away.
                 out.send(peer, &Message::Presence { handle, active: false });
             }
@@ -135,7 +146,7 @@ impl Roster {
     }
 
     fn manual(&mut self, now: Now, slot: Slot, user: Key, away: bool, out: &mut Effects) {
-        let Some(place) = self.users.enter(slot, user) else {
+        let Some(place) = self.enter(slot, user) else {
             return out.count(Counter::PresenceShed);
         };
         let entry = &mut self.users[place];
@@ -147,28 +158,32 @@ impl Roster {
         self.tell(place, out);
     }
 
-    fn presence_of(&self, now: Now, ask: Ask, user: Key) -> Message<'static> {
-        let nobody = Message::PresenceIs {
-            ask,
-            active: false,
-            online: false,
-            auto_away: false,
-            manual_away: false,
-            connections: 0,
-            idle_s: 0,
+    /// The place of a user, if there is room.
+    fn enter(&mut self, slot: Slot, user: Key) -> Option<u32> {
+        let place = self.users.enter(slot, user)?;
+        if self.unknown.has(slot) {
+            self.users[place].set(Is::Unknown, true);
+        }
+        Some(place)
+    }
+
+    /// `None`: nobody knows.
+    fn presence_of(&self, now: Now, ask: Ask, slot: Slot, user: Key) -> Option<Message<'static>> {
+        let Some(place) = self.users.find(user) else {
+            return (self.has(slot) && !self.unknown.has(slot)).then(|| nobody(ask));
         };
-        let Some(place) = self.users.find(user) else { return nobody };
         let entry = &self.users[place];
+        let active = entry.dot()?;
         let idle = if entry.is_online() { now.mono.since(entry.last_active).as_secs() } else { 0 };
-        Message::PresenceIs {
+        Some(Message::PresenceIs {
             ask,
-            active: entry.is_active(),
+            active,
             online: entry.is_online(),
             auto_away: entry.is(Is::Away),
             manual_away: entry.is(Is::AwayByHand),
             connections: self.ties.connections(&self.users, place),
             idle_s: u32::try_from(idle).unwrap_or(u32::MAX),
-        }
+        })
     }
 
     /// The user did something. Tells nobody.
@@ -215,9 +230,15 @@ impl Roster {
     }
 
     /// Whoever knew of the ring before us, and told us of users that are ours by it, says everything again: its link breaks. What is left of an
-    /// earlier time in which a slot was ours counts for nothing now.
-    fn change(&mut self, ring: &Ring, out: &mut Effects) {
+    /// earlier time in which a slot was ours counts for nothing now, and for a lease it is not known who is online in it.
+    fn change(&mut self, now: Mono, ring: &Ring, out: &mut Effects) {
         let old = self.ring.as_ref();
+        let until = now + self.limits.presence_lease;
+        let mut ours = ring.seats.iter().filter(|seat| seat.node == self.me.node);
+        // A seat in its first epoch was nobody's before.
+        if old.is_none() && ours.any(|seat| seat.seat_epoch > 1) {
+            self.unknown.all(until);
+        }
         let mut gained = old.map_or_else(Vec::new, |old| ring.moved_users(old));
         gained.retain(|slot| ring.presence_shard(*slot) == self.me);
         // A slot that went and came back between two rings of ours: who knew of it told us of its users, and we took it for an old word.
@@ -233,6 +254,7 @@ impl Roster {
                 out.push(Effect::Reset { peer });
             }
             self.drop_users(|slot| gained.binary_search(&slot).is_ok());
+            self.unknown.add(until, &gained);
         }
         self.looked = Some(0);
     }
@@ -272,17 +294,27 @@ impl Roster {
             self.changed(place, out);
             return true;
         }
+        if self.unknown.end(now.mono) {
+            self.looked = Some(0);
+        }
         self.look(out)
     }
 
-    /// Looks through some users for those whom a new ring gave to somebody else.
+    /// Looks through some users for those whom a new ring gave to somebody else, and those who are known now.
     fn look(&mut self, out: &mut Effects) -> bool {
         let Some(from) = self.looked else { return false };
         let to = from.saturating_add(LOOKS_PER_UNIT).min(self.users.places());
         for place in from..to {
-            if self.users.contains(place) && !self.has(self.users[place].slot) {
+            if !self.users.contains(place) {
+                continue;
+            }
+            let slot = self.users[place].slot;
+            if !self.has(slot) {
                 out.count(Counter::PresenceMisplaced);
                 self.drop_user(place);
+            } else if self.users[place].is(Is::Unknown) && !self.unknown.has(slot) {
+                self.users[place].set(Is::Unknown, false);
+                self.tell(place, out);
             }
         }
         self.looked = (to < self.users.places()).then_some(to);
@@ -298,6 +330,19 @@ struct Seen {
     bot: bool,
 }
 
+/// Of a user whom nobody reports.
+fn nobody(ask: Ask) -> Message<'static> {
+    Message::PresenceIs {
+        ask,
+        active: false,
+        online: false,
+        auto_away: false,
+        manual_away: false,
+        connections: 0,
+        idle_s: 0,
+    }
+}
+
 fn say(dot: Dot, out: &mut Effects) {
     out.count(Counter::PresenceTold);
     out.send_bulk(dot.peer, &Message::Presence { handle: dot.handle, active: dot.active });
@@ -305,6 +350,15 @@ fn say(dot: Dot, out: &mut Effects) {
 
 impl Shard for Roster {
     fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Effects) {
+        match input {
+            Input::PeerUp { peer, hello, .. } if hello.version < UNKNOWN_SINCE => {
+                self.simple.insert(peer);
+            }
+            Input::PeerUp { peer, .. } | Input::PeerLost { peer } => {
+                self.simple.remove(&peer);
+            }
+            _ => {}
+        }
         match input {
             Input::Wire { peer, message } => self.wire(now, peer, message, out),
             Input::PeerUp { peer, .. } if peer.role == Role::Gateway => {
@@ -318,7 +372,7 @@ impl Shard for Roster {
                 let room = self.limits.bulk_messages_per_room;
                 self.ties.room(&self.users, peer, room, |dot| say(dot, out));
             }
-            Input::Ring { ring } => self.change(ring, out),
+            Input::Ring { ring } => self.change(now.mono, ring, out),
             Input::Tick => {
                 self.settle(now, UNITS_PER_TICK, out);
             }
@@ -333,7 +387,7 @@ impl Shard for Roster {
     fn deadline(&self) -> Option<Mono> {
         let falls =
             self.users.oldest().map(|place| self.users[place].last_active + self.limits.away_after);
-        let looks = self.looked.map(|_| Mono(0));
+        let looks = self.looked.map_or_else(|| self.unknown.deadline(), |_| Some(Mono(0)));
         sooner(sooner(falls, looks), self.ties.deadline())
     }
 

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::ring::Ring;
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now};
-use crate::wire::{Hello, Message};
+use crate::wire::{Hello, Message, UNKNOWN_SINCE};
 
 const ME: NodeId = NodeId(0);
 const ANN: u8 = 1;
@@ -41,6 +41,9 @@ fn tiny() -> Limits {
     }
 }
 
+/// Active, online, away by time, away by hand, connections, seconds of idleness.
+type Known = (bool, bool, bool, bool, u32, u32);
+
 /// A presence shard, what gateway cores were told last, and how often.
 struct Town {
     roster: Roster,
@@ -49,7 +52,8 @@ struct Town {
     dots: BTreeMap<(u8, Handle), bool>,
     told: usize,
     freed: Vec<Handle>,
-    answers: Vec<(bool, bool, bool, bool, u32, u32)>,
+    /// `None`: nobody knows.
+    answers: Vec<Option<Known>>,
     counted: BTreeMap<&'static str, u32>,
     /// Links that were broken.
     reset: Vec<Peer>,
@@ -110,8 +114,9 @@ impl Town {
                         ..
                     }) => {
                         let answer = (active, online, auto_away, manual_away, connections, idle_s);
-                        self.answers.push(answer);
+                        self.answers.push(Some(answer));
                     }
+                    Ok(Message::PresenceUnknown { .. }) => self.answers.push(None),
                     other => panic!("a presence shard does not say {other:?}"),
                 },
                 Effect::Count { what, by } => *self.counted.entry(what.name()).or_default() += by,
@@ -158,7 +163,10 @@ impl Town {
         let message = Message::Manual { slot: slot(user), user: key(user), away };
         self.input(Input::Wire { peer: Peer::control(ME, Role::Webapp), message });
     }
-    fn query(&mut self, user: u8) -> (bool, bool, bool, bool, u32, u32) {
+    fn query(&mut self, user: u8) -> Known {
+        self.ask(user).expect("somebody knows")
+    }
+    fn ask(&mut self, user: u8) -> Option<Known> {
         let message = Message::PresenceQuery { ask: Ask(7), slot: slot(user), user: key(user) };
         self.input(Input::Wire { peer: Peer::control(ME, Role::Webapp), message });
         self.answers.pop().expect("a query is answered at once")
@@ -459,7 +467,7 @@ fn users_of_somebody_elses_slots_are_not_kept() {
     town.pass(0);
     assert_eq!(town.gauge("presence_users"), 1, "slot 3 is another core's");
     town.watch(0, 3, H1);
-    assert!(!town.dot(0, H1));
+    assert_eq!((town.told, town.ask(3)), (0, None), "whoever keeps it knows");
     town.online(1, 5, 1);
     assert_eq!(town.gauge("presence_users"), 1);
     assert_eq!(town.counted(Counter::PresenceMisplaced), 3);
@@ -487,6 +495,65 @@ fn who_knew_of_the_ring_before_its_keeper_says_everything_again() {
     ours.ring_epoch = 5;
     town.input(Input::Ring { ring: &ours });
     assert_eq!(town.gauge("presence_users"), 0);
+}
+
+#[test]
+fn who_keeps_a_user_newly_calls_nobody_away_for_a_lease() {
+    let mut town = Town::open();
+    town.input(Input::Ring { ring: &Ring::new(&[(NodeId(ME.0 + 1), 1)]) });
+    let mut ours = Ring::new(&[(ME, 1)]);
+    ours.ring_epoch = 2;
+    town.input(Input::Ring { ring: &ours });
+    town.watch(0, ANN, H1);
+    town.watch(0, BOB, H2);
+    assert_eq!((town.told, town.ask(ANN)), (0, None));
+    // Who is online is told of at once; of who goes it is not known whether another gateway core has a connection.
+    town.online(1, BOB, 1);
+    assert!(town.dot(0, H2) && town.query(BOB).1);
+    town.offline(1, BOB);
+    town.pass(9);
+    assert_eq!((town.told, town.ask(BOB)), (1, None));
+    town.online(1, 3, 1);
+    town.pass(1);
+    assert!(!town.dot(0, H1) && !town.dot(0, H2));
+    assert_eq!(
+        (town.told, town.query(ANN).1, town.query(3).1, town.query(4).1),
+        (3, false, true, false)
+    );
+    assert_eq!(town.gauge("presence_users"), 3);
+    // Another slot moves: what is known of the others stays known.
+    ours.ring_epoch = 3;
+    town.input(Input::Ring { ring: &ours });
+    assert!(town.ask(ANN).is_some());
+}
+
+#[test]
+fn the_first_process_of_a_seat_knows_that_nobody_is_online_and_a_later_one_does_not() {
+    for (seat_epoch, known) in [(1, true), (2, false)] {
+        let mut town = Town::open();
+        let mut ring = Ring::new(&[(ME, 1)]);
+        for seat in &mut ring.seats {
+            seat.seat_epoch = seat_epoch;
+        }
+        town.input(Input::Ring { ring: &ring });
+        town.watch(0, ANN, H1);
+        assert_eq!((town.dots.contains_key(&(0, H1)), town.ask(BOB).is_some()), (known, known));
+        town.pass(10);
+        assert!(!town.dot(0, H1) && town.ask(BOB).is_some());
+    }
+}
+
+#[test]
+fn who_speaks_a_version_without_unknown_is_told_what_it_understands() {
+    let mut town = Town::open();
+    town.input(Input::Ring { ring: &Ring::new(&[(NodeId(ME.0 + 1), 1)]) });
+    let webapp = Peer::control(ME, Role::Webapp);
+    for version in [UNKNOWN_SINCE - 1, UNKNOWN_SINCE] {
+        let hello = Hello { version, ..Hello::default() };
+        town.input(Input::PeerUp { peer: webapp, life: 1, hello });
+        assert_eq!(town.ask(ANN).is_some(), version < UNKNOWN_SINCE);
+        town.input(Input::PeerLost { peer: webapp });
+    }
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Ties {
         }
     }
 
-    /// A gateway core wants to know: it is told the present dot, and each change. A repeated watch is told again.
+    /// A gateway core wants to know: it is told the present dot when that is known, and each change. A repeated watch is told again.
     pub(super) fn watch(
         &mut self,
         users: &mut Users,
@@ -216,7 +216,7 @@ impl Ties {
             None => self.tie(users, user, Kind::Watch, number, handle.0)?,
         };
         self.slab[place].flags &= !(TOLD_ACTIVE | TOLD_AWAY);
-        Ok(self.tell_one(place, users[user].is_active()))
+        Ok(self.tell_one(place, users[user].dot()))
     }
 
     pub(super) fn unwatch(&mut self, users: &mut Users, user: u32, peer: Peer, handle: Handle) {
@@ -238,18 +238,23 @@ impl Ties {
 
     /// Gives `say` the dots of those watchers of a user who were told something else; who has no room is told later.
     pub(super) fn tell(&mut self, users: &Users, user: u32, mut say: impl FnMut(Dot)) {
-        let active = users[user].is_active();
+        let dot = users[user].dot();
         let mut place = users[user].watches;
         while place != NIL {
             let next = self.slab[place].user_next;
-            if let Some(dot) = self.tell_one(place, active) {
+            if let Some(dot) = self.tell_one(place, dot) {
                 say(dot);
             }
             place = next;
         }
     }
 
-    fn tell_one(&mut self, place: u32, active: bool) -> Option<Dot> {
+    /// `dot`: what is true, where that is known; what is not known is not told.
+    fn tell_one(&mut self, place: u32, dot: Option<bool>) -> Option<Dot> {
+        let Some(active) = dot else {
+            self.undue(place);
+            return None;
+        };
         let Tie { flags, tenure, .. } = self.slab[place];
         let tenure = &self.tenures[usize::from(tenure)];
         let (is_told, is_due) = (flags & told(active) != 0, flags & DUE != 0);
@@ -274,8 +279,9 @@ impl Ties {
                 return;
             }
             self.undue(due_first);
-            let active = users[self.slab[due_first].user].is_active();
-            say(self.say(due_first, active));
+            if let Some(active) = users[self.slab[due_first].user].dot() {
+                say(self.say(due_first, active));
+            }
         }
     }
 

@@ -51,6 +51,10 @@ impl Shards for ControlShards {
     }
 }
 
+/// Why a manager replaces nobody.
+const HELD_BACK: &str =
+    "the ring is frozen, too many are silent at once, or one was replaced within --replace-window";
+
 /// The encoded answers to one question.
 type Answers = (Role, Ask, Vec<Vec<u8>>);
 
@@ -76,7 +80,14 @@ impl Hands for ControlHands {
     fn carry_out(&mut self, role: Role, effect: Effect, effects: &Effects) {
         match effect {
             Effect::Ask { ask, question } => self.answer(role, ask, effects.bytes(question)),
-            Effect::Count { what, by } => self.stats.count(what, by),
+            Effect::Count { what, by } => {
+                if what == Counter::ReplacementsBraked {
+                    tracing::error!(
+                        "a node that seems dead keeps its seats: {HELD_BACK}; `campanile ctl ring replace` does it by hand"
+                    );
+                }
+                self.stats.count(what, by);
+            }
             other => unreachable!("{role:?} has no sockets, and mail is the place's: {other:?}"),
         }
     }
@@ -84,6 +95,7 @@ impl Hands for ControlHands {
     fn tell_http(&mut self, message: &[u8]) {
         let Ok(
             Message::PresenceIs { ask, .. }
+            | Message::PresenceUnknown { ask }
             | Message::Published { ask, .. }
             | Message::ReadIs { ask, .. }
             | Message::PresentIs { ask, .. }

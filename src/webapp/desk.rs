@@ -145,7 +145,9 @@ impl Desk {
             Message::PresenceQuery { .. } | Message::Manual { .. } if peer.role == Role::Http => {
                 self.presence(now, &message, out);
             }
-            Message::PresenceIs { .. } if peer.role == Role::Presence => {
+            Message::PresenceIs { .. } | Message::PresenceUnknown { .. }
+                if peer.role == Role::Presence =>
+            {
                 out.send(Peer::control(self.node, Role::Http), &message);
             }
             _ => out.count(Counter::WireBroken),

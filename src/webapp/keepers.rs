@@ -38,18 +38,9 @@ impl Keepers {
         }
         match (keeper, message) {
             (Some(keeper), message) => out.send(keeper, message),
-            // Nobody knows: whoever asks is told what is shown of people whom nobody knows.
             (None, Message::PresenceQuery { ask, .. }) => {
-                let nobody = Message::PresenceIs {
-                    ask: *ask,
-                    active: false,
-                    online: false,
-                    auto_away: false,
-                    manual_away: false,
-                    connections: 0,
-                    idle_s: 0,
-                };
-                out.send(Peer::control(node, Role::Http), &nobody);
+                let unknown = Message::PresenceUnknown { ask: *ask };
+                out.send(Peer::control(node, Role::Http), &unknown);
             }
             (None, _) => {}
         }

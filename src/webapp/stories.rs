@@ -168,6 +168,7 @@ fn short(message: &Message<'_>) -> String {
         Message::RangeEnd { ask, ok, upto } => format!("RangeEnd {} {ok} {upto}", ask.0),
         Message::PresenceQuery { ask, .. } => format!("PresenceQuery {}", ask.0),
         Message::PresenceIs { ask, online, .. } => format!("PresenceIs {} {online}", ask.0),
+        Message::PresenceUnknown { ask } => format!("PresenceUnknown {}", ask.0),
         Message::Manual { away, .. } => format!("Manual {away}"),
         Message::Revoke { tokens } => {
             let tokens: Vec<u32> = tokens.iter::<(u32, &str)>().map(|(token, _)| token).collect();
@@ -416,7 +417,7 @@ fn http_handlers_are_answered_by_who_keeps_the_presence() {
     let keeper = Peer::new(ME, Role::Presence, 1);
     let (slot, user) = (Slot(5), Key([1; 12]));
     office.say(http, Message::PresenceQuery { ask: Ask(1), slot, user });
-    assert_eq!(office.said_to(http), ["PresenceIs 1 false"], "nobody knows yet");
+    assert_eq!(office.said_to(http), ["PresenceUnknown 1"]);
     office.input(Input::Ring { ring: &Ring::new(&[(ME, 2)]) });
     office.up(keeper, 1);
     office.say(http, Message::PresenceQuery { ask: Ask(2), slot, user });
@@ -435,7 +436,7 @@ fn http_handlers_are_answered_by_who_keeps_the_presence() {
     assert_eq!(office.said_to(http), ["PresenceIs 2 true"]);
     office.lost(keeper);
     office.say(http, Message::PresenceQuery { ask: Ask(3), slot, user });
-    assert_eq!(office.said_to(http), ["PresenceIs 3 false"]);
+    assert_eq!(office.said_to(http), ["PresenceUnknown 3"]);
 }
 
 #[test]

@@ -295,6 +295,8 @@ messages! {
     /// users.getPresence.
     57 PresenceQuery { ask: Ask, slot: Slot, user: Key }
     58 PresenceIs { ask: Ask, active: bool, online: bool, auto_away: bool, manual_away: bool, connections: u32, idle_s: u32 }
+    /// Who was to answer keeps the user since less than a lease, or not at all, and nobody reported one: it may be online. Since version 5.
+    59 PresenceUnknown { ask: Ask }
 
     // ---- HTTP handlers -> gateway cores
 

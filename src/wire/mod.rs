@@ -28,3 +28,4 @@ pub const VERSION_MIN: u16 = 4;
 /// Since which version a gateway takes subscriptions of other gateways, and an owner tallies.
 pub const RELAYS_SINCE: u16 = 5;
 pub const TALLIES_SINCE: u16 = 5;
+pub const UNKNOWN_SINCE: u16 = 5;

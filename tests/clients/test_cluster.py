@@ -207,6 +207,33 @@ def test_ring_managers_replace_whoever_dies_and_nobody_else(tls):
         heard((alice, bob), talk)
 
 
+def test_nobody_is_called_away_by_who_does_not_know_yet():
+    with Cell("cs1", "cs2", managers=1, window=1) as cell:
+        absent = [cell.operate("user", "create", f"absent-{n}")["user"]["id"] for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        here = [cell.web.id(name) for name in ("alice", "bob")]
+        token = cell.web.token("alice")
+
+        def told(user):
+            status, headers, value = cell.web.ask("users.getPresence", {"user": user}, token)
+            if status == 503:
+                assert headers["Retry-After"] == "1" and value == {"ok": False, "error": "service_unavailable"}
+                return None
+            return value["presence"]
+
+        everybody = {**dict.fromkeys(absent, "away"), **dict.fromkeys(here, "active")}
+        is_known = lambda: alice.pong() and bob.pong() and {user: told(user) for user in everybody} == everybody
+        until(15, "a lease after the beginning all are known", is_known)
+        cell.nodes["cs1"].kill()
+        died, answers = time.monotonic(), []
+        while time.monotonic() < died + 5:
+            assert alice.pong() and bob.pong()
+            answers += [(user, told(user)) for user in everybody]
+        assert {answer for user, answer in answers if user in here} <= {None, "active"}
+        assert {answer for user, answer in answers if user in absent} == {None, "away"}, "cs1 kept some of them, and cs2 some"
+        until(15, "a lease after its death all are known", is_known)
+
+
 def test_who_stands_by_takes_the_place_of_the_dead_unless_an_operator_froze_the_ring():
     with Cell("cs1", "cs2", managers=1, window=1) as cell:
         channels = [cell.web.new_channel(f"spare-{n}", "alice", "bob") for n in range(8)]

@@ -62,7 +62,8 @@ impl Call<'_> {
             ..
         }) = Message::decode(&answer)
         else {
-            return Err(Failure::Unavailable("internal_error"));
+            // Nobody knows just now: "away" would be taken for the last word.
+            return Err(Failure::Unavailable("service_unavailable"));
         };
         let presence = if active { "active" } else { "away" };
         if id != user.id {

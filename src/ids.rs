@@ -131,6 +131,8 @@ pub struct Roles(pub u8);
 
 impl Roles {
     pub const NONE: Self = Self(0);
+    /// Of a node that holds seats: a seat has slots of channels and slots of users.
+    pub const SEATED: Self = Self::of(&[Role::Channel, Role::Presence]);
 
     pub const fn of(list: &[Role]) -> Self {
         let (mut bits, mut at) = (0, 0);

@@ -16,7 +16,7 @@ use crate::wire::stream::CellKey;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct NodeArguments {
-    /// What it does: gateway, channel, presence, webapp (with the publish API), admin (the publish API alone), ring (a ring manager), several with commas
+    /// What it does: gateway, channel or presence (each means both, as they go by the same seats of the ring), webapp (with the publish API), admin (the publish API alone), ring (a ring manager), several with commas
     #[arg(long, env = "CAMPANILE_ROLES", value_delimiter = ',', required = true)]
     roles: Vec<RoleName>,
     /// What it is called in the ring
@@ -108,6 +108,18 @@ pub(super) enum RoleName {
     Ring,
 }
 
+impl RoleName {
+    fn roles(self) -> Roles {
+        match self {
+            Self::Gateway => Roles::of(&[Role::Gateway]),
+            Self::Channel | Self::Presence => Roles::SEATED,
+            Self::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
+            Self::Admin => Roles::of(&[Role::Admin]),
+            Self::Ring => Roles::of(&[Role::Ring]),
+        }
+    }
+}
+
 /// `campanile node`, checked.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -172,16 +184,8 @@ const DATA: Roles = Roles::of(&[Role::Gateway, Role::Channel, Role::Presence]);
 
 impl NodeArguments {
     pub(super) fn checked(self) -> Result<Node, String> {
-        let roles = self.roles.iter().map(|role| match role {
-            RoleName::Gateway => Roles::of(&[Role::Gateway]),
-            RoleName::Channel => Roles::of(&[Role::Channel]),
-            RoleName::Presence => Roles::of(&[Role::Presence]),
-            RoleName::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
-            RoleName::Admin => Roles::of(&[Role::Admin]),
-            RoleName::Ring => Roles::of(&[Role::Ring]),
-        });
         let everybody = Roles::of(&[Role::Health]);
-        let roles = roles.fold(everybody, |all, role| Roles(all.0 | role.0));
+        let roles = self.roles.iter().fold(everybody, |all, role| Roles(all.0 | role.roles().0));
         match (roles.contains(Role::Webapp), &self.webapp) {
             (true, Some(_)) => return Err("--webapp: this node is the webapp".into()),
             (false, None) if roles.both(DATA).0 != 0 => {
@@ -298,6 +302,13 @@ fn region_at(text: &str) -> Result<Region, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_holds_seats_serves_channels_and_users() {
+        for one in [RoleName::Channel, RoleName::Presence] {
+            assert!(one.roles().contains(Role::Channel) && one.roles().contains(Role::Presence));
+        }
+    }
 
     #[test]
     fn a_relay_is_a_number_an_address_and_its_cores() {

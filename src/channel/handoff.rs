@@ -124,6 +124,12 @@ impl Handoff {
     pub(super) fn arriving(&self) -> usize {
         self.arriving.len()
     }
+    /// It came, or it does not come any more.
+    fn ended(&mut self, now: Now, slot: Slot) {
+        if let Some(arriving) = self.arriving.remove(&slot) {
+            self.longest = self.longest.max(now.mono.since(arriving.since));
+        }
+    }
     pub(super) fn longest(&self) -> Duration {
         self.longest
     }
@@ -261,17 +267,14 @@ impl Owner {
     /// All of a slot is here, and it is ours: who waited is subscribed.
     fn arrived(&mut self, now: Now, slot: Slot, out: &mut Effects) {
         out.count(Counter::SlotsTakenOver);
-        if let Some(arriving) = self.handoff.arriving.remove(&slot) {
-            let took = now.mono.since(arriving.since);
-            self.handoff.longest = self.handoff.longest.max(took);
-        }
+        self.handoff.ended(now, slot);
         self.admit(slot, out);
     }
 
     /// It does not come: a new life of the slot, for whoever waits.
-    fn missed(&mut self, slot: Slot, out: &mut Effects) {
+    fn missed(&mut self, now: Now, slot: Slot, out: &mut Effects) {
         out.count(Counter::HandoffsMissed);
-        self.handoff.arriving.remove(&slot);
+        self.handoff.ended(now, slot);
         self.table.renew(slot);
         for place in self.table.places_of(slot) {
             if self.table[place].is(Is::Memory) {
@@ -302,7 +305,7 @@ impl Owner {
     }
 
     /// An owner is lost, and with it what it had begun.
-    pub(super) fn former_lost(&mut self, peer: Peer, out: &mut Effects) {
+    pub(super) fn former_lost(&mut self, now: Now, peer: Peer, out: &mut Effects) {
         self.handoff.peers.remove(&peer);
         let arriving = self.handoff.arriving.iter();
         let mut lost: Vec<Slot> = arriving
@@ -312,7 +315,7 @@ impl Owner {
         lost.sort_unstable();
         for slot in lost {
             if self.is_mine(slot) {
-                self.missed(slot, out);
+                self.missed(now, slot, out);
             } else {
                 self.handoff.arriving.remove(&slot);
                 self.table.close(slot, None);
@@ -327,7 +330,7 @@ impl Owner {
         {
             self.handoff.due.pop_front();
             if self.handoff.is_arriving(slot) && self.is_mine(slot) {
-                self.missed(slot, out);
+                self.missed(now, slot, out);
             }
         }
     }

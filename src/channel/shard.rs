@@ -388,7 +388,9 @@ impl Shard for Owner {
             Input::PeerUp { peer, .. } if peer.role == Role::Gateway => self.links.up(peer),
             Input::PeerUp { peer, .. } if peer.role == Role::Channel => self.handoff.up(peer),
             Input::PeerRoom { peer } if peer.role == Role::Channel => self.handoff.room(peer),
-            Input::PeerLost { peer } if peer.role == Role::Channel => self.former_lost(peer, out),
+            Input::PeerLost { peer } if peer.role == Role::Channel => {
+                self.former_lost(now, peer, out);
+            }
             Input::PeerLost { peer } => {
                 self.links.lost(peer);
                 self.present.lost(now, peer, &self.limits);

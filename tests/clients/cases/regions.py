@@ -123,17 +123,17 @@ def regions(scene, nth):
 
 
 def after_regions(scene, _verdict):
-    acknowledged = {(channel, epoch, at): acked for channel, _, epoch, at, _, acked in scene.said}
-    facts, reach = {"commit_to_receipt_ms": {}}, []
+    # The commit is between the question and its acknowledgement: what it took is between the two as well.
+    spans = {(channel, epoch, at): (asked, acked) for channel, _, epoch, at, asked, acked in scene.said}
+    facts, reach = {"asked_to_receipt_ms": {}, "acknowledged_to_receipt_ms": {}}, []
     for name, away in MILLISECONDS.items():
-        took = []
-        for client, log in scene.logs.items():
-            if client.endswith(name):
-                took += [at - acknowledged[words[0], words[1], words[2]] for at, what, *words in log if what == "heard" and (words[0], words[1], words[2]) in acknowledged]
-        took.sort()
-        figures = {key: round(took[min(len(took) - 1, int(len(took) * part))] * 1000, 1) for key, part in (("p50", 0.5), ("p99", 0.99), ("max", 1))}
-        facts["commit_to_receipt_ms"][name] = figures | {"one_way": away, "count": len(took)}
-        reach.append((f"p99 to {name}, {away} ms away", away + OWN_MILLISECONDS, figures["p99"]))
+        logs = [log for client, log in scene.logs.items() if client.endswith(name)]
+        heard = [(at, spans[tuple(words[:3])]) for log in logs for at, what, *words in log if what == "heard" and tuple(words[:3]) in spans]
+        for since, key in enumerate(facts):
+            took = sorted(at - span[since] for at, span in heard)
+            figures = {key: round(took[min(len(took) - 1, int(len(took) * part))] * 1000, 1) for key, part in (("p50", 0.5), ("p99", 0.99), ("max", 1))}
+            facts[key][name] = figures | {"one_way": away, "count": len(took)}
+        reach.append((f"p99 to {name}, {away} ms away", away + OWN_MILLISECONDS, facts["acknowledged_to_receipt_ms"][name]["p99"]))
     return facts | {"reach": reach}
 
 

@@ -5,6 +5,7 @@ import statistics
 import subprocess
 
 from . import checker
+from .scene import PROBATION_S, REPLACE_WINDOW_S
 
 # Of these not one may be.
 NEVER = ("missing", "duplicates", "out_of_order", "unasked", "durable_gaps_told", "not_told", "not_back")
@@ -34,8 +35,8 @@ def of(case, scene, verdict, facts, seconds):
             incident[kind] = {**worst, "by_channel": channels}
         incidents.append(incident)
     downs = checker.downs(scene.logs)
-    reach = [case.gap(incidents)] if case.gap_max else []
-    reach = [{"what": what, "limit": limit, "value": value, "met": value <= limit} for what, limit, value in [*reach, *facts.pop("reach", [])]]
+    reach = [*case.gaps(incidents), *facts.pop("reach", [])]
+    reach = [{"what": what, "limit": limit, "value": value, "met": value <= limit} for what, limit, value in reach]
     gap = {kind: {name: spread([one[kind][name] for one in incidents if one[kind][name] is not None]) for name in ("late_s", "silent_s")} for kind in ("durable", "memory")}
     return {
         "case": case.name,
@@ -45,6 +46,8 @@ def of(case, scene, verdict, facts, seconds):
         "seconds": round(seconds, 1),
         "clients": len(scene.logs),
         "said": len(scene.said),
+        "replace_window_s": REPLACE_WINDOW_S,
+        "probation_s": PROBATION_S,
         "unacknowledged": len(scene.unsaid),
         "deliveries": verdict.counts["deliveries"],
         **{what: verdict.counts[what] for what in NEVER},
@@ -52,6 +55,7 @@ def of(case, scene, verdict, facts, seconds):
         "lost_and_told": verdict.counts["lost_and_told"],
         "disconnected": len(downs),
         "may_disconnect": case.may_disconnect,
+        "is_without_effect": case.is_without_effect,
         **gap,
         "reach": reach,
         **facts,
@@ -70,6 +74,8 @@ def faults(one, is_long):
     found = [f"{one[what]} {what.replace('_', ' ')}" for what in NEVER if one[what]]
     if one["disconnected"] and not one["may_disconnect"]:
         found.append(f"{one['disconnected']} disconnected")
+    if one["is_without_effect"]:
+        found += [f"{one[what]} {what.replace('_', ' ')}" for what in ("unacknowledged", "told") if one[what]]
     if is_long:
         found += [f"{reach['what']}: {reach['value']}, not {reach['limit']}" for reach in one["reach"] if not reach["met"]]
     return found

@@ -28,11 +28,15 @@ LIMITS = [f"--limit={limit}" for limit in ("boots_burst=100000", "boots_per_seco
 DURABLE, MEMORY, PER_SECOND = 12, 8, 8
 
 
+# Of the ring managers: the brake of replacements is for a minute, and cases have one a second. Who was replaced and came back is given its share by
+# hand, which the usual probation does not keep anybody from.
+REPLACE_WINDOW_S, PROBATION_S = 1, 30
+
+
 def new_cell(ground=None, gateways=2, regions=False, relays=0):
-    # The brake of replacements is for a minute; cases have one a second.
     ground = ground or Ground()
     webapp = ("--database", ground.database.url)
-    return Cell(*SERVERS, managers=3, gateways=gateways, window=1, config=CONFIG, ground=ground, webapp=webapp, regions=regions, relays=relays, flags=("--drain", "1", *LIMITS))
+    return Cell(*SERVERS, managers=3, gateways=gateways, window=REPLACE_WINDOW_S, config=CONFIG, ground=ground, webapp=webapp, regions=regions, relays=relays, flags=("--drain", "1", *LIMITS))
 
 
 class Crowd:

@@ -51,6 +51,8 @@ pub(crate) struct Kept {
     index: u64,
     pairs: BTreeMap<String, (u64, Vec<u8>)>,
     fault: Fault,
+    /// Grows with each restore, which ends all watches, as Consul does.
+    life: u64,
     /// Requests so far.
     asked: u64,
 }
@@ -93,7 +95,8 @@ impl Double {
 
     /// Back to a snapshot: indexes go back too.
     pub(crate) fn restore(&self, snapshot: Kept) {
-        self.kept.send_replace(snapshot);
+        let life = self.kept.borrow().life + 1;
+        self.kept.send_replace(Kept { life, ..snapshot });
     }
 
     pub(crate) fn forget(&self, key: &str) {
@@ -127,9 +130,11 @@ async fn read(
         && fault != Fault::Spurious
     {
         let mut news = double.kept.subscribe();
+        let life = double.kept.borrow().life;
         let is_new = |kept: &Kept| {
             kept.pairs.get(&key).is_none_or(|(modified, _)| *modified > index)
                 || kept.fault != Fault::None
+                || kept.life != life
         };
         let _ = tokio::time::timeout(Duration::from_secs(60), news.wait_for(is_new)).await;
     }

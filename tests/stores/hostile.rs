@@ -101,6 +101,33 @@ fn a_store_that_went_back_in_time_is_not_followed() {
     });
 }
 
+#[test]
+fn who_follows_a_store_that_goes_back_keeps_its_ring_until_there_is_a_newer_one() {
+    run(async {
+        let (double, store, stored) = with_ring().await;
+        let old = double.snapshot();
+        let (tell, mut told) = tokio::sync::mpsc::channel(64);
+        let follower = tokio::spawn(follow(store.clone(), tell));
+        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let next = stored.cell.weigh("cs1", 7).expect("weighed");
+        assert_eq!(store.swap(&stored, &next).await, Ok(true));
+        assert_eq!(told.recv().await, Some(next));
+        // Its indexes are lower now than those that were watched, and so they are after the writes that come.
+        double.restore(old);
+        let mut newest = store.read().await.expect("an answer").expect("a ring");
+        for weight in [8, 9] {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(told.try_recv().is_err(), "older, or of the same epoch");
+            let next = newest.cell.weigh("cs2", weight).expect("weighed");
+            assert_eq!(store.swap(&newest, &next).await, Ok(true));
+            newest = store.read().await.expect("an answer").expect("a ring");
+        }
+        let news = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
+        assert_eq!(news.expect("soon"), Some(newest.cell));
+        follower.abort();
+    });
+}
+
 /// Nothing comes by another way.
 async fn follow(store: Store, tell: tokio::sync::mpsc::Sender<Cell>) {
     let (_taken, view) = tokio::sync::watch::channel(View::default());
@@ -125,6 +152,26 @@ fn who_has_a_ring_by_another_way_reads_no_tables_of_it() {
         assert_eq!(store.swap(&stored, &next).await, Ok(true));
         let news = tokio::time::timeout(Duration::from_secs(5), told.recv()).await;
         assert_eq!(news.expect("soon").as_ref(), Some(&next));
+        follower.abort();
+    });
+}
+
+#[test]
+fn rings_are_told_as_fast_as_they_are_written() {
+    run(async {
+        let (_double, store, mut stored) = with_ring().await;
+        let (tell, mut told) = tokio::sync::mpsc::channel(64);
+        let follower = tokio::spawn(follow(store.clone(), tell));
+        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let began = tokio::time::Instant::now();
+        for weight in 1..=12 {
+            let next = stored.cell.weigh("cs1", weight).expect("weighed");
+            assert_eq!(store.swap(&stored, &next).await, Ok(true));
+            assert_eq!(told.recv().await, Some(next));
+            stored = store.read().await.expect("an answer").expect("a ring");
+        }
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(1_500), "{took:?} for twelve rings");
         follower.abort();
     });
 }

@@ -83,7 +83,8 @@ impl Consul {
 
     /// A blocking query is told of more than changes, and sometimes of less: it says "look", not "changed".
     pub(super) async fn changed(&self, known: Mark) -> Result<(), Failed> {
-        // A key's own index begins the wait: one that was written since returns at once, and one that went back does too, as it is lower.
+        // A key's own index, as it was read just now, begins the wait: one that was written since returns at once. A restore ends all waits, and
+        // the next one begins with the lower index that the read after it finds.
         let path = format!(
             "/v1/kv/{}{SEATS}?index={}&wait={}s",
             self.prefix,

@@ -9,9 +9,9 @@ use super::Store;
 use crate::ring::change::Cell;
 use crate::ring::view::{Offered, View};
 
-/// Reads at once; one more for each `PACE`.
+/// Reads without news at once; one more for each `PACE`.
 const BURST: u32 = 2;
-/// A store that says "look" without news is believed, but not in a hot loop.
+/// A store that says "look" without news is believed, but not in a hot loop. What brings a newer ring is as often as rings are written.
 const PACE: Duration = Duration::from_millis(250);
 /// After a failure; doubles up to the second.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -33,8 +33,8 @@ pub async fn follow(
     let mut full_at = Instant::now();
     while !tell.is_closed() {
         let now = Instant::now();
-        full_at = full_at.max(now) + PACE;
-        sleep_until(full_at.checked_sub(PACE * BURST).unwrap_or(now)).await;
+        let empty_at = full_at.max(now) + PACE;
+        sleep_until(empty_at.checked_sub(PACE * BURST).unwrap_or(now)).await;
         // Before the read, which finds this one or a later one.
         if let Some(taken) = taken.borrow().cell() {
             view.offer(taken);
@@ -42,6 +42,9 @@ pub async fn follow(
         let failed = match store.newer(view.cell()).await {
             Ok(Some((cell, seats))) => {
                 let offered = cell.as_ref().map_or(Offered::Same, |cell| view.offer(cell));
+                if offered != Offered::Newer {
+                    full_at = empty_at;
+                }
                 match offered {
                     Offered::Newer => {
                         if tell.send(cell.expect("it was offered")).await.is_err() {

@@ -530,6 +530,12 @@ impl World {
                 let cell = Rc::clone(&self.store);
                 self.plan(self.now, Event::Ring { at, cell });
             }
+            Message::EvenOut { .. } => {
+                // It is one replacement that is in question.
+                let mut bytes = Vec::new();
+                Message::Replaced { ask, what: outcome::EVEN }.encode(&mut bytes);
+                self.plan(self.now, Event::Answer { at, role, ask, bytes });
+            }
             Message::Replace { node, incarnation, live, .. } => {
                 let live: Vec<u16> = live.iter().collect();
                 let was = self.store.document.ring_epoch;

@@ -106,6 +106,10 @@
 //! whenever nothing is under way. They compare every few seconds, and begin anew where they do not: a subscription that a fault of ours lost would
 //! be silent otherwise. The simulator takes any difference for a fault. We would change it if the sums cost what a subscription costs.
 //!
+//! **Who begins to keep users does not know who is away.** After a slot came, gateways say again who is online, each when its link is up; until a lease
+//! has passed, silence says nothing. So a keeper tells a dot when it knows one, and answers "unknown", rather than calling those away whom it has not
+//! heard of. We would change it if gateways said when they have said everything.
+//!
 //! **A stuck core ends its node.** Beats and connections between nodes are the control plane's, so that a core which does nothing any more would be
 //! missed by nobody. The control plane asks each core every second, and ends the process of one that is silent for some: what other nodes do
 //! about a death is known and tested. We would change it if cores were seen to recover, or nodes grew so large that a core is worth saving.

@@ -325,6 +325,7 @@ counters! {
     WireBroken = "wire_broken",
     /// Nodes whose seats this manager gave to others.
     NodesReplaced = "nodes_replaced",
+    RingsEvenedOut = "rings_evened_out",
     /// Times that a manager held back a replacement that was due.
     ReplacementsBraked = "replacements_braked",
     /// News of the ring that a manager sent to nodes, and whole rings that it began to give; rings that a node had together of these.

@@ -244,6 +244,7 @@ fn samples() -> Vec<Message<'static>> {
             live: NODES,
         },
         Message::Replaced { ask: ASK, what: 1 },
+        Message::EvenOut { ask: ASK, ring_epoch: 7 },
         Message::Beat { number: 9, echo: 8, ring_epoch: 12, lost: NODES },
         Message::Suspects { dead: Packed(b"\x03\x00\x04\x03\x02\x01\0\0\0\0") },
         Message::RingNews { since: 11, ring_epoch: 12, news: PAYLOAD },

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::brakes::{Brake, Brakes};
 use super::evidence::{self, Observer};
+use super::level::Level;
 use super::pulse::{Beats, Pulse, Verdict};
 use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
@@ -77,6 +78,7 @@ pub struct Manager {
     not_before: Mono,
     asks: u32,
     brake: Option<Brake>,
+    level: Level,
 }
 
 /// Managers do not all write at once.
@@ -107,6 +109,7 @@ impl Manager {
             not_before: Mono::default(),
             asks: 0,
             brake: None,
+            level: Level::new(config.rank),
         }
     }
 
@@ -212,12 +215,29 @@ impl Manager {
         (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
     }
 
+    /// Slots are evened out while everybody is well: whoever is not comes first.
+    fn even_out(&mut self, now: Mono, out: &mut Effects) {
+        let is_well = |node: &NodeId| {
+            self.verdict(now, *node).is_none_or(|(verdict, _)| verdict == Verdict::Alive)
+        };
+        let may = self.writing.is_none() && !self.brakes.is_frozen;
+        if !may || !self.level.is_due(now) || !self.nodes.iter().all(is_well) {
+            return;
+        }
+        let (ask, ring_epoch) = (self.next_ask(), self.push.ring_epoch());
+        self.level.ask(now, ask);
+        out.ask(ask, &Message::EvenOut { ask, ring_epoch });
+    }
+
     fn next_ask(&mut self) -> Ask {
         self.asks = self.asks.wrapping_add(1);
         Ask(self.asks)
     }
 
     fn replaced(&mut self, now: Mono, ask: Ask, what: u8, out: &mut Effects) {
+        if self.level.answered(now, ask, what) {
+            out.count(Counter::RingsEvenedOut);
+        }
         if self.writing != Some(ask) {
             return;
         }
@@ -240,9 +260,11 @@ impl Manager {
             let verdict = self.verdict(now, *node).map(|(verdict, _)| verdict);
             if replaced.contains(node) || verdict == Some(Verdict::Dead) {
                 self.brakes.replaced(now, *node);
+                self.level.upset();
             }
         }
         self.nodes = nodes;
+        self.level.ring(now);
         self.observers.retain(|node, word| is_fresh(word, now) || self.zones.contains_key(node));
     }
 }
@@ -325,6 +347,7 @@ impl Shard for Manager {
         }
         self.beat(mono, out);
         self.judge(mono, out);
+        self.even_out(mono, out);
     }
 
     fn advance(&mut self, _now: Now, _budget: Budget, _out: &mut Effects) -> bool {

@@ -4,6 +4,7 @@
 //! - `evidence`: whether the data plane has lost a node too
 //! - `brakes`: what keeps a manager from doing more harm than good
 //! - `manager`: one ring manager; all of them are active, and a compare-and-set decides who was first
+//! - `level`: what moves slots afterwards until every node has its share
 //! - `push`: a newer ring, told to every node
 //! - `health`: the other end of the beats, on every node; what it sees of others is the evidence
 //! - `gather`: how a node comes to the ring that managers have
@@ -14,6 +15,7 @@ mod brakes;
 mod evidence;
 mod gather;
 pub mod health;
+mod level;
 pub mod manager;
 mod pulse;
 mod push;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::health::Health;
 use super::manager::{Manager, ManagerConfig};
-use crate::ids::{NodeId, Peer, Role};
+use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
 use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
@@ -46,6 +46,8 @@ struct World {
     is_store_down: bool,
     /// (when, who was replaced).
     replaced: Vec<(Mono, u16)>,
+    /// When slots were evened out.
+    evened: Vec<Mono>,
     /// Per node: a later process has another.
     lives: BTreeMap<u16, u64>,
 }
@@ -82,6 +84,7 @@ impl World {
             cell,
             is_store_down: false,
             replaced: Vec::new(),
+            evened: Vec::new(),
         };
         world.tell_ring();
         let all: Vec<u16> = world.machines.keys().copied().collect();
@@ -137,7 +140,7 @@ impl World {
                 }
                 Effect::Ask { ask, question } => {
                     let question = out.bytes(question).to_vec();
-                    self.replace(id, ask, &question);
+                    self.write(id, ask, &question);
                 }
                 _ => {}
             }
@@ -145,15 +148,17 @@ impl World {
     }
 
     /// What the driver does for a manager.
-    fn replace(&mut self, id: u16, ask: crate::ids::Ask, question: &[u8]) {
+    fn write(&mut self, id: u16, ask: Ask, question: &[u8]) {
         if self.is_store_down {
             return;
         }
-        let Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) =
-            Message::decode(question)
-        else {
+        let (ring_epoch, node, incarnation, live) = match Message::decode(question) {
+            Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) => {
+                (ring_epoch, node, incarnation, live)
+            }
+            Ok(Message::EvenOut { ring_epoch, .. }) => return self.even_out(id, ask, ring_epoch),
             // Rings are told to everybody here: what is new in them is nothing new.
-            return;
+            _ => return,
         };
         let entry = self.cell.document.node(NodeId(node)).cloned();
         let is_it =
@@ -171,6 +176,24 @@ impl World {
                 what = outcome::DONE;
             }
         }
+        self.written(id, ask, what);
+    }
+
+    fn even_out(&mut self, id: u16, ask: Ask, ring_epoch: u64) {
+        let is_newest = ring_epoch == self.cell.document.ring_epoch;
+        let what = match self.cell.step().filter(|_| is_newest) {
+            Some((next, _)) => {
+                self.cell = next;
+                self.evened.push(self.now);
+                outcome::DONE
+            }
+            None if is_newest => outcome::EVEN,
+            None => outcome::LATE,
+        };
+        self.written(id, ask, what);
+    }
+
+    fn written(&mut self, id: u16, ask: Ask, what: u8) {
         self.give(id, Input::Answer { ask, message: Message::Replaced { ask, what } });
         if what == outcome::DONE {
             self.tell_ring();
@@ -251,6 +274,47 @@ fn whoever_is_killed_is_replaced_once_within_half_a_second() {
         assert!(world.cell.document.seats_of(3).next().is_none());
         assert_eq!(world.cell.document.ring_epoch, 2, "one write");
     }
+}
+
+#[test]
+fn slots_are_evened_out_after_a_replacement_step_by_step() {
+    for managers in [1, 3] {
+        let mut world = calm(4, managers);
+        world.kill(3);
+        world.run(Duration::from_secs(2));
+        // Eight seats to three nodes.
+        assert_eq!(world.replaced.len(), 1);
+        assert!(!world.evened.is_empty() && !world.cell.plan().is_empty(), "some at a time");
+        world.run(Duration::from_secs(60));
+        assert!(world.cell.plan().is_empty());
+        let pauses = world.evened.windows(2).map(|two| two[1].since(two[0]));
+        assert!(pauses.min().is_some_and(|least| least >= Duration::from_millis(500)));
+        let writes = world.evened.len();
+        world.run(Duration::from_secs(10));
+        assert_eq!((world.evened.len(), world.replaced.len()), (writes, 1), "and that was all");
+    }
+}
+
+#[test]
+fn nothing_is_evened_out_while_somebody_is_silent_or_the_ring_is_frozen() {
+    let mut world = calm(4, 3);
+    world.kill(3);
+    world.run(Duration::from_millis(600));
+    assert_eq!((world.replaced.len(), world.evened.len()), (1, 0));
+    // The brake holds for a minute: this one is the operator's.
+    world.kill(4);
+    world.run(Duration::from_secs(1));
+    let writes = world.evened.len();
+    world.run(Duration::from_secs(5));
+    assert_eq!((world.replaced.len(), world.evened.len()), (1, writes));
+    world.cell = world.cell.freeze(true).expect("it is not");
+    world.revive(4, 1);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.evened.len(), writes);
+    world.cell = world.cell.freeze(false).expect("it is");
+    world.tell_ring();
+    world.run(Duration::from_secs(60));
+    assert!(world.cell.plan().is_empty() && world.evened.len() > writes);
 }
 
 #[test]

@@ -74,13 +74,20 @@ async fn carry_out(
 ) -> Result<String, String> {
     let mut done = Done::default();
     let mut lost = 0;
-    while done.writes < writes && lost < TRIES {
+    while done.writes < writes {
+        if lost == TRIES {
+            return Err(format!(
+                "others wrote the ring {TRIES} times in between: {} writes were done, and the plan is not",
+                done.writes
+            ));
+        }
         let stored = read(store, config).await?;
         let Some((next, plan)) = stored.cell.step() else { break };
         if !swap(store, config, &stored, &next).await? {
             lost += 1;
             continue;
         }
+        lost = 0;
         done.add(next.document.ring_epoch, &plan);
         tokio::time::sleep(pause).await;
     }

@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use crate::ring::change::Cell;
 use crate::ring::news;
-use crate::ring::store::{Failed, Store};
+use crate::ring::store::{Failed, Store, Stored};
 use crate::ring::{Ring, Secret};
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
@@ -132,6 +132,7 @@ impl ControlHands {
             return self.replace(role, ask, ring_epoch, (NodeId(node), incarnation), live);
         }
         match Message::decode(question) {
+            Ok(Message::EvenOut { ring_epoch, .. }) => return self.even_out(role, ask, ring_epoch),
             Ok(Message::RingSince { since }) => return self.ring_since(role, ask, since),
             Ok(Message::RingNews { since, news, .. }) => return self.offer_news(since, news),
             _ => {}
@@ -191,10 +192,24 @@ impl ControlHands {
     }
 
     fn replace(&self, role: Role, ask: Ask, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u16>) {
-        let (answers, offer) = (self.answers.clone(), self.offer.clone());
         let store = self.store.clone().expect("managers are of a cell");
+        self.write_ring(role, ask, async move { replace(&store, ring_epoch, dead, &live).await });
+    }
+
+    fn even_out(&self, role: Role, ask: Ask, ring_epoch: u64) {
+        let store = self.store.clone().expect("managers are of a cell");
+        self.write_ring(role, ask, async move { even_out(&store, ring_epoch).await });
+    }
+
+    fn write_ring(
+        &self,
+        role: Role,
+        ask: Ask,
+        write: impl Future<Output = (u8, Option<Cell>)> + Send + 'static,
+    ) {
+        let (answers, offer) = (self.answers.clone(), self.offer.clone());
         tokio::spawn(async move {
-            let (what, written) = replace(&store, ring_epoch, dead, &live).await;
+            let (what, written) = write.await;
             // Everybody is told before the store's watch tells us.
             if let (Some(written), Some(offer)) = (written, offer) {
                 let _ = offer.send(written).await;
@@ -249,11 +264,30 @@ async fn replace(
             return (outcome::FAILED, None);
         }
     };
-    match store.swap(&stored, &next).await {
-        Ok(true) => {
-            tracing::warn!(node = node.0, ring_epoch = next.document.ring_epoch, "replaced");
-            (outcome::DONE, Some(next))
-        }
+    let ring_epoch = next.document.ring_epoch;
+    let done = swap(store, &stored, next).await;
+    if done.0 == outcome::DONE {
+        tracing::warn!(node = node.0, ring_epoch, "replaced");
+    }
+    done
+}
+
+/// The next step of the plan, if the ring is the one of which it was decided.
+async fn even_out(store: &Store, ring_epoch: u64) -> (u8, Option<Cell>) {
+    let stored = match store.read().await {
+        Ok(Some(stored)) if stored.cell.document.ring_epoch == ring_epoch => stored,
+        Ok(_) => return (outcome::LATE, None),
+        Err(_) => return (outcome::FAILED, None),
+    };
+    match stored.cell.step() {
+        Some((next, _)) => swap(store, &stored, next).await,
+        None => (outcome::EVEN, None),
+    }
+}
+
+async fn swap(store: &Store, was: &Stored, next: Cell) -> (u8, Option<Cell>) {
+    match store.swap(was, &next).await {
+        Ok(true) => (outcome::DONE, Some(next)),
         Ok(false) => (outcome::LATE, None),
         // What nobody knows to be written is told to nobody.
         Err(Failed::Unknown(_) | Failed::Unreachable(_) | Failed::Unusable(_)) => {

@@ -346,6 +346,9 @@ messages! {
     /// them by now, or the ring is another than the one of which this was decided. Answered by `Replaced`.
     67 Replace { ask: Ask, ring_epoch: u64, node: u16, incarnation: u64, live: Packed<'a> }
     68 Replaced { ask: Ask, what: u8 }
+    /// The next step of the plan by which every node gets its share of the slots, if the ring is still the one of `ring_epoch`. Answered by
+    /// `Replaced`.
+    74 EvenOut { ask: Ask, ring_epoch: u64 }
     /// Question: what is new in our ring since the one before it, which is this; 0: the whole. Answered by `RingNews`, or by nothing where the ring
     /// before ours is another. A node's health asks with `RingNews` that its driver take a ring, and is answered by that ring, if it is newer.
     69 RingSince { since: u64 }
@@ -365,6 +368,8 @@ pub mod outcome {
     pub const LATE: u8 = 2;
     /// Nobody knows, or the store is not there.
     pub const FAILED: u8 = 3;
+    /// Everybody has its share: there is nothing to be written.
+    pub const EVEN: u8 = 4;
 }
 
 /// What is ordered for a user.

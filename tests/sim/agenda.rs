@@ -124,6 +124,11 @@ pub(crate) enum Writer {
         ask: Ask,
         dead: u64,
     },
+    /// A manager, who evens out.
+    Leveller {
+        process: u32,
+        ask: Ask,
+    },
     /// Whoever takes its seats back.
     Joiner {
         process: u32,
@@ -134,7 +139,7 @@ pub(crate) enum Writer {
 /// What a place hears of a connection to another node.
 #[derive(Debug)]
 pub(crate) enum Far {
-    Met(Identity, usize),
+    Met((Identity, u16), usize),
     Batch(Batch),
     Parted,
 }

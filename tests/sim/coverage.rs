@@ -122,6 +122,7 @@ const QUESTIONS: &[&str] = &[
     "Call",
     "Called",
     "Replaced",
+    "EvenOut",
     "MovingOnce",
 ];
 
@@ -134,6 +135,7 @@ const SIGHTS: &[&str] = &[
     "closes: too slow",
     "closes: try again",
     "connections given up",
+    "connections of an older version",
     "connections of revoked tokens",
     "events held already",
     "connections that fell silent",
@@ -181,6 +183,7 @@ const SIGHTS: &[&str] = &[
     "operator: a slot moved",
     "operator: a step of a plan",
     "operator: another weight",
+    "operator: the ring frozen",
     "pages by a relay",
     "own events passed over",
     "own messages settled by their event",
@@ -203,6 +206,7 @@ const SIGHTS: &[&str] = &[
     "rings told by who wrote them",
     "seats taken back",
     "strangers",
+    "slots evened out by a manager",
     "subscriptions by a relay",
     "tickets of revoked tokens",
     "tickets too old",

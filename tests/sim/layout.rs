@@ -23,6 +23,8 @@ pub(crate) struct Part {
     pub(crate) region: Option<&'static str>,
     /// Of a gateway in no ring: places in the list of those that it asks for channels, the best first.
     pub(crate) relays: Vec<usize>,
+    /// It speaks the oldest version that we speak, and no newer one.
+    pub(crate) is_old: bool,
 }
 
 impl Part {
@@ -78,7 +80,15 @@ impl Layout {
         let mut parts = Vec::new();
         let mut add = |name: String, roles: Roles, cores: u64| {
             let cores = cores as usize;
-            parts.push(Part { name, roles, cores, id: None, region: None, relays: vec![] });
+            parts.push(Part {
+                name,
+                roles,
+                cores,
+                id: None,
+                region: None,
+                relays: vec![],
+                is_old: false,
+            });
             parts.len() - 1
         };
         for nth in 0..*random.pick(&[1, 2, 2, 3, 3]) {
@@ -138,7 +148,15 @@ impl Layout {
         let roles =
             Roles::of(&[Role::Gateway, Role::Channel, Role::Presence, Role::Admin, Role::Webapp]);
         let id = Some(NodeId(0));
-        let part = Part { name: "one".into(), roles, cores, id, region: None, relays: vec![] };
+        let part = Part {
+            name: "one".into(),
+            roles,
+            cores,
+            id,
+            region: None,
+            relays: vec![],
+            is_old: false,
+        };
         Self {
             parts: vec![part],
             webapp: 0,
@@ -175,6 +193,15 @@ impl Layout {
         us != other && is_known && !(is_manager(us) && (id(other) < id(us) || !is_manager(other)))
     }
 
+    /// A cell in the middle of an upgrade: some of its nodes are of the version before.
+    pub(crate) fn age(&mut self, random: &mut Random) {
+        if self.is_cell && random.chance(200) {
+            for part in &mut self.parts {
+                part.is_old = random.chance(500);
+            }
+        }
+    }
+
     /// Its gateways are in two regions, where there are several.
     pub(crate) fn part_regions(&mut self, random: &mut Random) {
         let gateways = self.gateways();
@@ -194,7 +221,7 @@ impl Layout {
             let id = Some(NodeId(RING_IDS_MAX + self.parts.len() as u16));
             let cores = random.between(1, 2) as usize;
             let (name, region, relays) = ("gs9".into(), None, vec![]);
-            self.parts.push(Part { name, roles, cores, id, region, relays });
+            self.parts.push(Part { name, roles, cores, id, region, relays, is_old: false });
         }
         let gateways = self.gateways();
         let loose: Vec<usize> = gateways.into_iter().filter(|at| !self.parts[*at].owns()).collect();

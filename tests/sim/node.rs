@@ -294,8 +294,8 @@ impl Node {
         let ways = &mut self.far[place];
         let find = |ways: &[FarWay]| ways.iter().position(|way| way.line == line && way.is_up);
         match news {
-            Far::Met(other, side) => {
-                let far = here.meet(now, &other, around.outside);
+            Far::Met((other, version), side) => {
+                let far = here.meet(now, (&other, version), around.outside);
                 let way = FarWay { line, side, is_up: true };
                 if far == ways.len() {
                     ways.push(way);

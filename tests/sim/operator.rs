@@ -45,6 +45,25 @@ impl World {
         self.tell_manager(process, ask, what);
     }
 
+    /// A manager wants the next step of the plan written.
+    pub(crate) fn even_out(&mut self, process: u32, ask: Ask, ring_epoch: u64) {
+        let what = match self.store.read() {
+            None => outcome::FAILED,
+            Some(kept) if kept.epoch() != ring_epoch => outcome::LATE,
+            Some(kept) => match kept.cell.step() {
+                None => outcome::EVEN,
+                Some((next, _)) => {
+                    self.outside.coverage.saw("slots evened out by a manager");
+                    let pause = self.store.pause();
+                    let by = Writer::Leveller { process, ask };
+                    let (was, next) = (kept.epoch(), Rc::new(next));
+                    return self.agenda.after(pause, Happening::Write { by, was, next });
+                }
+            },
+        };
+        self.tell_manager(process, ask, what);
+    }
+
     pub(crate) fn replaced(&mut self, process: u32, ask: Ask, swapped: Swapped) {
         let what = match swapped {
             Swapped::Done => outcome::DONE,
@@ -76,6 +95,9 @@ impl World {
         if (&after.cell.channels, &after.cell.users) != (&before.cell.channels, &before.cell.users)
         {
             return Err(Violation("I8: a replacement moves slots".into()));
+        }
+        if before.cell.document.frozen {
+            return Err(Violation("I10: somebody is replaced while the ring is frozen".into()));
         }
         self.store.replaced(u128::from(dead));
         if let Some(at) = self.nodes.iter().position(|node| node.process != 0 && node.life == dead)
@@ -140,6 +162,9 @@ impl World {
             .filter(|seat| cell.document.seats[usize::from(*seat)].node.is_some())
             .collect();
         let seat = Seat(*self.operations.pick(&held));
+        if cell.document.frozen && self.operations.chance(300) {
+            return cell.freeze(false).ok();
+        }
         match self.operations.below(10) {
             0..=3 => {
                 self.outside.coverage.saw("operator: a slot moved");
@@ -173,6 +198,10 @@ impl World {
                 let weight = *self.operations.pick(&[0, 50, 100, 300]);
                 cell.weigh(&name, weight).ok()
             }
+            8 if !cell.document.frozen && self.operations.chance(400) => {
+                self.outside.coverage.saw("operator: the ring frozen");
+                cell.freeze(true).ok()
+            }
             _ if self.layout.has_regions() => self.a_region(cell),
             _ => None,
         }
@@ -196,8 +225,11 @@ impl World {
         cell.drain_region(region, pace).ok()
     }
 
-    /// In the end all regions are there for clients: where all drain, nobody comes to rest.
+    /// In the end all regions are there for clients: where all drain, nobody comes to rest. And whoever dies is replaced.
     fn restored(cell: &Cell) -> Option<Cell> {
+        if cell.document.frozen {
+            return cell.freeze(false).ok();
+        }
         let region = &cell.document.drains.first()?.region;
         cell.restore_region(region).ok()
     }

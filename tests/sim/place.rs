@@ -17,9 +17,9 @@ use campanile::ring::Ring;
 use campanile::shard::{Budget, Counter, Edge, Effect, Effects, Input, Report, Shard};
 use campanile::time::{Mono, Now};
 use campanile::webapp::desk::Desk;
+use campanile::wire::Message;
 use campanile::wire::link::{Batch, Class};
 use campanile::wire::stream::Identity;
-use campanile::wire::{Message, VERSION};
 
 use crate::outside::Outside;
 use crate::trace;
@@ -310,8 +310,13 @@ impl Place {
         self.look(now, outside);
     }
     /// A connection to a place of another node is up: which of those that were met it is.
-    pub(crate) fn meet(&mut self, now: Now, other: &Identity, outside: &mut Outside) -> usize {
-        let at = self.inner.meet(now, (other, VERSION), &mut self.hands);
+    pub(crate) fn meet(
+        &mut self,
+        now: Now,
+        other: (&Identity, u16),
+        outside: &mut Outside,
+    ) -> usize {
+        let at = self.inner.meet(now, other, &mut self.hands);
         self.look(now, outside);
         at - self.inner.far_from()
     }

@@ -8,6 +8,7 @@ use campanile::place::DATA_ROLES;
 use campanile::ring::document::NodeEntry;
 use campanile::ring::view::Offered;
 use campanile::time::Mono;
+use campanile::wire::{VERSION, VERSION_MIN};
 
 use crate::agenda::{Arrival, Far, Happening, Writer, micros, millis};
 use crate::checker::Violation;
@@ -204,10 +205,13 @@ impl World {
             if let Writer::Manager { dead, process, .. } = by {
                 self.judge_replacement(process, dead, &before)?;
             }
+            if matches!(by, Writer::Leveller { .. }) && before.cell.document.frozen {
+                return Err(Violation("I10: slots move while the ring is frozen".into()));
+            }
         }
         match by {
             Writer::Joiner { process } => self.joined(process, swapped),
-            Writer::Manager { process, ask, .. } => {
+            Writer::Manager { process, ask, .. } | Writer::Leveller { process, ask } => {
                 if swapped == Swapped::Done {
                     let written = Rc::clone(self.store.newest());
                     self.offer(process, &written, "rings told by who wrote them");
@@ -321,9 +325,14 @@ impl World {
             self.nodes[from.node].identity(from.place, epoch(from.node)),
         ];
         let line = self.lines.connect(&mut self.agenda, dial, ends);
+        let is_old = [from.node, to].iter().any(|at| self.nodes[*at].part.is_old);
+        let version = if is_old { VERSION_MIN } else { VERSION };
+        if is_old {
+            self.outside.coverage.saw("connections of an older version");
+        }
         for (side, identity) in identities.into_iter().enumerate() {
             let End { process, place, .. } = ends[side];
-            let what = Arrival::Far { line, news: Far::Met(identity, side) };
+            let what = Arrival::Far { line, news: Far::Met((identity, version), side) };
             let pause = micros(200 + side as u64 * 100);
             self.agenda.after(pause, Happening::Arrive { process, place, what });
         }

@@ -115,6 +115,7 @@ const OPERATOR: u64 = 903;
 const REGIONS: u64 = 904;
 const WAYS: u64 = 905;
 const RELAYS: u64 = 906;
+const AGES: u64 = 907;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -126,6 +127,7 @@ impl World {
         let mut layout = Layout::draw(&mut Random::new(seed, LAYOUT), sizes.cores);
         layout.relay(&mut Random::new(seed, RELAYS));
         layout.part_regions(&mut Random::new(seed, REGIONS));
+        layout.age(&mut Random::new(seed, AGES));
         let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let mut nth = 0;
@@ -348,15 +350,19 @@ impl World {
             Message::Replace { .. } if at.is_some() => {
                 return self.replace(process, ask, &decoded);
             }
+            Message::EvenOut { ring_epoch, .. } if at.is_some() => {
+                return self.even_out(process, ask, ring_epoch);
+            }
             Message::RingSince { since } if at.is_some() => {
                 return self.ring_since(process, ask, since);
             }
             Message::RingNews { since, ring_epoch, news } if at.is_some() => {
                 return self.offer_news(process, (since, ring_epoch), news);
             }
-            Message::Replace { .. } | Message::RingSince { .. } | Message::RingNews { .. } => {
-                return;
-            }
+            Message::Replace { .. }
+            | Message::EvenOut { .. }
+            | Message::RingSince { .. }
+            | Message::RingNews { .. } => return,
             _ => {}
         }
         // A process that died may have had its question on the way into the database.

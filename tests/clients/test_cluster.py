@@ -15,7 +15,7 @@ import pytest
 from cases.speakers import Poster
 from cluster import Cell, Node
 from harness import BINARY, until
-from rtm import Client
+from rtm import Client, comes_in
 from test_centrifuge import api
 from test_centrifuge_wire import CONFIG, Ended, Guest
 
@@ -205,6 +205,43 @@ def test_ring_managers_replace_whoever_dies_and_nobody_else(tls):
         until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 60)
         talk.end()
         heard((alice, bob), talk)
+
+
+def test_slots_are_evened_out_after_a_replacement_and_nobody_misses_a_word():
+    with Cell("cs1", "cs2", "cs3", "cs4", managers=3, window=1) as cell:
+        channels = [cell.web.new_channel(f"even-{n}", "alice", "bob") for n in range(8)]
+        alice, bob = together(cell, "alice", "bob")
+        talk = Talk(cell, channels)
+        cell.nodes["cs4"].kill()
+        meanwhile((alice, bob), lambda: until(10, "it is replaced", lambda: len(cell.seated()) == 3))
+        # Eight seats for three nodes: a third of the slots each is not what they have.
+        is_even = lambda: cell.ctl("plan")["channel_slots"] == cell.ctl("plan")["user_slots"] == 0
+        assert not is_even()
+        meanwhile((alice, bob), lambda: until(30, "everybody has a share", is_even))
+        slots = [(node["channel_slots"], node["user_slots"]) for node in cell.ctl("show")["nodes"] if node["seats"]]
+        assert all(abs(count - 65_536 / 3) <= 11 for both in slots for count in both), f"{slots}: one more or less for each seat"
+        assert sum(manager.metric("campanile_rings_evened_out_total") for name, manager in cell.nodes.items() if name.startswith("rm")) >= 2
+        words = len(talk.said[channels[0]])
+        until(10, "words go on", lambda: alice.pong() and bob.pong() and len(talk.said[channels[0]]) > words + 20)
+        talk.end()
+        heard((alice, bob), talk)
+
+
+def test_who_owns_nothing_begins_with_the_ring_that_it_knew_while_the_store_is_away():
+    with Cell("cs1", "cs2") as cell:
+        store, gateway = cell.ground.etcd.process, cell.gateway
+        gateway.term()
+        assert gateway.ended(20) == 0, gateway.words()
+        store.send_signal(signal.SIGSTOP)
+        try:
+            gateway.up()
+            assert "beginning with the ring of epoch" in gateway.words()
+            bob = Client(cell.web, "bob")
+            until(10, "it lets clients in", lambda: comes_in(bob))
+            cell.web.say("alice", cell.web.channel("general"), "without a store")
+            bob.wait_text("without a store")
+        finally:
+            store.send_signal(signal.SIGCONT)
 
 
 def test_nobody_is_called_away_by_who_does_not_know_yet():

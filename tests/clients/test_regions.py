@@ -13,7 +13,7 @@ import test_centrifuge
 from cases.scene import CONFIG, LIMITS
 from cluster import Cell
 from harness import BINARY, Stream, until
-from rtm import Client, Ended
+from rtm import Client, Ended, comes_in
 from test_centrifuge import Someone, api
 
 
@@ -89,13 +89,6 @@ def test_who_follows_the_ring_knows_it_after_a_restart_and_a_ticket_on_its_way_i
     bob.wait_text("after goodbye")
     code, _ = bob.socket.ended(5)
     assert code == 1001
-
-
-def comes_in(client):
-    try:
-        return client.connect()
-    except AssertionError:
-        return None
 
 
 class Elsewhere:

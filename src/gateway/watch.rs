@@ -27,8 +27,15 @@ pub(super) struct Keepers {
     /// Counts the lives of all links to them: each has a number of its own here. By the links' numbers, what one keeper was told in its
     /// third life would be taken for something that another knows, who has the user in its own third life.
     lives: u32,
-    /// Open queries: by connection, how many answers are to come.
-    queries: FxHashMap<u32, u32>,
+    /// Open queries, by connection.
+    queries: FxHashMap<u32, Query>,
+}
+
+/// What is still to come of the answers to one query.
+#[derive(Clone, Copy, Debug)]
+struct Query {
+    left: u32,
+    is_partly_unknown: bool,
 }
 
 /// One presence shard.
@@ -353,7 +360,7 @@ impl Gateway {
         self.tell_dots(turn, index, &known);
         if asked > 0 {
             self.sessions.at(index).set(session::Is::Querying, true);
-            self.keepers.queries.insert(index, asked);
+            self.keepers.queries.insert(index, Query { left: asked, is_partly_unknown: false });
         }
         if asked as usize + known.len() == ids.len() { Ok(()) } else { Err(Fault::Unavailable) }
     }
@@ -373,7 +380,7 @@ impl Gateway {
         true
     }
 
-    /// The answer for one user of a query; none: whoever knows is away.
+    /// The answer for one user of a query; none: nobody knows.
     pub(super) fn query_answered(
         &mut self,
         turn: &mut Turn<'_>,
@@ -385,16 +392,21 @@ impl Gateway {
             return;
         }
         let index = conn.index();
-        match active {
-            Some(active) => self.tell_users(turn, index, &[user], presence(active)),
-            None => self.say_fault(turn, index, Fault::Unavailable),
+        if let Some(active) = active {
+            self.tell_users(turn, index, &[user], presence(active));
         }
-        if let Some(left) = self.keepers.queries.get_mut(&index) {
-            *left -= 1;
-            if *left == 0 {
-                self.keepers.queries.remove(&index);
-                self.sessions.at(index).set(session::Is::Querying, false);
-            }
+        let Some(query) = self.keepers.queries.get_mut(&index) else { return };
+        query.left -= 1;
+        query.is_partly_unknown |= active.is_none();
+        let Query { left, is_partly_unknown } = *query;
+        if left > 0 {
+            return;
+        }
+        self.keepers.queries.remove(&index);
+        self.sessions.at(index).set(session::Is::Querying, false);
+        if is_partly_unknown {
+            // Once, however many they are: of whom nothing was said, nothing is known.
+            self.say_fault(turn, index, Fault::Unavailable);
         }
     }
 

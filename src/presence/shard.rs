@@ -139,8 +139,10 @@ impl Roster {
             Ok(None) | Err(Refused::Stranger) => {}
             Err(Refused::Full) => {
                 out.count(Counter::PresenceShed);
-                // Nobody waits for a dot for ever: who cannot be watched is shown as away.
-                out.send(peer, &Message::Presence { handle, active: false });
+                // Nobody waits for a dot for ever: who cannot be watched is shown as away, where that may be.
+                if !self.unknown.has(slot) {
+                    out.send(peer, &Message::Presence { handle, active: false });
+                }
             }
         }
     }
@@ -245,15 +247,19 @@ impl Roster {
         let is_unseen = |slot: &Slot| old.is_some_and(|old| old.presence_shard(*slot) == self.me);
         let unseen = gained.iter().any(is_unseen);
         self.ring = Some(ring.clone());
-        let mut ahead = std::mem::take(&mut self.ahead);
-        if unseen {
-            ahead.extend(self.ties.up_peers());
-        }
         if !gained.is_empty() {
+            // Who is ahead of us may be so by several rings: of those that give us nothing none of its words is ours.
+            let mut ahead = std::mem::take(&mut self.ahead);
+            if unseen {
+                ahead.extend(self.ties.up_peers());
+            }
             for peer in ahead {
                 out.push(Effect::Reset { peer });
             }
-            self.drop_users(|slot| gained.binary_search(&slot).is_ok());
+            // Of a slot that we lost, the users were looked through since.
+            if unseen || self.looked.is_some() {
+                self.drop_users(|slot| gained.binary_search(&slot).is_ok());
+            }
             self.unknown.add(until, &gained);
         }
         self.looked = Some(0);
@@ -354,8 +360,12 @@ impl Shard for Roster {
             Input::PeerUp { peer, hello, .. } if hello.version < UNKNOWN_SINCE => {
                 self.simple.insert(peer);
             }
-            Input::PeerUp { peer, .. } | Input::PeerLost { peer } => {
+            Input::PeerUp { peer, .. } => {
                 self.simple.remove(&peer);
+            }
+            Input::PeerLost { peer } => {
+                self.simple.remove(&peer);
+                self.ahead.remove(&peer);
             }
             _ => {}
         }

@@ -498,6 +498,25 @@ fn who_knew_of_the_ring_before_its_keeper_says_everything_again() {
 }
 
 #[test]
+fn who_knew_of_a_ring_two_before_its_keeper_says_everything_again_too() {
+    let mut town = Town::open();
+    let other = |epoch| {
+        let mut ring = Ring::new(&[(NodeId(ME.0 + 1), 1)]);
+        ring.ring_epoch = epoch;
+        ring
+    };
+    town.input(Input::Ring { ring: &other(1) });
+    town.online(1, ANN, 1);
+    town.watch(0, ANN, H1);
+    town.input(Input::Ring { ring: &other(2) });
+    assert!(town.reset.is_empty(), "this one gives us nothing");
+    let mut ours = Ring::new(&[(ME, 1)]);
+    ours.ring_epoch = 3;
+    town.input(Input::Ring { ring: &ours });
+    assert_eq!(town.reset, [core(0), core(1)]);
+}
+
+#[test]
 fn who_keeps_a_user_newly_calls_nobody_away_for_a_lease() {
     let mut town = Town::open();
     town.input(Input::Ring { ring: &Ring::new(&[(NodeId(ME.0 + 1), 1)]) });

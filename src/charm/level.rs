@@ -10,7 +10,7 @@ use crate::wire::message::outcome;
 
 /// Between two steps, each of at most [`crate::limits::RING_STEP_SLOTS_MAX`] slots; for who comes later in the order of managers, so much more.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A step that nobody answered in this time is asked for anew.
+/// A step that was not written, or that nobody answered, is asked for anew after this.
 const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 /// Of one manager.
@@ -29,8 +29,9 @@ impl Level {
         Self { pause: PAUSE * (1 + rank), is_upset: false, step_at: Mono::default(), asked: None }
     }
 
+    /// A node lost its seats. What is answered to a question of before says nothing of that.
     pub(super) fn upset(&mut self) {
-        self.is_upset = true;
+        (self.is_upset, self.asked) = (true, None);
     }
 
     /// There is another ring.
@@ -51,9 +52,11 @@ impl Level {
         if self.asked != Some(ask) {
             return false;
         }
+        let is_done = what == outcome::DONE;
         self.asked = None;
-        self.step_at = now + self.pause;
+        // A store that went back, or takes no writes, is not asked all the time; whoever was faster tells by the ring.
+        self.step_at = now + if is_done { self.pause } else { ANSWER_MAX };
         self.is_upset &= what != outcome::EVEN;
-        what == outcome::DONE
+        is_done
     }
 }

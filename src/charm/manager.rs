@@ -215,10 +215,10 @@ impl Manager {
         (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
     }
 
-    /// Slots are evened out while everybody is well: whoever is not comes first.
+    /// Slots are evened out while all who hold seats are well: who is not comes first, and who was never heard gets nothing of us.
     fn even_out(&mut self, now: Mono, out: &mut Effects) {
         let is_well = |node: &NodeId| {
-            self.verdict(now, *node).is_none_or(|(verdict, _)| verdict == Verdict::Alive)
+            self.verdict(now, *node).is_some_and(|(verdict, _)| verdict == Verdict::Alive)
         };
         let may = self.writing.is_none() && !self.brakes.is_frozen;
         if !may || !self.level.is_due(now) || !self.nodes.iter().all(is_well) {

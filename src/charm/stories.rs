@@ -296,6 +296,18 @@ fn slots_are_evened_out_after_a_replacement_step_by_step() {
 }
 
 #[test]
+fn nothing_is_given_to_a_node_that_nobody_heard() {
+    let mut world = calm(4, 3);
+    // An operator brings one into the ring that is still to come.
+    let new = NodeEntry::new("cs9", "10.0.0.9:7400", 2);
+    world.cell = world.cell.add(new).expect("there is room");
+    world.tell_ring();
+    world.kill(3);
+    world.run(Duration::from_secs(30));
+    assert_eq!((world.replaced.len(), world.evened.len()), (1, 0));
+}
+
+#[test]
 fn nothing_is_evened_out_while_somebody_is_silent_or_the_ring_is_frozen() {
     let mut world = calm(4, 3);
     world.kill(3);

@@ -159,10 +159,8 @@ fn write(path: &Path, mut file: File, text: &str) -> Result<(), String> {
 }
 
 fn role(word: &str) -> Result<Roles, String> {
-    let roles = roles_of(word)
-        .ok_or_else(|| "not gateway, channel, presence, webapp, admin or ring".to_string())?;
-    // As `campanile node` takes these words.
-    Ok(if roles.both(Roles::SEATED).is_empty() { roles } else { Roles::SEATED })
+    roles_of(word)
+        .ok_or_else(|| "not gateway, channel, presence, webapp, admin or ring".to_string())
 }
 
 fn word(name: &str) -> Result<String, String> {

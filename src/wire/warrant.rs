@@ -67,11 +67,11 @@ impl std::fmt::Display for Unwarranted {
 
 impl std::error::Error for Unwarranted {}
 
-/// What a command line and a certificate call the roles of a node.
+/// What a command line and a certificate call the roles of a node. Who holds seats has both roles, whichever of their words it was given.
 pub const ROLE_WORDS: [(&str, Roles); 6] = [
     ("gateway", Roles::of(&[Role::Gateway])),
-    ("channel", Roles::of(&[Role::Channel])),
-    ("presence", Roles::of(&[Role::Presence])),
+    ("channel", Roles::SEATED),
+    ("presence", Roles::SEATED),
     ("webapp", Roles::of(&[Role::Webapp, Role::Admin])),
     ("admin", Roles::of(&[Role::Admin])),
     ("ring", Roles::of(&[Role::Ring])),
@@ -193,8 +193,18 @@ mod tests {
             let (cell, name) = ("main".to_string(), "n-1.a".to_string());
             let warrant = Warrant { cell, name, roles, number: Some(NodeId(10_001)) };
             let uris = warrant.uris();
-            assert_eq!(uris.len(), 2, "{word} and its number: {uris:?}");
+            // Each word that means them, so that an older version takes them all, and the number.
+            let words = ROLE_WORDS.iter().filter(|(_, of)| of.0 | EVERYBODY.0 == roles.0).count();
+            assert_eq!(uris.len(), words + 1, "{word} and its number: {uris:?}");
             assert_eq!(Warrant::read(uris.iter().map(String::as_str)), Ok(warrant));
+        }
+    }
+
+    #[test]
+    fn a_certificate_with_one_of_the_words_of_a_seat_grants_both_roles() {
+        for word in ["channel", "presence"] {
+            let warrant = read(&[&format!("campanile://main/cs1/{word}")]).expect("a node's");
+            assert_eq!(warrant.roles.without(EVERYBODY), Roles::SEATED);
         }
     }
 

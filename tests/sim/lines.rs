@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use campanile::limits::{LINK_BEAT, LINK_SILENCE_MAX};
 use campanile::time::Mono;
-use campanile::wire::link::Batch;
+use campanile::wire::link::{Batch, envelopes};
+use campanile::wire::{Message, VERSION};
 
 use crate::agenda::{Agenda, Arrival, Far, Happening, micros, millis};
 use crate::random::Random;
@@ -52,6 +53,8 @@ struct Way {
 struct Line {
     dial: Dial,
     ends: [End; 2],
+    /// That both ends speak.
+    version: u16,
     is_over: [bool; 2],
     /// From the side with that number.
     ways: [Way; 2],
@@ -75,6 +78,9 @@ pub(crate) struct Lines {
     batches_max: usize,
 }
 
+/// Messages that the oldest version does not know.
+const LATER: &[&str] = &["Tally", "PresenceUnknown"];
+
 /// Of `Happening::Silent`, where the other side is gone for good.
 pub(crate) const FOR_GOOD: u64 = u64::MAX;
 
@@ -95,14 +101,19 @@ impl Lines {
     }
 
     /// Connects: both ends are told, and may say something from then on.
-    pub(crate) fn connect(&mut self, agenda: &mut Agenda, dial: Dial, ends: [End; 2]) -> usize {
+    pub(crate) fn connect(
+        &mut self,
+        agenda: &mut Agenda,
+        (dial, version): (Dial, u16),
+        ends: [End; 2],
+    ) -> usize {
         let number = self.list.len();
         let trip = millis(1) + micros(self.random.below(2_000));
         let ways = [
             Way { last: agenda.now + trip, ..Way::default() },
             Way { last: agenda.now + trip, ..Way::default() },
         ];
-        self.list.push(Line { dial, ends, is_over: [false; 2], ways });
+        self.list.push(Line { dial, ends, version, is_over: [false; 2], ways });
         number
     }
 
@@ -125,6 +136,12 @@ impl Lines {
     }
 
     pub(crate) fn send(&mut self, agenda: &mut Agenda, line: usize, side: usize, batch: Batch) {
+        if self.list[line].version < VERSION {
+            for (.., message) in envelopes(&batch.bytes).filter_map(Result::ok) {
+                let name = Message::decode(message).expect("shards encode").name();
+                assert!(!LATER.contains(&name), "{name} is said to who does not know it");
+            }
+        }
         self.push(agenda, line, side, Cargo::Batch(batch));
     }
 

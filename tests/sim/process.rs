@@ -324,9 +324,9 @@ impl World {
             self.nodes[to].identity(to_place, epoch(to)),
             self.nodes[from.node].identity(from.place, epoch(from.node)),
         ];
-        let line = self.lines.connect(&mut self.agenda, dial, ends);
         let is_old = [from.node, to].iter().any(|at| self.nodes[*at].part.is_old);
         let version = if is_old { VERSION_MIN } else { VERSION };
+        let line = self.lines.connect(&mut self.agenda, (dial, version), ends);
         if is_old {
             self.outside.coverage.saw("connections of an older version");
         }

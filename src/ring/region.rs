@@ -48,6 +48,10 @@ impl Regions {
             let count = networks().count();
             return Err(format!("{count} networks are more than {REGION_NETWORKS_MAX}"));
         }
+        let is_mapped = |network: &&IpNet| matches!(network, IpNet::V6(net) if net.addr().to_ipv4_mapped().is_some());
+        if let Some(network) = networks().find(is_mapped) {
+            return Err(format!("network {network} is one of IPv4: say it as such"));
+        }
         let mut seen = HashSet::new();
         if let Some(network) = networks().find(|network| !seen.insert(network.trunc())) {
             return Err(format!("network {network} is there twice"));
@@ -186,6 +190,7 @@ mod tests {
         let at = |name: &str, net: &str| Region { networks: networks(&[net]), ..region(name, &[]) };
         for (list, why) in [
             (vec![at("eu", "10.1.0.0/16"), at("us", "10.1.2.3/16")], "twice"),
+            (vec![at("eu", "::ffff:10.0.0.0/104")], "IPv4"),
             (vec![region("e u", &[])], "no name"),
             (vec![region("eu", &[]), region("eu", &[])], "twice"),
             (vec![region("eu", &["us"])], "no region"),

@@ -409,7 +409,6 @@ pub(super) async fn run(start: Start) {
                 let now = clock.now();
                 let mut is_change = !matches!(one, News::Batch(..));
                 outgoing.far.hear(now, one, &mut place, &mut hands);
-                // Each turn looks at every link.
                 for _ in 0..HEARD_PER_TURN {
                     let Ok(one) = news.try_recv() else { break };
                     is_change |= !matches!(one, News::Batch(..));

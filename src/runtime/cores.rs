@@ -126,6 +126,7 @@ mod tests {
     use super::*;
     use crate::centrifuge::rules::Rules;
     use crate::ids::{NodeId, Role, Roles};
+    use crate::runtime::host;
     use crate::runtime::letters::Letter;
 
     /// Two at once: one wakes the core, and the other comes while it looks for the last time before it sleeps again.
@@ -147,7 +148,7 @@ mod tests {
             limits: &Limits::default(),
             ring: &Ring::new(&[(node, 1)]),
             clock: Clock::new(),
-            cpus: &[0],
+            cpus: &host::cpus(),
             listeners: Vec::new(),
             control,
             handed,

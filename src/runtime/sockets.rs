@@ -293,19 +293,24 @@ impl Sockets {
             self.accept_at = None;
             self.accept();
         }
-        while let Some((index, generation)) = self.next_over(now) {
+        while let Some(&(due, index, generation)) = self.leaving.front()
+            && due <= now
+        {
+            self.leaving.pop_front();
+            let socket = self.at(index);
+            // One that has said them has another second in which it is read.
+            if socket.generation == generation && socket.flags & LINGERING == 0 {
+                self.doom(index);
+            }
+        }
+        while let Some(&(due, index, generation)) = self.lingering.front()
+            && due <= now
+        {
+            self.lingering.pop_front();
             if self.at(index).generation == generation {
                 self.doom(index);
             }
         }
-    }
-
-    /// The next connection whose time to say its last words, or to linger, is over.
-    fn next_over(&mut self, now: Mono) -> Option<(u32, u32)> {
-        let is_over = |queue: &VecDeque<Due>| queue.front().is_some_and(|(due, ..)| *due <= now);
-        let queue =
-            [&mut self.leaving, &mut self.lingering].into_iter().find(|queue| is_over(queue))?;
-        queue.pop_front().map(|(_, index, generation)| (index, generation))
     }
 
     // ---- reading

@@ -246,7 +246,7 @@ def test_who_owns_nothing_begins_with_the_ring_that_it_knew_while_the_store_is_a
 
 def test_nobody_is_called_away_by_who_does_not_know_yet():
     with Cell("cs1", "cs2", managers=1, window=1) as cell:
-        absent = [cell.operate("user", "create", f"absent-{n}")["user"]["id"] for n in range(8)]
+        absent = [cell.operate("user", "create", f"absent-{n}")["user"]["id"] for n in range(24)]
         alice, bob = together(cell, "alice", "bob")
         here = [cell.web.id(name) for name in ("alice", "bob")]
         token = cell.web.token("alice")

@@ -46,6 +46,8 @@ use crate::wire::operator::OperatorKey;
 
 /// Bytes of one request's body: a message with blocks is far below.
 const BODY_BYTES_MAX: usize = 1 << 20;
+/// Words of `X-Forwarded-For` that are looked at: more proxies are in no row.
+const FORWARDED_MAX: usize = 16;
 /// How long whoever finds the node draining or full may wait before the next try, in seconds.
 const RETRY_AFTER_S: u64 = 1;
 
@@ -277,7 +279,11 @@ impl Call<'_> {
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let lists = self.headers.get_all("x-forwarded-for").into_iter();
         let words = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
-        let forwarded = words.filter_map(|word| word.trim().parse().ok());
+        let address = |word: &str| {
+            let word = word.trim();
+            word.parse().or_else(|_| word.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
+        };
+        let forwarded = words.take(FORWARDED_MAX).filter_map(address);
         forwarded.chain(self.remote.map(|Remote(remote)| remote.ip()))
     }
 

@@ -269,6 +269,7 @@ async fn rtm_connect_leads_to_the_region_of_the_clients_network_however_many_pro
     for (headers, wanted) in [
         (&[][..], "asia"),
         (&[(forwarded, "192.0.2.7")], "eu"),
+        (&[(forwarded, "192.0.2.7:4711")], "eu"),
         (&[(forwarded, "172.16.0.1, 192.0.2.7"), (forwarded, "10.7.0.3")], "eu"),
         (&[(forwarded, "unknown, 203.0.113.1")], "asia"),
         (&[(forwarded, "192.0.2.7"), ("x-region", "us")], "us"),

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum as _;
+
 use super::ProcessArguments;
 use crate::centrifuge::config::Read;
 use crate::centrifuge::rules::Rules;
@@ -13,6 +15,7 @@ use crate::ring::Secret;
 use crate::ring::region::{Region, RegionRelay, Regions, is_name};
 use crate::wire::operator::{OperatorKey, derived};
 use crate::wire::stream::CellKey;
+use crate::wire::warrant::roles_of;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct NodeArguments {
@@ -110,13 +113,8 @@ pub(super) enum RoleName {
 
 impl RoleName {
     fn roles(self) -> Roles {
-        match self {
-            Self::Gateway => Roles::of(&[Role::Gateway]),
-            Self::Channel | Self::Presence => Roles::SEATED,
-            Self::Webapp => Roles::of(&[Role::Webapp, Role::Admin]),
-            Self::Admin => Roles::of(&[Role::Admin]),
-            Self::Ring => Roles::of(&[Role::Ring]),
-        }
+        let word = self.to_possible_value().expect("none is hidden");
+        roles_of(word.get_name()).expect("certificates have the same words")
     }
 }
 
@@ -308,6 +306,7 @@ mod tests {
         for one in [RoleName::Channel, RoleName::Presence] {
             assert!(one.roles().contains(Role::Channel) && one.roles().contains(Role::Presence));
         }
+        assert!(RoleName::value_variants().iter().all(|one| !one.roles().is_empty()));
     }
 
     #[test]

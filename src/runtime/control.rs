@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::place::{CONTROL_ROLES, Hands, Place, Shards, Whole};
 use crate::ring::change::Cell;
 use crate::ring::news;
-use crate::ring::store::{Failed, Store, Stored};
+use crate::ring::store::{Failed, Store};
 use crate::ring::{Ring, Secret};
 use crate::shard::{Counter, Effect, Effects, Input, Report, Shard};
 use crate::time::Now;
@@ -122,32 +122,33 @@ impl Hands for ControlHands {
 impl ControlHands {
     /// How many questions are open at once is the shards' affair: all of them have their bounds.
     fn answer(&self, role: Role, ask: Ask, question: &[u8]) {
-        if matches!(Message::decode(question), Ok(Message::RingRead { .. })) {
-            return self.read_ring(role, ask);
-        }
-        if let Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) =
-            Message::decode(question)
-        {
-            let live = live.iter::<u16>().collect();
-            return self.replace(role, ask, ring_epoch, (NodeId(node), incarnation), live);
-        }
         match Message::decode(question) {
-            Ok(Message::EvenOut { ring_epoch, .. }) => return self.even_out(role, ask, ring_epoch),
-            Ok(Message::RingSince { since }) => return self.ring_since(role, ask, since),
-            Ok(Message::RingNews { since, news, .. }) => return self.offer_news(since, news),
-            _ => {}
+            Ok(Message::RingRead { .. }) => self.read_ring(role, ask),
+            Ok(Message::Replace { ring_epoch, node, incarnation, live, .. }) => {
+                let (dead, live) = ((NodeId(node), incarnation), live.iter::<u16>().collect());
+                self.write_ring(role, ask, |store| replace(store, ring_epoch, dead, live));
+            }
+            Ok(Message::EvenOut { ring_epoch, .. }) => {
+                self.write_ring(role, ask, |store| even_out(store, ring_epoch));
+            }
+            Ok(Message::RingSince { since }) => self.ring_since(role, ask, since),
+            Ok(Message::RingNews { since, news, .. }) => self.offer_news(since, news),
+            Ok(Message::Call { .. }) => self.call(role, ask, question.to_vec()),
+            _ => self.ask_database(role, ask, question.to_vec()),
         }
+    }
+
+    fn call(&self, role: Role, ask: Ask, question: Vec<u8>) {
+        let answers = self.answers.clone();
+        let caller = self.caller.clone().expect("gateways call only where somebody answers");
+        tokio::spawn(async move {
+            let _ = answers.send((role, ask, vec![caller.answer(question).await]));
+        });
+    }
+
+    fn ask_database(&self, role: Role, ask: Ask, question: Vec<u8>) {
         let database = self.database.clone().expect("only a webapp's shards ask");
         let answers = self.answers.clone();
-        if matches!(Message::decode(question), Ok(Message::Call { .. })) {
-            let caller = self.caller.clone().expect("gateways call only where somebody answers");
-            let question = question.to_vec();
-            tokio::spawn(async move {
-                let _ = answers.send((role, ask, vec![caller.answer(question).await]));
-            });
-            return;
-        }
-        let question = question.to_vec();
         let mut answer = Box::pin(async move { database.answer(question).await });
         // Begun here, in the order of the questions: the posts of one connection are stored as they were said. A task of its own, that
         // might be begun before its elder, only waits for the end.
@@ -191,23 +192,12 @@ impl ControlHands {
         }
     }
 
-    fn replace(&self, role: Role, ask: Ask, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u16>) {
-        let store = self.store.clone().expect("managers are of a cell");
-        self.write_ring(role, ask, async move { replace(&store, ring_epoch, dead, &live).await });
-    }
-
-    fn even_out(&self, role: Role, ask: Ask, ring_epoch: u64) {
-        let store = self.store.clone().expect("managers are of a cell");
-        self.write_ring(role, ask, async move { even_out(&store, ring_epoch).await });
-    }
-
-    fn write_ring(
-        &self,
-        role: Role,
-        ask: Ask,
-        write: impl Future<Output = (u8, Option<Cell>)> + Send + 'static,
-    ) {
+    fn write_ring<W>(&self, role: Role, ask: Ask, write: impl FnOnce(Store) -> W)
+    where
+        W: Future<Output = Written> + Send + 'static,
+    {
         let (answers, offer) = (self.answers.clone(), self.offer.clone());
+        let write = write(self.store.clone().expect("managers are of a cell"));
         tokio::spawn(async move {
             let (what, written) = write.await;
             // Everybody is told before the store's watch tells us.
@@ -243,50 +233,49 @@ impl ControlHands {
     }
 }
 
-/// One compare-and-set, if the ring is the one of which it was decided, and the node still there as the process that was judged; and the ring
-/// that was written by it. Of another ring its manager may decide otherwise: somebody else may have replaced somebody.
-async fn replace(
-    store: &Store,
-    ring_epoch: u64,
-    (node, incarnation): (NodeId, u64),
-    live: &[u16],
-) -> (u8, Option<Cell>) {
-    let stored = match store.read().await {
-        Ok(Some(stored)) if stored.cell.document.ring_epoch == ring_epoch => stored,
-        Ok(_) => return (outcome::LATE, None),
-        Err(_) => return (outcome::FAILED, None),
-    };
-    let next = match stored.cell.replace_process((node, incarnation), live) {
-        Some(Ok(next)) => next,
-        None => return (outcome::LATE, None),
+/// What came of a write of the ring, and the ring that was written by it.
+type Written = (u8, Option<Cell>);
+
+/// A node's seats go to others, if it is still there as the process that was judged.
+async fn replace(store: Store, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u16>) -> Written {
+    let written = write(&store, ring_epoch, |cell| match cell.replace_process(dead, &live) {
+        Some(Ok(next)) => Ok(next),
+        None => Err(outcome::LATE),
         Some(Err(why)) => {
             tracing::error!(%why, "a dead node keeps its seats");
-            return (outcome::FAILED, None);
+            Err(outcome::FAILED)
         }
-    };
-    let ring_epoch = next.document.ring_epoch;
-    let done = swap(store, &stored, next).await;
-    if done.0 == outcome::DONE {
-        tracing::warn!(node = node.0, ring_epoch, "replaced");
+    });
+    let written = written.await;
+    if let Some(cell) = &written.1 {
+        tracing::warn!(node = dead.0.0, ring_epoch = cell.document.ring_epoch, "replaced");
     }
-    done
+    written
 }
 
-/// The next step of the plan, if the ring is the one of which it was decided.
-async fn even_out(store: &Store, ring_epoch: u64) -> (u8, Option<Cell>) {
+/// The next step of the plan.
+async fn even_out(store: Store, ring_epoch: u64) -> Written {
+    let step = |cell: &Cell| cell.step().map(|(next, _)| next).ok_or(outcome::EVEN);
+    write(&store, ring_epoch, step).await
+}
+
+/// One compare-and-set, if the ring is the one of which it was decided. Of another ring its manager may decide otherwise: somebody else may have
+/// replaced somebody. `change`: the next ring, or why there is none.
+async fn write(
+    store: &Store,
+    ring_epoch: u64,
+    change: impl FnOnce(&Cell) -> Result<Cell, u8>,
+) -> Written {
     let stored = match store.read().await {
         Ok(Some(stored)) if stored.cell.document.ring_epoch == ring_epoch => stored,
         Ok(_) => return (outcome::LATE, None),
         Err(_) => return (outcome::FAILED, None),
     };
-    match stored.cell.step() {
-        Some((next, _)) => swap(store, &stored, next).await,
-        None => (outcome::EVEN, None),
-    }
-}
-
-async fn swap(store: &Store, was: &Stored, next: Cell) -> (u8, Option<Cell>) {
-    match store.swap(was, &next).await {
+    let next = match change(&stored.cell) {
+        Ok(next) => next,
+        Err(why) => return (why, None),
+    };
+    match store.swap(&stored, &next).await {
         Ok(true) => (outcome::DONE, Some(next)),
         Ok(false) => (outcome::LATE, None),
         // What nobody knows to be written is told to nobody.

@@ -74,6 +74,16 @@ pub(super) enum Event {
 /// When a connection is over, its place and its generation.
 type Due = (Mono, u32, u32);
 
+/// The first connection of a queue, if its time is over.
+fn next_over(queue: &mut VecDeque<Due>, now: Mono) -> Option<(u32, u32)> {
+    let &(due, index, generation) = queue.front()?;
+    if due > now {
+        return None;
+    }
+    queue.pop_front();
+    Some((index, generation))
+}
+
 /// Per core.
 pub(super) struct Sockets {
     pub(super) uring: Uring,
@@ -293,20 +303,14 @@ impl Sockets {
             self.accept_at = None;
             self.accept();
         }
-        while let Some(&(due, index, generation)) = self.leaving.front()
-            && due <= now
-        {
-            self.leaving.pop_front();
+        while let Some((index, generation)) = next_over(&mut self.leaving, now) {
             let socket = self.at(index);
             // One that has said them has another second in which it is read.
             if socket.generation == generation && socket.flags & LINGERING == 0 {
                 self.doom(index);
             }
         }
-        while let Some(&(due, index, generation)) = self.lingering.front()
-            && due <= now
-        {
-            self.lingering.pop_front();
+        while let Some((index, generation)) = next_over(&mut self.lingering, now) {
             if self.at(index).generation == generation {
                 self.doom(index);
             }

@@ -25,43 +25,52 @@ impl World {
         let Message::Replace { ring_epoch, node, incarnation, live, .. } = *question else {
             return;
         };
-        let what = match self.store.read() {
-            None => outcome::FAILED,
-            Some(kept) if kept.epoch() != ring_epoch => outcome::LATE,
-            Some(kept) => {
-                let live: Vec<u16> = live.iter().collect();
-                match kept.cell.replace_process((NodeId(node), incarnation), &live) {
-                    None => outcome::LATE,
-                    Some(Err(_)) => outcome::FAILED,
-                    Some(Ok(next)) => {
-                        let pause = self.store.pause();
-                        let by = Writer::Manager { process, ask, dead: incarnation };
-                        let (was, next) = (kept.epoch(), Rc::new(next));
-                        return self.agenda.after(pause, Happening::Write { by, was, next });
-                    }
-                }
+        let live: Vec<u16> = live.iter().collect();
+        let by = Writer::Manager { process, ask, dead: incarnation };
+        self.write_for(process, ask, (by, ring_epoch), |cell| {
+            match cell.replace_process((NodeId(node), incarnation), &live) {
+                None => Err(outcome::LATE),
+                Some(next) => next.map_err(|_| outcome::FAILED),
             }
-        };
-        self.tell_manager(process, ask, what);
+        });
     }
 
     /// A manager wants the next step of the plan written.
     pub(crate) fn even_out(&mut self, process: u32, ask: Ask, ring_epoch: u64) {
-        let what = match self.store.read() {
-            None => outcome::FAILED,
-            Some(kept) if kept.epoch() != ring_epoch => outcome::LATE,
-            Some(kept) => match kept.cell.step() {
-                None => outcome::EVEN,
-                Some((next, _)) => {
-                    self.outside.coverage.saw("slots evened out by a manager");
-                    let pause = self.store.pause();
-                    let by = Writer::Leveller { process, ask };
-                    let (was, next) = (kept.epoch(), Rc::new(next));
-                    return self.agenda.after(pause, Happening::Write { by, was, next });
-                }
-            },
+        let by = Writer::Leveller { process, ask };
+        let is_written = self.write_for(process, ask, (by, ring_epoch), |cell| {
+            cell.step().map(|(next, _)| next).ok_or(outcome::EVEN)
+        });
+        if is_written {
+            self.outside.coverage.saw("slots evened out by a manager");
+        }
+    }
+
+    /// As the runtime's driver does it. False: nothing is written, and the manager is told why.
+    fn write_for(
+        &mut self,
+        process: u32,
+        ask: Ask,
+        (by, ring_epoch): (Writer, u64),
+        change: impl FnOnce(&Cell) -> Result<Cell, u8>,
+    ) -> bool {
+        let next = match self.store.read() {
+            None => Err(outcome::FAILED),
+            Some(kept) if kept.epoch() != ring_epoch => Err(outcome::LATE),
+            Some(kept) => change(&kept.cell),
         };
-        self.tell_manager(process, ask, what);
+        match next {
+            Ok(next) => {
+                let pause = self.store.pause();
+                let (was, next) = (ring_epoch, Rc::new(next));
+                self.agenda.after(pause, Happening::Write { by, was, next });
+                true
+            }
+            Err(why) => {
+                self.tell_manager(process, ask, why);
+                false
+            }
+        }
     }
 
     pub(crate) fn replaced(&mut self, process: u32, ask: Ask, swapped: Swapped) {

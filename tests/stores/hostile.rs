@@ -106,9 +106,7 @@ fn who_follows_a_store_that_goes_back_keeps_its_ring_until_there_is_a_newer_one(
     run(async {
         let (double, store, stored) = with_ring().await;
         let old = double.snapshot();
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower = tokio::spawn(follow(store.clone(), tell));
-        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let (follower, mut told) = following(&store, &stored).await;
         let next = stored.cell.weigh("cs1", 7).expect("weighed");
         assert_eq!(store.swap(&stored, &next).await, Ok(true));
         assert_eq!(told.recv().await, Some(next));
@@ -128,10 +126,17 @@ fn who_follows_a_store_that_goes_back_keeps_its_ring_until_there_is_a_newer_one(
     });
 }
 
-/// Nothing comes by another way.
-async fn follow(store: Store, tell: tokio::sync::mpsc::Sender<Cell>) {
+/// Somebody who follows the store, to whom nothing comes by another way, and what he is told after the ring that is there.
+async fn following(
+    store: &Store,
+    stored: &Stored,
+) -> (tokio::task::JoinHandle<()>, tokio::sync::mpsc::Receiver<Cell>) {
     let (_taken, view) = tokio::sync::watch::channel(View::default());
-    campanile::ring::store::follow(store, view, Duration::ZERO, tell).await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(64);
+    let following = campanile::ring::store::follow(store.clone(), view, Duration::ZERO, tell);
+    let follower = tokio::spawn(following);
+    assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+    (follower, told)
 }
 
 #[test]
@@ -160,9 +165,7 @@ fn who_has_a_ring_by_another_way_reads_no_tables_of_it() {
 fn rings_are_told_as_fast_as_they_are_written() {
     run(async {
         let (_double, store, mut stored) = with_ring().await;
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower = tokio::spawn(follow(store.clone(), tell));
-        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let (follower, mut told) = following(&store, &stored).await;
         let began = tokio::time::Instant::now();
         for weight in 1..=12 {
             let next = stored.cell.weigh("cs1", weight).expect("weighed");
@@ -182,9 +185,7 @@ fn watches_that_return_without_news_are_paced() {
         let (double, store, stored) = with_ring().await;
         double.fault(Fault::Spurious);
         let before = double.asked();
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower = tokio::spawn(follow(store, tell));
-        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let (follower, mut told) = following(&store, &stored).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         let asked = double.asked() - before;
         assert!(asked < 30, "{asked} requests in 3 s");
@@ -197,9 +198,7 @@ fn watches_that_return_without_news_are_paced() {
 fn who_follows_is_told_of_every_state_it_could_see_and_outlives_a_store_without_a_leader() {
     run(async {
         let (double, store, mut stored) = with_ring().await;
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower = tokio::spawn(follow(store.clone(), tell));
-        assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
+        let (follower, mut told) = following(&store, &stored).await;
         for fault in [Fault::None, Fault::NoLeader, Fault::TooMany, Fault::Garbage] {
             double.fault(fault);
             tokio::time::sleep(Duration::from_millis(200)).await;

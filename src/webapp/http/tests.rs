@@ -57,10 +57,9 @@ impl Stage {
             .header(CONTENT_TYPE, "application/json; charset=utf-8")
             .header(HOST, "tower.example:8080")
             .header(AUTHORIZATION, format!("Bearer {}", self.token(name)))
+            .extension(ConnectInfo(Remote(([10, 7, 0, 1], 4_321).into())))
             .body(Body::from(body.to_string()))
             .expect("a request");
-        let mut request = request;
-        request.extensions_mut().insert(ConnectInfo(Remote(([10, 7, 0, 1], 4_321).into())));
         let response = api(State(self.site.clone()), Path(method.into()), request).await;
         let status = response.status().as_u16();
         let wait = response.headers().get(RETRY_AFTER);

@@ -127,6 +127,13 @@ enum RingArguments {
     },
     /// One slot to one seat: a hot one goes where there is room
     Move { table: Table, slot: u16, seat: u16 },
+    /// Gives a store that went back, by a backup or because it is empty, the newest ring that nodes know. Until then nobody is replaced, and what is
+    /// published stays in the outbox too
+    Restore {
+        /// The files CELL.NODE.ring in the data directories of as many nodes as can be had: of all that are up, at best
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Moves slots until every node has its share, in writes of at most 256 slots
     CarryOut {
         /// Milliseconds between two writes
@@ -182,6 +189,7 @@ pub(super) enum Wish {
         pause: Duration,
     },
     Freeze(bool),
+    Restore(Vec<PathBuf>),
     Region(RegionWish),
 }
 
@@ -235,6 +243,7 @@ impl RingArguments {
             }
             Self::Freeze => Wish::Freeze(true),
             Self::Unfreeze => Wish::Freeze(false),
+            Self::Restore { files } => Wish::Restore(files),
             Self::Weigh { name, weight } => Wish::Weigh(name, weight),
             Self::Replace { name, by } => Wish::Replace(name, by),
             Self::Move { table, slot, seat } => {

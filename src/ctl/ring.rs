@@ -1,5 +1,6 @@
 //! One look at a ring, or one change of it by compare-and-set.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::arguments::{RingConfig, Wish};
@@ -7,6 +8,7 @@ use super::region;
 use super::show::{Done, Planned, Shown, told};
 use crate::ring::change::Cell;
 use crate::ring::document::Unusable;
+use crate::ring::store::file::RingFile;
 use crate::ring::store::{Failed, Store, Stored};
 
 /// Others may write at the same time; who loses so often has met something that never rests.
@@ -56,12 +58,35 @@ pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
             let next = change(&store, config, |cell| cell.move_slot(*kind, *slot, *seat));
             Ok(planned(config, &next.await?))
         }
+        Wish::Restore(files) => restore(&store, config, files).await,
         Wish::Region(wish) => region::run(&store, config, wish).await,
         Wish::CarryOut { pause, writes } => carry_out(&store, config, *pause, *writes).await,
         Wish::Drain { name, pause } => {
             change(&store, config, |cell| cell.weigh(name, 0)).await?;
             carry_out(&store, config, *pause, u32::MAX).await
         }
+    }
+}
+
+/// Writes the newest ring of these files over what the store has. What is no ring there is overwritten too.
+async fn restore(store: &Store, config: &RingConfig, files: &[PathBuf]) -> Result<String, String> {
+    let mut known = Vec::with_capacity(files.len());
+    for file in files {
+        let read = RingFile::at(file.clone()).load(&config.cell).map_err(sentence)?;
+        known.push(read.ok_or_else(|| format!("{}: no such file", file.display()))?);
+    }
+    // The mark first: what is written in between shows in it.
+    let mark = store.mark().await.map_err(|failed| failed.to_string())?;
+    let stored = match store.read().await {
+        Ok(stored) => stored.map(|stored| stored.cell),
+        Err(Failed::Unusable(_)) => None,
+        Err(failed) => return Err(failed.to_string()),
+    };
+    let next = Cell::restored(stored.as_ref(), &known).map_err(sentence)?;
+    match store.put(&next, mark).await {
+        Ok(true) => Ok(told(config.json, &Shown::of(&next))),
+        Ok(false) => Err("somebody else wrote the ring meanwhile: try it again".into()),
+        Err(failed) => Err(failed.to_string()),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod news;
 pub mod placement;
 pub mod plan;
 pub mod region;
+mod restore;
 pub mod store;
 mod table;
 pub mod view;

@@ -19,6 +19,8 @@ pub enum Offered {
     Older { known: u64, offered: u64 },
     /// Another ring of the same epoch: somebody wrote without a compare-and-set, or from a restored store. Ours stays.
     Forked { epoch: u64 },
+    /// A ring of a higher epoch in which this seat is older than in ours, or another process's: it was made of what a restored store had. Ours stays.
+    SeatBack { seat: u16, epoch: u64 },
 }
 
 impl View {
@@ -37,6 +39,9 @@ impl View {
             }
             if offered == epoch {
                 return if known == cell { Offered::Same } else { Offered::Forked { epoch } };
+            }
+            if let Some(seat) = known.seat_gone_back(cell) {
+                return Offered::SeatBack { seat, epoch: offered };
             }
         }
         self.cell = Some(cell.clone());

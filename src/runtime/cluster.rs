@@ -309,7 +309,7 @@ async fn join(
     loop {
         let wait = match store.read().await {
             Ok(Some(stored)) if stored.cell.document.ring_epoch < known_epoch => format!(
-                "the ring store went back to epoch {}, and this node knew {known_epoch}: see to the store, or remove the file of the ring in --data",
+                "the ring store went back to epoch {}, and this node knew {known_epoch}: `campanile ctl ring restore` with the files of the ring in --data of the nodes gives it back",
                 stored.cell.document.ring_epoch
             ),
             Ok(Some(stored)) if owns => {
@@ -432,8 +432,11 @@ async fn keep_up(
                 Offered::Newer => {}
                 // Both ways bring most rings.
                 Offered::Same | Offered::Older { .. } => continue,
-                Offered::Forked { epoch } => {
-                    tracing::error!(epoch, "another ring of the same epoch: it is not followed");
+                Offered::Forked { .. } | Offered::SeatBack { .. } => {
+                    tracing::error!(
+                        ?offered,
+                        "a ring that does not follow from ours: it is not followed"
+                    );
                     continue;
                 }
             }

@@ -3,6 +3,7 @@
 Where they run is a ground's matter: `Loopback` here, or a network namespace for each (`cases/network.py`).
 """
 
+import base64
 import json
 import pathlib
 import secrets
@@ -47,6 +48,21 @@ class Etcd:
         except BaseException:
             self.down()
             raise
+
+    def ask(self, what, **words):
+        """One call of its JSON gateway."""
+        request = urllib.request.Request(f"{self.address.replace('etcd', 'http')}/v3/kv/{what}", json.dumps(words).encode())
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
+    def backup(self):
+        """Everything that it has now."""
+        everything = base64.b64encode(b"\0").decode()
+        return self.ask("range", key=everything, range_end=everything)["kvs"]
+
+    def put_in_place(self, backup):
+        for pair in backup:
+            self.ask("put", key=pair["key"], value=pair["value"])
 
     def down(self):
         self.process.kill()

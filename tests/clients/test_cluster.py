@@ -243,6 +243,35 @@ def test_who_owns_nothing_begins_with_the_ring_that_it_knew_while_the_store_is_a
             store.send_signal(signal.SIGCONT)
 
 
+def test_a_store_that_went_back_in_time_is_given_the_ring_that_nodes_know():
+    with Cell("cs1", "cs2") as cell:
+        backup = cell.ground.etcd.backup()
+        cell.ctl("weigh", "cs2", "300")
+        cell.ctl("carry-out", "--pause", "1")
+        newest = cell.ctl("show")["ring_epoch"]
+        until(10, "everybody has that ring", lambda: all(node.metric("campanile_ring_epoch") == newest for node in cell.nodes.values()))
+        cell.ground.etcd.put_in_place(backup)
+        assert cell.ctl("show")["ring_epoch"] < newest
+        until(10, "it is noticed", lambda: "ring restore" in cell.web.words())
+        channel = cell.web.channel("general")
+        (bob,) = together(cell, "bob")
+        cell.web.say("alice", channel, "who owns it goes on")
+        bob.wait_text("who owns it goes on")
+        time.sleep(1)
+        assert cell.web.metric("campanile_outbox_in_flight") > 0, "nothing leaves the outbox by an older ring"
+        # A node whose disk knows better waits.
+        gone = cell.nodes["cs1"]
+        gone.kill()
+        gone.spawn(gone.http_at, gone.ws_at)
+        until(10, "it says why", lambda: "went back to epoch" in gone.words())
+        files = [str(pathlib.Path(node.data) / f"story.{node.name}.ring") for node in (cell.nodes["cs2"], cell.gateway)]
+        assert cell.ctl("restore", *files)["ring_epoch"] == newest + 1
+        gone.is_up()
+        until(10, "the outbox is empty", lambda: cell.web.metric("campanile_outbox_in_flight") == 0)
+        cell.web.say("alice", channel, "all is well")
+        bob.wait_text("all is well")
+
+
 def test_nobody_is_called_away_by_who_does_not_know_yet():
     with Cell("cs1", "cs2", managers=1, window=1) as cell:
         absent = [cell.operate("user", "create", f"absent-{n}")["user"]["id"] for n in range(24)]

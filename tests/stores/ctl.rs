@@ -2,13 +2,16 @@
 
 use std::process::{Command, Output};
 
+use campanile::ring::store::file::RingFile;
+use campanile::ring::store::{Store, Stored};
+use campanile::ring::view::{Offered, View};
 use serde_json::{Value, json};
 
 use super::double::Double;
 
 /// A store for a test, and the command that speaks to it.
 struct Operator {
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
     double: Double,
 }
 
@@ -20,7 +23,7 @@ impl Operator {
             .build()
             .expect("a runtime");
         let double = runtime.block_on(Double::start());
-        Self { _runtime: runtime, double }
+        Self { runtime, double }
     }
 
     fn run(&self, words: &str) -> Output {
@@ -36,6 +39,11 @@ impl Operator {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words}: {errors}");
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    fn stored(&self) -> Stored {
+        let store = Store::new(&self.double.address, "west").expect("a store");
+        self.runtime.block_on(store.read()).expect("an answer").expect("a ring")
     }
 
     fn refused(&self, words: &str) -> String {
@@ -156,4 +164,47 @@ fn a_region_is_drained_and_restored_and_moves_nothing_of_the_ring() {
     assert_eq!(operator.json("region restore eu")["draining"], json!([]));
     let after = operator.json("show");
     assert_eq!((&after["nodes"], &after["ring_epoch"]), (&before["nodes"], &json!(6)));
+}
+
+#[test]
+fn a_store_that_went_back_is_given_the_newest_ring_that_nodes_know() {
+    let operator = Operator::new();
+    let nothing = operator.double.snapshot();
+    let home = tempfile::tempdir().expect("a directory");
+    let file = RingFile::new(home.path(), "west", "a");
+    let path = file.path().to_str().expect("text").to_string();
+    assert!(operator.refused(&format!("restore {path}")).contains("no such file"));
+    operator.json("create a=10.0.0.1:7400,cores=4 b=10.0.0.2:7400,cores=4");
+    let old = operator.double.snapshot();
+    operator.json("replace a --by b");
+    operator.json("move users 7 3");
+    let before = operator.json("show");
+    let newest = operator.stored().cell;
+    file.save(&newest).expect("saved");
+    let said = operator.refused(&format!("restore {path}"));
+    assert!(said.contains("did not go back"), "{said}");
+
+    // A backup is put in place, and somebody writes as if nothing were.
+    operator.double.restore(old);
+    operator.json("weigh b 50");
+    let back = operator.json(&format!("restore {path}"));
+    assert_eq!((&back["ring_epoch"], &back["nodes"]), (&json!(4), &before["nodes"]));
+    let stored = operator.stored();
+    assert_eq!(View::of(&newest).offer(&stored.cell), Offered::Newer);
+    assert_eq!(stored.cell.users.seats, newest.users.seats, "the table goes with it");
+    assert!(operator.refused(&format!("restore {path}")).contains("did not go back"));
+
+    // A part is lost, and then everything.
+    operator.double.forget("rt/west/ring/users");
+    assert!(operator.refused("show").contains("has no users"));
+    operator.json(&format!("restore {path}"));
+    assert_eq!(operator.stored().cell.users, newest.users);
+    operator.double.restore(nothing);
+    assert!(operator.refused("show").contains("no ring yet"));
+    operator.json(&format!("restore {path}"));
+    assert_eq!(operator.stored().cell.channels, newest.channels);
+
+    let whole = std::fs::read(&path).expect("there");
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("written");
+    assert!(operator.refused(&format!("restore {path}")).contains(&path), "it says which file");
 }

@@ -7,6 +7,8 @@ mod hostile;
 
 use std::time::{Duration, Instant};
 
+use campanile::ids::{Seat, Slot};
+use campanile::ring::assign::Kind;
 use campanile::ring::change::Cell;
 use campanile::ring::document::NodeEntry;
 use campanile::ring::store::{Failed, Store};
@@ -89,6 +91,26 @@ fn of_two_writers_one_wins_and_nothing_of_the_other_is_there() {
                 stepped,
                 "{store:?}"
             );
+        }
+    });
+}
+
+#[test]
+fn whatever_is_there_is_overwritten_by_whoever_saw_it_last() {
+    run(async {
+        for (store, name) in stores("put").await {
+            let first = cell(&name, 3);
+            assert_eq!(store.mark().await, Ok(None), "{store:?}");
+            assert_eq!(store.put(&first, None).await, Ok(true), "{store:?}: an empty store");
+            let seen = store.mark().await.expect("an answer");
+            // Both tables and the seats: more than one write of Consul's takes.
+            let moved = first.move_slot(Kind::Users, Slot(7), Seat(9)).expect("moved");
+            let moved = moved.move_slot(Kind::Channels, Slot(7), Seat(9)).expect("moved");
+            assert_eq!(store.put(&moved, None).await, Ok(false), "{store:?}: it is not empty");
+            assert_eq!(store.put(&moved, seen).await, Ok(true), "{store:?}");
+            assert_eq!(store.put(&first, seen).await, Ok(false), "{store:?}: seen too early");
+            let stored = store.read().await.expect("an answer").expect("a ring");
+            assert_eq!(stored.cell, moved, "{store:?}");
         }
     });
 }

@@ -19,6 +19,11 @@ impl RingFile {
         Self { path: directory.join(format!("{cell}.{node}.ring")) }
     }
 
+    /// One that an operator names.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

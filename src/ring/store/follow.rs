@@ -52,10 +52,10 @@ pub async fn follow(
                         }
                     }
                     Offered::Same => {}
-                    Offered::Older { .. } | Offered::Forked { .. } => {
+                    Offered::Older { .. } | Offered::Forked { .. } | Offered::SeatBack { .. } => {
                         tracing::error!(
                             ?offered,
-                            "the ring store went back: its ring is not followed"
+                            "the ring store went back: its ring is not followed, nobody is replaced and no row leaves the outbox until `campanile ctl ring restore`"
                         );
                     }
                 }

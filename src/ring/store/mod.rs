@@ -221,15 +221,30 @@ impl Store {
     /// # Errors
     /// See [`Failed`].
     pub async fn create(&self, cell: &Cell) -> Result<bool, Failed> {
+        if self.parts(Scope::Ring).await?[0].is_some() {
+            return Ok(false);
+        }
+        self.put(cell, None).await
+    }
+
+    /// Whatever is there, a ring or what cannot be used as one, is this ring from now on, if the seats are still what `over` marks. False: they
+    /// are not, or somebody else wrote in between; what is there may be no ring then, until this is done again.
+    ///
+    /// # Errors
+    /// See [`Failed`].
+    pub async fn put(&self, cell: &Cell, over: Option<Mark>) -> Result<bool, Failed> {
         // The tables first: the three are more than one write of Consul's takes. What another creator left half done is overwritten, and
         // the seats are written only where our tables stand.
         let tables =
             [(1, cell.channels.encode(Kind::Channels)), (2, cell.users.encode(Kind::Users))];
         let there = self.parts(Scope::Ring).await?;
-        if there[0].is_some() {
+        if there[0].as_ref().map(|(mark, _)| *mark) != over {
             return Ok(false);
         }
         for (at, bytes) in &tables {
+            if there[*at].as_ref().is_some_and(|(_, found)| found == bytes) {
+                continue;
+            }
             let was = there[*at].as_ref().map(|(mark, _)| *mark);
             if !self
                 .write(vec![Write { part: PARTS[*at], was, bytes: Some(bytes.clone()) }])
@@ -239,7 +254,7 @@ impl Store {
             }
         }
         let there = self.parts(Scope::Ring).await?;
-        let seats = Write { part: SEATS, was: None, bytes: Some(cell.document.encode()) };
+        let seats = Write { part: SEATS, was: over, bytes: Some(cell.document.encode()) };
         let mut writes = vec![seats];
         for (at, bytes) in &tables {
             match &there[*at] {
@@ -250,6 +265,15 @@ impl Store {
             }
         }
         self.write(writes).await
+    }
+
+    /// Marks the seats as they are, whether they make a ring or not. `None`: there are none.
+    ///
+    /// # Errors
+    /// See [`Failed`].
+    pub async fn mark(&self) -> Result<Option<Mark>, Failed> {
+        let [seats, ..] = self.parts(Scope::Seats).await?;
+        Ok(seats.map(|(mark, _)| mark))
     }
 
     /// Writes `next` if everything is still as `was` says. False: somebody else wrote meanwhile, and nothing was done.

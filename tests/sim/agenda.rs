@@ -8,7 +8,7 @@ use std::time::Duration;
 use campanile::ids::{Ask, Peer, Role};
 use campanile::ring::Ring;
 use campanile::ring::change::Cell;
-use campanile::time::{Mono, Now, Wall};
+use campanile::time::Mono;
 use campanile::wire::link::Batch;
 use campanile::wire::stream::Identity;
 
@@ -206,8 +206,7 @@ pub(crate) struct Agenda {
 }
 
 /// Where virtual time begins: not at zero, so that nothing is early by accident.
-const BEGIN: Mono = Mono(1_000_000_000_000);
-const WALL: u64 = 1_700_000_000_000_000;
+pub(crate) const BEGIN: Mono = Mono(1_000_000_000_000);
 
 impl Agenda {
     pub(crate) fn new() -> Self {
@@ -240,10 +239,6 @@ impl Agenda {
         self.now = at;
         self.free.push(place);
         self.happenings[place as usize].take()
-    }
-
-    pub(crate) fn clocks(&self) -> Now {
-        Now { mono: self.now, wall: Wall(WALL + self.now.0 / 1_000) }
     }
 
     /// Since the beginning.

@@ -64,6 +64,17 @@ impl Database {
         (answers, rows)
     }
 
+    /// Whether a question cannot be answered by a database that takes no writes.
+    pub(crate) fn writes(question: &Message<'_>) -> bool {
+        matches!(
+            question,
+            Message::Redeem { .. }
+                | Message::Renew { .. }
+                | Message::Post { .. }
+                | Message::OutboxRemove { .. }
+        )
+    }
+
     /// What is said instead when the database is away: where the answer has a word for that.
     pub(crate) fn excuse(ask: Ask, question: &Message<'_>) -> Vec<Vec<u8>> {
         let answer = match question {

@@ -70,7 +70,7 @@ impl World {
 
     /// rtm.connect, if there is somebody who answers.
     fn connect(&mut self, client: usize) {
-        if self.desk().is_none() || self.hands.is_away {
+        if self.desk().is_none() || !self.hands.can_write() {
             return;
         }
         let device = &mut self.devices[client];
@@ -166,7 +166,7 @@ impl World {
     /// A client ends its connection of its own accord; it may have fetched its next ticket before.
     fn go(&mut self, client: usize) {
         self.outside.coverage.saw("clients that went");
-        if self.workload.chance(200) && self.desk().is_some() && !self.hands.is_away {
+        if self.workload.chance(200) && self.desk().is_some() && self.hands.can_write() {
             let device = &mut self.devices[client];
             let Client { user, token, .. } = &device.client;
             device.ahead = self.outside.database.connect(user, *token, device.client.flags());

@@ -90,6 +90,39 @@ impl World {
                 self.store.watch_ms = ms;
                 "faults: late news of the ring"
             }
+            Fault::Slow { node, place } => {
+                let places = places(self, node);
+                self.nodes[of(node)].tax((place % places) as usize, until);
+                "faults: a place slow"
+            }
+            Fault::DatabaseReadOnly => {
+                self.hands.is_read_only = true;
+                "faults: database read-only"
+            }
+            Fault::ClockMoved { node, by_ms } => {
+                self.nodes[of(node)].clock.jump(by_ms);
+                "faults: a wall clock moved"
+            }
+            Fault::ClockStopped { node } => {
+                self.nodes[of(node)].clock.stop(self.agenda.now);
+                "faults: a wall clock stopped"
+            }
+            Fault::StoreAwayFrom { node } => {
+                self.store.away_from = Some(of(node));
+                "faults: ring store away from a node"
+            }
+            Fault::StoreRestored { back } => {
+                // What was written last is known to everybody: where it is not, two processes may have one seat for a while, and no operator
+                // could know.
+                let is_known = self.layout.is_cell
+                    && (0..self.nodes.len())
+                        .all(|at| !self.nodes[at].is_up() || self.is_current(at));
+                if !is_known || !self.store.restore(back) {
+                    return;
+                }
+                self.spread_news();
+                "faults: ring store restored"
+            }
         };
         self.note_trouble();
         self.outside.coverage.saw(saw);
@@ -120,6 +153,13 @@ impl World {
             Fault::StoreAway => self.store.is_away = false,
             Fault::StoreOdd { .. } => (self.store.answers_lost, self.store.stale) = (0, 0),
             Fault::WatchSlow { .. } => self.store.watch_ms = 0,
+            Fault::DatabaseReadOnly => self.hands.is_read_only = false,
+            Fault::ClockStopped { node } => {
+                let count = self.nodes.len() as u64;
+                self.nodes[(node % count) as usize].clock.go_on(self.agenda.now);
+            }
+            Fault::StoreAwayFrom { .. } => self.store.away_from = None,
+            Fault::StoreRestored { .. } => self.is_alarmed = self.store.went_back(),
             // The others end by themselves.
             _ => {}
         }
@@ -148,8 +188,8 @@ impl World {
             let node = &mut self.nodes[at];
             node.is_draining = true;
             let process = node.process;
+            let until = node.clock.mono(self.agenda.now + window);
             for place in 0..node.control() {
-                let until = self.agenda.now + window;
                 node.arrive(&mut self.agenda, place, Arrival::Drain { until });
             }
             self.agenda.after(window + millis(1_500), Happening::Stop { process });

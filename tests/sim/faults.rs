@@ -84,6 +84,30 @@ pub(crate) enum Fault {
     WatchSlow {
         ms: u64,
     },
+    // Of `odds`.
+    /// A core, or the control plane, takes long for everything.
+    Slow {
+        node: u64,
+        place: u64,
+    },
+    /// The database takes no writes, as while one of its servers takes over from another.
+    DatabaseReadOnly,
+    /// The hands of a node's wall clock are moved, or stand still.
+    ClockMoved {
+        node: u64,
+        by_ms: i64,
+    },
+    ClockStopped {
+        node: u64,
+    },
+    /// The ring store does not answer one node.
+    StoreAwayFrom {
+        node: u64,
+    },
+    /// A backup of the ring store is put in place, so many rings old; in the end the operator restores the ring.
+    StoreRestored {
+        back: u64,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

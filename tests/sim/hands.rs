@@ -16,6 +16,7 @@ pub(crate) struct Hands {
     pub(crate) random: Random,
     /// Faults that are on now.
     pub(crate) is_away: bool,
+    pub(crate) is_read_only: bool,
     pub(crate) slow_ms: u64,
     /// In a thousand: questions that never reach the database, answers that never come back, words of commits that are lost.
     pub(crate) questions_lost: u64,
@@ -30,6 +31,7 @@ impl Hands {
         Self {
             random,
             is_away: false,
+            is_read_only: false,
             slow_ms: 0,
             questions_lost: 0,
             answers_lost: 0,
@@ -74,7 +76,7 @@ impl Hands {
         });
         let (list, rows) = match decoded {
             Message::RingRead { .. } => (ring.into_iter().collect(), Vec::new()),
-            ref other if self.is_away => {
+            ref other if self.is_away || self.is_read_only && Database::writes(other) => {
                 outside.coverage.saw("questions excused");
                 (Database::excuse(ask, other), Vec::new())
             }
@@ -115,6 +117,11 @@ impl Hands {
             let what = Arrival::Word(word);
             agenda.after(pause, Happening::Arrive { process, place: control, what });
         }
+    }
+
+    /// Whether somebody who uses the Web API can do something.
+    pub(crate) fn can_write(&self) -> bool {
+        !(self.is_away || self.is_read_only)
     }
 
     /// What the driver does without the database.

@@ -25,6 +25,7 @@ use campanile::wire::Message;
 use campanile::wire::stream::Identity;
 
 use crate::agenda::{Agenda, Arrival, Far, Happening, micros, millis};
+use crate::clock::Clock;
 use crate::hands::Hands;
 use crate::layout::Part;
 use crate::lines::Lines;
@@ -39,6 +40,9 @@ use crate::store::Kept;
 pub(crate) const TOKEN_SECRET: &str = "sim";
 pub(crate) const SECRET: Secret = Secret([7; 16]);
 
+/// What a turn of a slow core takes, in milliseconds, at most.
+const SLOW_TURN_MS: u64 = 30;
+
 /// The turns of one place.
 #[derive(Default, Debug)]
 pub(super) struct Turns {
@@ -50,6 +54,8 @@ pub(super) struct Turns {
     pub(super) doomed: Vec<usize>,
     /// The core does nothing until then.
     stuck_until: Mono,
+    /// Each of its turns takes long until then.
+    slow_until: Mono,
 }
 
 /// From one place to another.
@@ -103,6 +109,7 @@ pub(crate) struct Node {
     /// It stands still until then.
     pub(crate) paused_until: Mono,
     pub(crate) paused_since: Option<Mono>,
+    pub(crate) clock: Clock,
     pub(crate) sizes: Sizes,
     /// The rings that its process was told.
     pub(crate) view: View,
@@ -140,7 +147,7 @@ impl Node {
     pub(crate) fn new(
         at: usize,
         (part, relays): (Part, Vec<RegionRelay>),
-        sizes: Sizes,
+        (sizes, clock): (Sizes, Clock),
         rules: Arc<Rules>,
         mail: Random,
     ) -> Self {
@@ -154,6 +161,7 @@ impl Node {
             is_draining: false,
             paused_until: Mono(0),
             paused_since: None,
+            clock,
             sizes,
             view: View::default(),
             told: None,
@@ -203,7 +211,7 @@ impl Node {
         let cores = whole.cores;
         let seed = self.mail.next();
         around.network.restart(self.at, cores);
-        let is_told = around.outside.trace.is_told();
+        let told = around.outside.trace.is_told().then_some(&self.clock);
         for place in 0..=cores {
             let roles = whole.roles.both(if place == cores { CONTROL_ROLES } else { DATA_ROLES });
             let actors = roles
@@ -211,14 +219,15 @@ impl Node {
                 .map(|role| (role, self.actor(role, place, whole, desk, manager, seed)));
             let actors = actors.collect();
             let limits = &self.sizes.limits;
-            self.places.push(Place::new(whole, place, actors, limits, is_told));
+            self.places.push(Place::new(whole, place, actors, limits, told));
         }
         self.turns = (0..=cores).map(|_| Turns::default()).collect();
         self.far = (0..=cores).map(|_| Vec::new()).collect();
         self.carriers = vec![Carrier::default(); (cores + 1) * (cores + 1)];
         for place in 0..=cores {
             self.told_ring(place, &ring, around);
-            self.places[place].begin(around.agenda.clocks(), &ring, around.outside);
+            let now = self.clock.now(around.agenda.now);
+            self.places[place].begin(now, &ring, around.outside);
             self.obey(place, around);
             let after = micros(self.mail.below(2_000));
             self.wake(around.agenda, place, around.agenda.now + after);
@@ -289,7 +298,7 @@ impl Node {
 
     /// News of a connection to another node, as `runtime/far_ways` tells them to its place.
     fn hear_far(&mut self, place: usize, line: usize, news: Far, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         let here = &mut self.places[place];
         let ways = &mut self.far[place];
         let find = |ways: &[FarWay]| ways.iter().position(|way| way.line == line && way.is_up);
@@ -341,14 +350,23 @@ impl Node {
         }
     }
 
-    /// Whether a place of it does nothing now.
+    /// A core, or the control plane, is slow for a while: as on a machine that does much else.
+    pub(crate) fn tax(&mut self, place: usize, until: Mono) {
+        if let Some(turns) = self.turns.get_mut(place) {
+            turns.slow_until = until;
+        }
+    }
+
+    /// Whether a place of it does nothing now, or little.
     pub(crate) fn is_stuck(&self, now: Mono) -> bool {
-        self.turns.iter().any(|turns| turns.stuck_until > now)
+        self.turns.iter().any(|turns| turns.stuck_until.max(turns.slow_until) > now)
     }
 
     /// Nothing hinders it any more.
     pub(crate) fn unstick(&mut self) {
-        self.turns.iter_mut().for_each(|turns| turns.stuck_until = Mono(0));
+        for turns in &mut self.turns {
+            (turns.stuck_until, turns.slow_until) = (Mono(0), Mono(0));
+        }
         self.carriers.iter_mut().for_each(|carrier| carrier.slow_until = Mono(0));
     }
 
@@ -389,7 +407,7 @@ impl Node {
         if stuck_until > around.agenda.now {
             return self.wake(around.agenda, place, stuck_until);
         }
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         for arrival in std::mem::take(&mut self.turns[place].inbox) {
             self.take_in(place, arrival, around);
             self.obey(place, around);
@@ -400,15 +418,27 @@ impl Node {
         self.bury(place, around);
         more |= self.carry(place, around);
         more |= !self.turns[place].dirty.is_empty();
+        let here = around.agenda.now;
+        self.tire(place, here);
         if more {
-            self.wake(around.agenda, place, now.mono + micros(50));
+            self.wake(around.agenda, place, here + micros(50));
         } else if let Some(due) = self.places[place].deadline() {
-            self.wake(around.agenda, place, due.max(now.mono + micros(5)));
+            let due = self.clock.when(due);
+            self.wake(around.agenda, place, due.max(here + micros(5)));
+        }
+    }
+
+    /// A place that is slow does nothing for a while after each turn.
+    fn tire(&mut self, place: usize, now: Mono) {
+        if self.turns[place].slow_until > now {
+            let pause = millis(self.mail.between(1, SLOW_TURN_MS));
+            let turns = &mut self.turns[place];
+            turns.stuck_until = turns.stuck_until.max(now + pause);
         }
     }
 
     fn take_in(&mut self, place: usize, arrival: Arrival, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         let here = &mut self.places[place];
         match arrival {
             Arrival::Mail { from, batch } => {
@@ -417,7 +447,7 @@ impl Node {
                 self.carriers[carrier].in_flight -= 1;
                 here.receive(now, from, &batch, around.outside);
                 if self.places[from].has_mail_for(place) {
-                    self.wake(around.agenda, from, now.mono + micros(5));
+                    self.wake(around.agenda, from, around.agenda.now + micros(5));
                 }
             }
             Arrival::Answer { role, ask, list } => {
@@ -485,7 +515,7 @@ impl Node {
 
     /// Mail to other places, as far as there is room between. True: there is something to do after that.
     fn carry(&mut self, place: usize, around: &mut Around<'_>) -> bool {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         let cores = self.part.cores;
         let (carriers, ways) = (&self.carriers, &self.far[place]);
         let batches_max = self.sizes.batches_max;
@@ -496,6 +526,7 @@ impl Node {
             None => batches_max.saturating_sub(carriers[place * (cores + 1) + other].in_flight),
         };
         let (batches, more) = self.places[place].carry(now, room, around.outside);
+        let now = around.agenda.now;
         for (other, batch) in batches {
             if let Some(far) = other.checked_sub(cores + 1) {
                 let FarWay { line, side, .. } = self.far[place][far];
@@ -503,14 +534,14 @@ impl Node {
                 continue;
             }
             let carrier = &mut self.carriers[place * (cores + 1) + other];
-            let pause = if carrier.slow_until > now.mono {
+            let pause = if carrier.slow_until > now {
                 millis(self.mail.between(1, 200))
             } else if self.mail.chance(20) {
                 micros(self.mail.between(100, 10_000))
             } else {
                 micros(self.mail.between(2, 60))
             };
-            carrier.last = carrier.last.max(now.mono + pause);
+            carrier.last = carrier.last.max(now + pause);
             carrier.in_flight += 1;
             let what = Arrival::Mail { from: place, batch };
             let (process, place) = (self.process, other);

@@ -54,7 +54,8 @@ impl World {
         (by, ring_epoch): (Writer, u64),
         change: impl FnOnce(&Cell) -> Result<Cell, u8>,
     ) -> bool {
-        let next = match self.store.read() {
+        let at = self.node_of(process);
+        let next = match at.and_then(|at| self.store.read(at)) {
             None => Err(outcome::FAILED),
             Some(kept) if kept.epoch() != ring_epoch => Err(outcome::LATE),
             Some(kept) => change(&kept.cell),
@@ -139,7 +140,10 @@ impl World {
     pub(crate) fn operate(&mut self) {
         let pause = millis(self.operations.between(200, 3_000));
         self.agenda.after(pause, Happening::Operate);
-        let Some(kept) = self.store.read() else { return };
+        let Some(kept) = self.store.show() else { return };
+        if self.store.went_back() {
+            return self.restore_ring();
+        }
         let cell = &kept.cell;
         let next = self
             .missing(cell)
@@ -149,6 +153,20 @@ impl World {
             let (was, next) = (kept.epoch(), Rc::new(next));
             self.agenda.after(pause, Happening::Write { by: Writer::Operator, was, next });
         }
+    }
+
+    /// The store went back: once that is noticed, it is given the newest ring that is on the disk of any node.
+    fn restore_ring(&mut self) {
+        if !std::mem::take(&mut self.is_alarmed) {
+            return;
+        }
+        let known: Vec<Cell> =
+            self.nodes.iter().filter_map(|node| node.view.cell().cloned()).collect();
+        match self.store.give_back(&known) {
+            Ok(()) => self.spread_news(),
+            Err(Violation(why)) => self.outside.checker.broken(why),
+        }
+        self.outside.coverage.saw("operator: the ring restored");
     }
 
     /// A node that stands by: it is given its share.

@@ -21,6 +21,7 @@ use campanile::wire::Message;
 use campanile::wire::link::{Batch, Class};
 use campanile::wire::stream::Identity;
 
+use crate::clock::Clock;
 use crate::outside::Outside;
 use crate::trace;
 
@@ -123,7 +124,8 @@ struct Overheard {
     here: Peer,
     actor: Actor,
     notes: Notes,
-    is_told: bool,
+    /// By what the times of its node are the world's, where its story is told.
+    told: Option<Clock>,
 }
 
 impl Shard for Overheard {
@@ -131,11 +133,11 @@ impl Shard for Overheard {
         let to = self.here.role;
         match &input {
             Input::Wire { peer, message } => {
-                if self.is_told {
+                if let Some(clock) = &self.told {
                     let text = format!("{message:?}");
                     let cut: String = text.chars().take(240).collect();
                     trace::line(
-                        now.mono,
+                        clock.when(now.mono),
                         &format!("  {} -> {} {cut}", name(*peer), name(self.here)),
                     );
                 }
@@ -146,10 +148,10 @@ impl Shard for Overheard {
                 notes.push(Seen::Said { to, peer: *peer, len });
             }
             Input::PeerUp { peer, .. } | Input::PeerLost { peer } => {
-                if self.is_told {
+                if let Some(clock) = &self.told {
                     let what = if matches!(input, Input::PeerUp { .. }) { "up" } else { "lost" };
                     trace::line(
-                        now.mono,
+                        clock.when(now.mono),
                         &format!("  {} is {what} to {}", name(*peer), name(self.here)),
                     );
                 }
@@ -260,7 +262,7 @@ impl Place {
         here: usize,
         actors: Vec<(Role, Actor)>,
         limits: &Limits,
-        is_told: bool,
+        told: Option<&Clock>,
     ) -> Self {
         let notes = Notes::default();
         let core = if here == whole.cores { Peer::CONTROL_CORE } else { here as u8 };
@@ -268,7 +270,7 @@ impl Place {
             here: Peer::new(whole.node, role, core),
             actor,
             notes: Rc::clone(&notes),
-            is_told,
+            told: told.cloned(),
         });
         Self {
             inner: place::Place::new(Cast(cast.collect()), here, whole, limits),

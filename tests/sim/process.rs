@@ -57,10 +57,15 @@ impl World {
             return;
         }
         let again = millis(LOOK_AGAIN_MS);
-        let Some(kept) = self.store.read() else {
+        let Some(kept) = self.store.read(at) else {
             self.outside.coverage.saw("joins without a store");
             return self.agenda.after(again, Happening::Join { process });
         };
+        // A node whose disk says that the store went back starts when it is mended, and an operator starts no new ones meanwhile.
+        if self.store.went_back() {
+            self.outside.coverage.saw("joins into a store that went back");
+            return self.agenda.after(again, Happening::Join { process });
+        }
         let part = &self.nodes[at].part;
         if !self.layout.is_cell || !part.owns() {
             let id = part.id.expect("who owns nothing was given a number");
@@ -134,7 +139,7 @@ impl World {
         if self.ways.deaf == Some(at) {
             return self.outside.coverage.saw("watches that never tell");
         }
-        let Some(kept) = self.store.watched() else {
+        let Some(kept) = self.store.watched(at) else {
             let pause = millis(100 + self.store.random.below(900));
             return self.agenda.after(pause, Happening::Follow { process });
         };
@@ -192,7 +197,13 @@ impl World {
         next: &campanile::ring::change::Cell,
     ) -> Result<(), Violation> {
         let before = Rc::clone(self.store.newest());
-        let swapped = self.store.swap(was, next)?;
+        let at = match by {
+            Writer::Manager { process, .. }
+            | Writer::Leveller { process, .. }
+            | Writer::Joiner { process } => self.node_of(process),
+            Writer::Operator => None,
+        };
+        let swapped = self.store.swap(at, was, next)?;
         let is_done = self.store.newest().epoch() != before.epoch();
         self.outside.trace.tell(self.agenda.now, || {
             format!("ring {} by {by:?}: {swapped:?}, {is_done}", next.document.ring_epoch)

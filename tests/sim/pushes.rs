@@ -54,7 +54,7 @@ impl World {
                     .checker
                     .broken(format!("I6: ring {epoch} is pushed otherwise"));
             }
-            None if epoch > self.store.newest().epoch() => {
+            None if epoch > self.store.highest => {
                 return self.outside.checker.broken(format!("I6: ring {epoch} was never written"));
             }
             None => match cell.ring() {
@@ -81,7 +81,7 @@ impl World {
                 self.tell_ring(at, kept);
             }
             Offered::Same | Offered::Older { .. } => self.outside.coverage.saw("rings pushed late"),
-            forked @ Offered::Forked { .. } => {
+            forked @ (Offered::Forked { .. } | Offered::SeatBack { .. }) => {
                 self.outside.checker.broken(format!("I6: {forked:?}"));
             }
         }

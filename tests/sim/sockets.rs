@@ -19,7 +19,7 @@ impl Node {
         arrival: Arrival,
         around: &mut Around<'_>,
     ) {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         let one = &mut around.network.sockets[socket];
         let conn = one.conn;
         if !one.server.is_open {
@@ -107,7 +107,7 @@ impl Node {
 
     /// Writes to every dirty connection once.
     pub(super) fn flush(&mut self, place: usize, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         for socket in std::mem::take(&mut self.turns[place].dirty) {
             let one = &mut around.network.sockets[socket];
             let (conn, server) = (one.conn, &mut one.server);
@@ -156,7 +156,7 @@ impl Node {
 
     /// Connections that are over.
     pub(super) fn bury(&mut self, place: usize, around: &mut Around<'_>) {
-        let now = around.agenda.clocks();
+        let now = self.clock.now(around.agenda.now);
         while let Some(socket) = self.turns[place].doomed.pop() {
             let one = &around.network.sockets[socket];
             let (conn, server) = (one.conn, one.server);

@@ -52,6 +52,10 @@ pub(crate) struct Store {
     pub(crate) answers_lost: u64,
     pub(crate) stale: u64,
     pub(crate) watch_ms: u64,
+    /// A node that it does not answer.
+    pub(crate) away_from: Option<usize>,
+    /// The newest ring that was ever written.
+    pub(crate) highest: u64,
     /// Who held a seat under an epoch: node and incarnation.
     holders: BTreeMap<(u16, u32), (u16, u128)>,
     /// Processes whose seats were given away.
@@ -73,6 +77,8 @@ impl Store {
             answers_lost: 0,
             stale: 0,
             watch_ms: 0,
+            away_from: None,
+            highest: 1,
             holders: BTreeMap::new(),
             replaced: BTreeSet::new(),
         }
@@ -88,14 +94,58 @@ impl Store {
         self.chain.iter().find(|kept| kept.epoch() == epoch)
     }
 
-    /// A linearizable read; `None`: nobody answers.
-    pub(crate) fn read(&self) -> Option<Rc<Kept>> {
+    /// A linearizable read by a node; `None`: nobody answers.
+    pub(crate) fn read(&self, at: usize) -> Option<Rc<Kept>> {
+        (!self.is_away_from(at)).then(|| Rc::clone(self.newest()))
+    }
+
+    /// Of the operator, who knows where it answers.
+    pub(crate) fn show(&self) -> Option<Rc<Kept>> {
         (!self.is_away).then(|| Rc::clone(self.newest()))
     }
 
+    pub(crate) fn is_away_from(&self, at: usize) -> bool {
+        self.is_away || self.away_from == Some(at)
+    }
+
+    /// Whether a backup is in place, and what was written since is not there.
+    pub(crate) fn went_back(&self) -> bool {
+        self.newest().epoch() < self.highest
+    }
+
+    /// A backup is put in place. False: it has nothing older.
+    pub(crate) fn restore(&mut self, back: u64) -> bool {
+        let is_older = !self.is_away && self.chain.len() > back as usize;
+        if is_older {
+            self.chain.truncate(self.chain.len() - back as usize);
+        }
+        is_older
+    }
+
+    /// The operator gives it the newest ring that nodes have on their disks.
+    pub(crate) fn give_back(&mut self, known: &[Cell]) -> Result<(), Violation> {
+        let broken = |why: campanile::ring::document::Unusable| Violation(format!("I6: {}", why.0));
+        let cell = Cell::restored(Some(&self.newest().cell), known).map_err(broken)?;
+        let ring = cell.ring().map_err(broken)?;
+        if cell.document.ring_epoch != self.highest + 1 {
+            let (next, highest) = (cell.document.ring_epoch, self.highest);
+            return Err(Violation(format!("I6: ring {next} is restored after {highest}")));
+        }
+        self.keep(Kept { cell, ring: Rc::new(ring) });
+        Ok(())
+    }
+
+    fn keep(&mut self, kept: Kept) {
+        self.highest = kept.epoch();
+        self.chain.push(Rc::new(kept));
+        if self.chain.len() > KEPT {
+            self.chain.remove(0);
+        }
+    }
+
     /// What a watcher reads: a follower of the store may be behind.
-    pub(crate) fn watched(&mut self) -> Option<Rc<Kept>> {
-        if self.is_away {
+    pub(crate) fn watched(&mut self, at: usize) -> Option<Rc<Kept>> {
+        if self.is_away_from(at) {
             return None;
         }
         let is_stale = self.random.chance(self.stale);
@@ -103,8 +153,16 @@ impl Store {
         Some(Rc::clone(&self.chain[self.chain.len() - 1 - back]))
     }
 
-    /// Writes `next` if the newest is still `was`.
-    pub(crate) fn swap(&mut self, was: u64, next: &Cell) -> Result<Swapped, Violation> {
+    /// A node, or the operator, writes `next` if the newest is still `was`. Over a backup nobody writes: who would has never heard of what it lacks.
+    pub(crate) fn swap(
+        &mut self,
+        at: Option<usize>,
+        was: u64,
+        next: &Cell,
+    ) -> Result<Swapped, Violation> {
+        if at.is_some_and(|at| self.away_from == Some(at)) {
+            return Ok(Swapped::Unreachable);
+        }
         let is_lost = self.random.chance(self.answers_lost);
         if self.is_away && !is_lost {
             return Ok(Swapped::Unreachable);
@@ -113,7 +171,7 @@ impl Store {
         if is_lost && self.random.chance(500) {
             return Ok(Swapped::Unknown);
         }
-        let done = was == self.newest().epoch();
+        let done = was == self.newest().epoch() && !self.went_back();
         if done {
             self.write(next)?;
         }
@@ -154,10 +212,7 @@ impl Store {
             }
         }
         let ring = next.ring().map_err(|why| Violation(format!("I7: {}", why.0)))?;
-        self.chain.push(Rc::new(Kept { cell: next.clone(), ring: Rc::new(ring) }));
-        if self.chain.len() > KEPT {
-            self.chain.remove(0);
-        }
+        self.keep(Kept { cell: next.clone(), ring: Rc::new(ring) });
         Ok(())
     }
 

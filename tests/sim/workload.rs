@@ -26,7 +26,7 @@ impl World {
         }
         let pause = self.soon(self.api_pause_us * 2);
         self.agenda.after(pause, Happening::Api);
-        if self.desk().is_none() || self.hands.is_away {
+        if self.desk().is_none() || !self.hands.can_write() {
             return;
         }
         let user = self.workload.pick(&self.outside.database.users).clone();

@@ -11,6 +11,7 @@ use crate::agenda::{Agenda, Arrival, Happening, micros, millis};
 use crate::canary::{Canary, Tamper};
 use crate::checker::{Checker, Violation};
 use crate::client::{Client, Manner};
+use crate::clock::Clock;
 use crate::coverage::Coverage;
 use crate::database::Database;
 use crate::device::Device;
@@ -22,6 +23,7 @@ use crate::layout::{Layout, Ways};
 use crate::lines::Lines;
 use crate::network::Network;
 use crate::node::{self, Around, Node};
+use crate::odds::Odds;
 use crate::outside::Outside;
 use crate::random::Random;
 use crate::sizes::Sizes;
@@ -93,6 +95,8 @@ pub(crate) struct World {
     pub(crate) said: u64,
     /// Users who set their presence by hand; and whether there was one.
     pub(crate) by_hand: BTreeSet<String>,
+    /// Somebody noticed that the ring store went back.
+    pub(crate) is_alarmed: bool,
     pub(crate) has_hands: bool,
     pub(crate) looks: u64,
     /// Rows that were in the outbox when faults stopped.
@@ -116,6 +120,8 @@ const REGIONS: u64 = 904;
 const WAYS: u64 = 905;
 const RELAYS: u64 = 906;
 const AGES: u64 = 907;
+const ODDS: u64 = 908;
+const CLOCKS: u64 = 909;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -130,6 +136,10 @@ impl World {
         layout.age(&mut Random::new(seed, AGES));
         let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
+        let odds = Odds::draw(&mut Random::new(seed, ODDS), &layout, active);
+        plan.extend(odds.plan);
+        plan.sort_by_key(|planned| planned.at);
+        let active = active + odds.longer;
         let mut nth = 0;
         plan.retain(|_| {
             nth += 1;
@@ -147,6 +157,7 @@ impl World {
         let mut agenda = Agenda::new();
         let devices = populate(&mut database, seed, options, &mut workload);
         let rules = node::rules();
+        let mut clocks = Random::new(seed, CLOCKS);
         let nodes: Vec<Node> = layout
             .parts
             .iter()
@@ -155,7 +166,8 @@ impl World {
                 let mail = Random::new(seed, MAIL + (at as u64) * 10_000);
                 let relays = layout.relays_of(part);
                 let part = (part.clone(), relays);
-                Node::new(at, part, sizes.clone(), std::sync::Arc::clone(&rules), mail)
+                let own = (sizes.clone(), Clock::draw(&mut clocks));
+                Node::new(at, part, own, std::sync::Arc::clone(&rules), mail)
             })
             .collect();
         let store = Store::new(Random::new(seed, STORE), layout.entries());
@@ -188,11 +200,13 @@ impl World {
             agenda.after((planned.at + planned.lasts).min(active), Happening::Healed { at });
         }
         let limits = sizes.limits.clone();
+        let mut coverage = Coverage::new();
+        odds.scenes.into_iter().for_each(|scene| coverage.saw(scene));
         let outside = Outside {
             has_relays: layout.parts.iter().any(|part| !part.relays.is_empty()),
             database,
             checker: Checker::default(),
-            coverage: Coverage::new(),
+            coverage,
             trace: Trace::new(options.is_told),
             streams: Streams::default(),
             typed: std::collections::BTreeMap::new(),
@@ -235,6 +249,7 @@ impl World {
             client_pause_ms,
             said: 0,
             by_hand: BTreeSet::new(),
+            is_alarmed: false,
             has_hands: false,
             looks: 0,
             backlog: 0,
@@ -369,7 +384,7 @@ impl World {
         if at.is_some() || self.faults.chance(500) {
             let to = (process, self.layout.parts[self.layout.webapp].cores);
             let read = matches!(decoded, Message::RingRead { .. });
-            let kept = if read { self.store.read() } else { None };
+            let kept = if read { self.store.read(self.layout.webapp) } else { None };
             let ring = kept.map(|kept| {
                 self.outside.checker.ring_read(ask.0, &kept.ring);
                 self.store.ring_is(ask)

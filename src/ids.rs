@@ -131,7 +131,7 @@ pub struct Roles(pub u8);
 
 impl Roles {
     pub const NONE: Self = Self(0);
-    /// Of a node that holds seats: a seat has slots of channels and slots of users.
+    /// Of nodes that hold seats: channel servers, presence servers, or both at once.
     pub const SEATED: Self = Self::of(&[Role::Channel, Role::Presence]);
 
     pub const fn of(list: &[Role]) -> Self {

@@ -376,6 +376,10 @@ impl<S: Shards> Place<S> {
     ) {
         // Nobody was met there yet: whoever says it will say it again after `PeerUp`.
         let Some(other) = self.place_of(to) else { return };
+        // By a ring of before somebody may have had another role than its process has now.
+        if to.role != Role::Http && !self.roles_of(other).contains(to.role) {
+            return;
+        }
         if other == self.here {
             (from as u8).write(&mut self.local);
             (to.role as u8).write(&mut self.local);

@@ -131,5 +131,5 @@ impl Shard for Health {
 }
 
 fn is_owner(peer: Peer) -> bool {
-    peer.role == Role::Channel && peer.core != Peer::CONTROL_CORE
+    matches!(peer.role, Role::Channel | Role::Presence) && peer.core != Peer::CONTROL_CORE
 }

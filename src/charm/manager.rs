@@ -11,6 +11,7 @@ use super::pulse::{Beats, Pulse, Verdict};
 use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::{BEAT, WORD_AGE_MAX};
+use crate::ring::carries::Carries;
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
 use crate::wire::message::outcome;
@@ -64,13 +65,17 @@ pub struct Manager {
     /// Nodes of the ring, and what each node fails together with.
     nodes: BTreeSet<NodeId>,
     zones: BTreeMap<NodeId, u16>,
+    /// Nodes that carry one table only, and which.
+    apart: BTreeMap<NodeId, Carries>,
+    /// Dead nodes whose seats nobody may take, and until when that is not tried again.
+    unplaced: BTreeMap<NodeId, Mono>,
     brakes: Brakes,
     /// The newest ring, for whoever has an older one.
     push: Push,
     /// Since when all agree that a node is dead.
     agreed: BTreeMap<NodeId, Mono>,
-    /// A write of the ring that is under way.
-    writing: Option<Ask>,
+    /// A write of the ring that is under way, and whom it replaces.
+    writing: Option<(Ask, NodeId)>,
     /// Who is dead is looked at then, if something was heard since the last look.
     judge_at: Mono,
     is_unjudged: bool,
@@ -87,6 +92,8 @@ const RANK_PAUSE: Duration = Duration::from_millis(150);
 const JUDGE_PAUSE: Duration = Duration::from_millis(10);
 /// A write that nobody answered in this time is begun anew.
 const WRITE_MAX: Duration = Duration::from_secs(4);
+/// Whose seats nobody may take is looked at again after this, or in another ring: somebody may be trusted by then.
+const UNPLACED: Duration = Duration::from_secs(5);
 /// From an answer until something is written again: the ring that it brought has been told by then.
 const AFTER_WRITE: Duration = Duration::from_millis(500);
 
@@ -100,6 +107,8 @@ impl Manager {
             observers: BTreeMap::new(),
             nodes: BTreeSet::new(),
             zones: BTreeMap::new(),
+            apart: BTreeMap::new(),
+            unplaced: BTreeMap::new(),
             brakes: Brakes::default(),
             push: Push::default(),
             agreed: BTreeMap::new(),
@@ -175,7 +184,10 @@ impl Manager {
         }
         let dead: Vec<(NodeId, u64)> = self.dead(now).collect();
         let wait = RANK_PAUSE * self.config.rank;
-        let ripe = dead.iter().find(|&&(node, incarnation)| {
+        self.unplaced.retain(|_, until| *until > now);
+        // Who has to keep its seats keeps nobody else from being replaced.
+        let placeable = dead.iter().filter(|(node, _)| !self.unplaced.contains_key(node));
+        let ripe = placeable.into_iter().find(|&&(node, incarnation)| {
             self.is_agreed(now, node, incarnation) && self.is_evident(now, node)
         });
         let ripe = ripe.copied();
@@ -203,7 +215,10 @@ impl Manager {
         let alive: Vec<(NodeId, Mono)> =
             alive.map(|(node, (_, pulse))| (*node, pulse.met_at)).collect();
         let has_seats = |node: &NodeId| self.nodes.contains(node);
-        let is_last = !alive.iter().any(|(node, _)| has_seats(node));
+        let carries = |node: &NodeId| self.apart.get(node).copied().unwrap_or_default();
+        let is_last = !alive
+            .iter()
+            .any(|(other, _)| has_seats(other) && carries(other).covers(carries(&node)));
         let live = alive.iter().filter(|(node, met_at)| {
             let trusts = || self.brakes.trusts(now, *node, *met_at, self.config.probation);
             is_last || has_seats(node) || trusts()
@@ -212,7 +227,7 @@ impl Manager {
         let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);
         let ring_epoch = self.push.ring_epoch();
         out.ask(ask, &Message::Replace { ask, ring_epoch, node: node.0, incarnation, live });
-        (self.writing, self.not_before) = (Some(ask), now + WRITE_MAX);
+        (self.writing, self.not_before) = (Some((ask, node)), now + WRITE_MAX);
     }
 
     /// Slots are evened out while all who hold seats are well: who is not comes first, and who was never heard gets nothing of us.
@@ -238,14 +253,13 @@ impl Manager {
         if self.level.answered(now, ask, what) {
             out.count(Counter::RingsEvenedOut);
         }
-        if self.writing != Some(ask) {
-            return;
-        }
-        self.writing = None;
+        let Some((_, node)) = self.writing.take_if(|(writing, _)| *writing == ask) else { return };
         // The ring tells the rest, also who was faster.
         self.not_before = now + AFTER_WRITE;
-        if what == outcome::DONE {
-            out.count(Counter::NodesReplaced);
+        match what {
+            outcome::DONE => out.count(Counter::NodesReplaced),
+            outcome::NOBODY => drop(self.unplaced.insert(node, now + UNPLACED)),
+            _ => {}
         }
     }
 
@@ -302,6 +316,8 @@ impl Shard for Manager {
                 let held = ring.seats.iter().map(|seat| seat.node);
                 (self.brakes.is_frozen, self.zones) = (ring.frozen, ring.zones().collect());
                 let held = held.filter(|node| node.0 != u16::MAX).collect();
+                self.apart = ring.apart.iter().copied().collect();
+                self.unplaced.clear();
                 self.ring(mono, held, &ring.replaced);
                 if let Some(since) = self.push.ring(ring.ring_epoch) {
                     push::ask(self.next_ask(), since, out);
@@ -365,6 +381,7 @@ impl Shard for Manager {
         into.gauge("ring_managers", 1.0 + self.fellows.len() as f64);
         into.gauge("ring_nodes_heard", self.pulses.len() as f64);
         into.gauge("ring_nodes_behind", self.push.behind() as f64);
+        into.gauge("ring_nodes_unplaced", self.unplaced.len() as f64);
         into.gauge("ring_brake", f64::from(u8::from(self.brake.is_some())));
     }
 }

@@ -9,6 +9,7 @@ use super::health::Health;
 use super::manager::{Manager, ManagerConfig};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::Limits;
+use crate::ring::carries::Carries;
 use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
 use crate::shard::{Effect, Effects, Input, Shard};
@@ -46,6 +47,8 @@ struct World {
     is_store_down: bool,
     /// (when, who was replaced).
     replaced: Vec<(Mono, u16)>,
+    /// When nobody might take what a dead node has.
+    unplaced: Vec<Mono>,
     /// When slots were evened out.
     evened: Vec<Mono>,
     /// Per node: a later process has another.
@@ -54,14 +57,15 @@ struct World {
 
 impl World {
     fn new(nodes: u16, managers: u16, window: Duration) -> Self {
-        let entry = |id: u16| NodeEntry {
-            id,
-            incarnation: 1,
-            ..NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2)
-        };
-        let cell = Cell::new("one", (1..=nodes).map(entry).collect()).expect("a ring");
+        Self::of(&vec![Carries::Both; usize::from(nodes)], 0, managers, window)
+    }
+
+    /// Nodes of the ring, by what they carry, and `more` that run and are not in it yet.
+    fn of(nodes: &[Carries], more: u16, managers: u16, window: Duration) -> Self {
+        let entries = nodes.iter().zip(1..).map(|(carries, id)| entry(id, *carries));
+        let cell = Cell::new("one", entries.collect()).expect("a ring");
         let mut machines = BTreeMap::new();
-        for id in 1..=nodes {
+        for id in 1..=nodes.len() as u16 + more {
             machines.insert(id, Machine::Node(Box::new(Health::new(&Limits::DEFAULT))));
         }
         for rank in 0..managers {
@@ -84,6 +88,7 @@ impl World {
             cell,
             is_store_down: false,
             replaced: Vec::new(),
+            unplaced: Vec::new(),
             evened: Vec::new(),
         };
         world.tell_ring();
@@ -104,7 +109,10 @@ impl World {
     fn link(&mut self, a: u16, b: u16, is_up: bool) {
         let mut peers = vec![Peer::control(NodeId(b), Self::role(b))];
         if b < MANAGERS && a < MANAGERS {
-            peers = (0..2).map(|core| Peer::new(NodeId(b), Role::Channel, core)).collect();
+            let carries = self.cell.document.node(NodeId(b)).map(|node| node.carries);
+            let is_presence = carries == Some(Carries::Users);
+            let role = if is_presence { Role::Presence } else { Role::Channel };
+            peers = (0..2).map(|core| Peer::new(NodeId(b), role, core)).collect();
         }
         let hello = Hello { incarnation: self.lives[&b], node: NodeId(b), ..Hello::default() };
         for peer in peers {
@@ -170,10 +178,13 @@ impl World {
             let names = self.cell.document.nodes.iter().filter(|node| live.contains(&node.id));
             let names: Vec<String> = names.map(|node| node.name.clone()).collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            what = outcome::NOBODY;
             if let Ok(next) = self.cell.replace(&entry.name, &names) {
                 self.cell = next;
                 self.replaced.push((self.now, node));
                 what = outcome::DONE;
+            } else {
+                self.unplaced.push(self.now);
             }
         }
         self.written(id, ask, what);
@@ -255,6 +266,11 @@ impl World {
     }
 }
 
+fn entry(id: u16, carries: Carries) -> NodeEntry {
+    let new = NodeEntry::new(&format!("cs{id}"), &format!("10.0.0.{id}:7400"), 2);
+    NodeEntry { id, incarnation: 1, carries, ..new }
+}
+
 fn calm(nodes: u16, managers: u16) -> World {
     let mut world = World::new(nodes, managers, ManagerConfig::WINDOW);
     world.run(Duration::from_secs(3));
@@ -274,6 +290,45 @@ fn whoever_is_killed_is_replaced_once_within_half_a_second() {
         assert!(world.cell.document.seats_of(3).next().is_none());
         assert_eq!(world.cell.document.ring_epoch, 2, "one write");
     }
+}
+
+#[test]
+fn a_presence_server_is_missed_by_all_and_replaced_by_its_like() {
+    use Carries::{Both, Channels, Users};
+    let carries = [Channels, Channels, Users, Users, Both];
+    let mut world = World::of(&carries, 0, 3, ManagerConfig::WINDOW);
+    world.run(Duration::from_secs(3));
+    let began = world.now;
+    world.kill(3);
+    world.run(Duration::from_secs(60));
+    let [(after, 3)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+    assert!(after <= 500, "{after} ms");
+    let seats = |id| world.cell.document.seats_of(id).count();
+    assert_eq!([1, 2, 4, 5].map(seats), [8, 8, 12, 12]);
+    assert!(world.cell.plan().is_empty(), "and slots of users are even");
+}
+
+#[test]
+fn who_has_to_keep_its_seats_keeps_nobody_else_from_being_replaced() {
+    let carries = [[Carries::Users; 1].as_slice(), &[Carries::Channels; 6]].concat();
+    let mut world = World::of(&carries, 1, 3, ManagerConfig::WINDOW);
+    world.run(Duration::from_secs(3));
+    // The only presence server: its seats are nobody else's, and that is not asked all the time.
+    world.kill(1);
+    world.run(Duration::from_secs(20));
+    assert_eq!((world.replaced.len(), world.cell.document.seats_of(1).count()), (0, 8));
+    assert!((4..=15).contains(&world.unplaced.len()), "{}", world.unplaced.len());
+    let began = world.now;
+    world.kill(3);
+    world.run(Duration::from_secs(1));
+    let [(after, 3)] = world.since(began)[..] else { panic!("{:?}", world.since(began)) };
+    assert!(after <= 1_000, "{after} ms");
+    // One of its like comes, and when the brakes let go it has the seats.
+    world.cell = world.cell.stand_by(entry(8, Carries::Users)).expect("stands by");
+    world.tell_ring();
+    world.run(Duration::from_secs(70));
+    assert_eq!(world.replaced.last().map(|(_, node)| *node), Some(1));
+    assert_eq!(world.cell.document.seats_of(8).count(), 8);
 }
 
 #[test]
@@ -445,7 +500,8 @@ fn who_came_back_under_a_new_incarnation_is_not_replaced_for_the_old_one() {
     world.kill(1);
     world.run(Duration::from_secs(2));
     // It takes its seats back itself, and everybody meets it again.
-    world.cell = world.cell.come_back("cs1", 2, "10.0.0.1:7400", 2).expect("back");
+    let back = NodeEntry { incarnation: 2, ..NodeEntry::new("cs1", "10.0.0.1:7400", 2) };
+    world.cell = world.cell.come_back(back).expect("back");
     world.revive(1, 2);
     world.is_store_down = false;
     world.run(Duration::from_secs(20));

@@ -9,6 +9,7 @@ use super::cert::CertArguments;
 use super::workspace::{self, TeamArguments, TokenArguments, UserArguments};
 use crate::ids::{Seat, Slot};
 use crate::ring::assign::Kind;
+use crate::ring::carries::Carries;
 use crate::ring::document::NodeEntry;
 use crate::ring::drain::Pace;
 
@@ -93,7 +94,7 @@ enum RingArguments {
     Plan,
     /// The first ring of a cell
     Create {
-        /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]
+        /// NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME][,roles=channel|presence]; without roles both
         #[arg(required = true, value_parser = new_node)]
         nodes: Vec<NodeEntry>,
     },
@@ -269,7 +270,8 @@ fn new_node(text: &str) -> Result<NodeEntry, String> {
     Ok(node)
 }
 
-const SHAPE: &str = "not NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME]";
+const SHAPE: &str =
+    "not NAME=HOST:PORT,cores=N[,weight=100][,zone=NAME][,roles=channel|presence|channel+presence]";
 
 /// The same, or one that stands by: without an address, and with 0 cores.
 fn node(text: &str) -> Result<NodeEntry, String> {
@@ -291,7 +293,13 @@ fn node(text: &str) -> Result<NodeEntry, String> {
             "cores" if !is_known => node.cores = value.parse().map_err(fault)?,
             "weight" => node.weight = value.parse().map_err(fault)?,
             "zone" => node.zone = value.into(),
-            _ => return Err(format!("{key}: not cores, weight or zone")),
+            "roles" if !is_known => {
+                let fault = || format!("{pair}: not channel, presence or channel+presence");
+                node.carries = Carries::parse(value).ok_or_else(fault)?;
+            }
+            // Who stands by has said by itself what it is.
+            _ if is_known => return Err(format!("{key}: not weight or zone")),
+            _ => return Err(format!("{key}: not cores, weight, zone or roles")),
         }
     }
     if !is_known && (node.cores == 0 || node.cores > 128) {

@@ -23,6 +23,8 @@ struct Node {
     id: u16,
     address: String,
     zone: String,
+    /// In the words of `--roles`.
+    roles: &'static str,
     cores: u8,
     weight: u32,
     /// Its seats were given to others, and it is not back.
@@ -56,6 +58,7 @@ impl Shown {
             id: node.id,
             address: node.address.clone(),
             zone: node.zone.clone(),
+            roles: node.carries.as_str(),
             cores: node.cores,
             weight: node.weight,
             replaced: node.replaced,
@@ -82,14 +85,17 @@ impl fmt::Display for Shown {
             f,
             "cell {cell}, ring epoch {ring_epoch}, {seats} seats, {retired_seats} of them retired{brake}"
         )?;
-        let row = |f: &mut fmt::Formatter<'_>, cells: [&str; 8]| {
-            let [name, address, zone, cores, weight, seats, channels, users] = cells;
+        let row = |f: &mut fmt::Formatter<'_>, cells: [&str; 9]| {
+            let [name, address, zone, roles, cores, weight, seats, channels, users] = cells;
             writeln!(
                 f,
-                "{name:<16} {address:<22} {zone:<8} {cores:>5} {weight:>6} {seats:>5} {channels:>8} {users:>8}"
+                "{name:<16} {address:<22} {zone:<8} {roles:<16} {cores:>5} {weight:>6} {seats:>5} {channels:>8} {users:>8}"
             )
         };
-        row(f, ["node", "address", "zone", "cores", "weight", "seats", "channels", "users"])?;
+        row(
+            f,
+            ["node", "address", "zone", "roles", "cores", "weight", "seats", "channels", "users"],
+        )?;
         for node in nodes {
             let numbers = [
                 u64::from(node.cores),
@@ -106,7 +112,8 @@ impl fmt::Display for Shown {
                 (0, false) => "spare",
                 _ => seats,
             };
-            row(f, [&node.name, &node.address, &node.zone, cores, weight, seats, channels, users])?;
+            let Node { name, address, zone, roles, .. } = node;
+            row(f, [name, address, zone, roles, cores, weight, seats, channels, users])?;
         }
         Ok(())
     }

@@ -49,11 +49,11 @@ pub struct Assign {
 }
 
 impl Assign {
-    /// Slots dealt round over `seats` seats, in runs, so that they are even within `slot % cores` too.
-    pub fn even(seats: usize) -> Self {
+    /// Slots dealt round over seats, of which there is one, in runs, so that they are even within `slot % cores` too.
+    pub fn even(seats: &[Seat]) -> Self {
         Self {
             version: 1,
-            seats: (0..SLOTS).map(|slot| Seat((slot * seats / SLOTS) as u16)).collect(),
+            seats: (0..SLOTS).map(|slot| seats[slot * seats.len() / SLOTS]).collect(),
             moves: vec![0; SLOTS].into(),
         }
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_what_is_broken_is_not() {
-        let mut assign = Assign::even(24);
+        let mut assign = Assign::even(&(0..24).map(Seat).collect::<Vec<_>>());
         assign.version = 7;
         Arc::make_mut(&mut assign.seats)[9] = Seat(3);
         let moves = Arc::make_mut(&mut assign.moves);

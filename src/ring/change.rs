@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::assign::{Assign, Kind};
+use super::carries::Carries;
 use super::document::{Document, FORMAT, NodeEntry, SeatEntry, Unusable};
 use super::placement::HASH_NAME;
 use super::plan::{Move, Share, rebalance};
@@ -48,14 +49,16 @@ impl Cell {
     /// A new ring in which every node has eight seats and its share of the slots.
     ///
     /// # Errors
-    /// No nodes, too many, or two of a name.
+    /// No nodes, too many, two of a name, or none for one of the tables.
     pub fn new(name: &str, nodes: Vec<NodeEntry>) -> Changed {
-        if nodes.iter().all(|node| node.weight == 0) {
-            return refuse("a ring needs a node that carries something");
+        for kind in Kind::ALL {
+            if !nodes.iter().any(|node| node.weight > 0 && node.carries.has(kind)) {
+                return refuse(format!("a ring needs a node that carries {}", kind.as_str()));
+            }
         }
         let seats = (0..SEATS_PER_NODE).flat_map(|_| nodes.iter());
         let seats = seats.map(|node| SeatEntry { node: Some(node.id), seat_epoch: 1 });
-        let document = Document {
+        let mut document = Document {
             format: FORMAT,
             cell: name.into(),
             ring_epoch: 1,
@@ -67,9 +70,15 @@ impl Cell {
             seats: seats.collect(),
             nodes,
         };
-        document.check()?;
-        let even = Assign::even(document.seats.len());
-        let mut cell = Self { document, channels: even.clone(), users: even };
+        document.complete()?;
+        let carries = document.carries();
+        let dealt = |kind: Kind| {
+            let has = |carries: &Option<Carries>| carries.is_some_and(|all| all.has(kind));
+            let seats = carries.iter().enumerate().filter(|(_, carries)| has(carries));
+            Assign::even(&seats.map(|(at, _)| Seat(at as u16)).collect::<Vec<_>>())
+        };
+        let (channels, users) = (dealt(Kind::Channels), dealt(Kind::Users));
+        let mut cell = Self { document, channels, users };
         // Where weights differ, the even deal is only where the plan begins.
         let plan = cell.plan();
         cell.channels.apply(&plan.channels);
@@ -87,20 +96,19 @@ impl Cell {
 
     /// What would move until every seat has its share.
     pub fn plan(&self) -> Plan {
-        let shares = self.shares();
-        Plan {
-            channels: rebalance(&self.channels.seats, &shares, usize::MAX),
-            users: rebalance(&self.users.seats, &shares, usize::MAX),
-        }
+        let moves = |kind| rebalance(&self.table(kind).seats, &self.shares(kind), usize::MAX);
+        Plan { channels: moves(Kind::Channels), users: moves(Kind::Users) }
     }
 
     /// The next moves of the plan, at most so many as one write may carry; when none is left, seats and nodes that were emptied retire.
     /// `None`: there is nothing to do.
     pub fn step(&self) -> Option<(Self, Plan)> {
-        let (mut plan, mut next, shares) = (Plan::default(), self.next(), self.shares());
-        plan.channels = rebalance(&self.channels.seats, &shares, RING_STEP_SLOTS_MAX);
+        let (mut plan, mut next) = (Plan::default(), self.next());
+        let moves =
+            |kind| rebalance(&self.table(kind).seats, &self.shares(kind), RING_STEP_SLOTS_MAX);
+        plan.channels = moves(Kind::Channels);
         if plan.channels.is_empty() {
-            plan.users = rebalance(&self.users.seats, &shares, RING_STEP_SLOTS_MAX);
+            plan.users = moves(Kind::Users);
         }
         if plan.is_empty() {
             return next.retire().then_some((next, plan));
@@ -113,11 +121,14 @@ impl Cell {
     /// One slot, by an operator's word: a hot one goes where there is room. The next plan that has a reason to move slots may move others.
     ///
     /// # Errors
-    /// Nobody holds the seat, or the slot is there.
+    /// Nobody holds the seat, its node does not carry the table, or the slot is there.
     pub fn move_slot(&self, kind: Kind, slot: Slot, to: Seat) -> Changed {
         let from = self.table(kind).seats[usize::from(slot.0)];
         if self.document.seats.get(usize::from(to.0)).is_none_or(|seat| seat.node.is_none()) {
             return refuse(format!("nobody holds seat {}", to.0));
+        }
+        if !self.document.carries()[usize::from(to.0)].is_some_and(|all| all.has(kind)) {
+            return refuse(format!("the node of seat {} carries no {}", to.0, kind.as_str()));
         }
         if from == to {
             return refuse(format!("slot {} is at seat {}", slot.0, to.0));
@@ -153,8 +164,8 @@ impl Cell {
         *version = table.version;
     }
 
-    /// By seat: a node's weight is shared by the seats that it holds.
-    pub(super) fn shares(&self) -> Vec<Share> {
+    /// By seat: a node's weight is shared by the seats that it holds; of a table that it does not carry it has no share.
+    pub(super) fn shares(&self, kind: Kind) -> Vec<Share> {
         let document = &self.document;
         let mut held: BTreeMap<u16, u64> = BTreeMap::new();
         for id in document.seats.iter().filter_map(|seat| seat.node) {
@@ -162,7 +173,8 @@ impl Cell {
         }
         let nodes = document.nodes.iter().map(|node| {
             let seats = held.get(&node.id).copied().unwrap_or(1);
-            let weight = (u64::from(node.weight) << 20) / seats;
+            let weight = if node.carries.has(kind) { u64::from(node.weight) } else { 0 };
+            let weight = (weight << 20) / seats;
             (node.id, Share { weight, cores: node.cores })
         });
         let nodes: BTreeMap<u16, Share> = nodes.collect();
@@ -171,12 +183,25 @@ impl Cell {
         document.seats.iter().map(|seat| of(seat).unwrap_or(empty)).collect()
     }
 
-    /// Seats of weightless nodes that have no slot any more, and those nodes. False: there are none.
-    fn retire(&mut self) -> bool {
+    /// Whether somebody is to have the slots of a table.
+    pub(super) fn is_carried(&self, kind: Kind) -> bool {
+        self.shares(kind).iter().any(|share| share.weight > 0)
+    }
+
+    /// By seat: whether it has slots of a table.
+    pub(super) fn has_slots(&self, kind: Kind) -> Vec<bool> {
         let mut has_slots = vec![false; self.document.seats.len()];
-        for seat in self.channels.seats.iter().chain(&*self.users.seats) {
+        for seat in &*self.table(kind).seats {
             has_slots[usize::from(seat.0)] = true;
         }
+        has_slots
+    }
+
+    /// Seats of weightless nodes that have no slot any more, and those nodes. False: there are none.
+    fn retire(&mut self) -> bool {
+        let [channels, users] = Kind::ALL.map(|kind| self.has_slots(kind));
+        let has_slots: Vec<bool> =
+            channels.into_iter().zip(users).map(|(channels, users)| channels || users).collect();
         let Document { nodes, seats, .. } = &mut self.document;
         let empty = |node: &NodeEntry| {
             node.weight == 0
@@ -192,6 +217,7 @@ impl Cell {
                 seat.node = None;
             }
         }
+        self.document.set_format();
         !gone.is_empty()
     }
 }
@@ -265,7 +291,7 @@ pub(super) mod tests {
         assert_eq!(Document::decode(&bytes).as_ref(), Ok(&cell.document));
         let text = String::from_utf8(bytes).expect("JSON");
         for (what, with) in [
-            ("\"format\":1", "\"format\":2"),
+            ("\"format\":1", "\"format\":3"),
             ("xxh3_64/0", "fnv"),
             ("\"id\":2", "\"id\":1"),
             ("\"cores\":4", "\"cores\":0"),

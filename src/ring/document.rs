@@ -7,14 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::assign::{Assign, Kind};
+use super::carries::Carries;
 use super::drain::{self, Drain};
 use super::placement::HASH_NAME;
 use super::table::{Ring, SeatRow};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Seat};
 use crate::limits::{RING_NODES_MAX, RING_SEATS_MAX};
 
-/// The only format so far. A node that finds a newer one keeps the ring that it has.
+/// Of a ring whose nodes all carry both tables. A node that finds a newer one than it knows keeps the ring that it has.
 pub const FORMAT: u16 = 1;
+/// Of a ring with a node that carries only one: a version that does not know of that would give it slots of the other, and is kept from it.
+pub const FORMAT_APART: u16 = 2;
 
 /// One node of the data plane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct NodeEntry {
     /// What fails together: a rack, a hall. May be empty.
     #[serde(default)]
     pub zone: String,
+    /// Which tables its seats have slots of.
+    #[serde(default, skip_serializing_if = "Carries::is_both")]
+    pub carries: Carries,
     /// Its seats were given to others: this incarnation owns nothing again (I10). The next one stands by.
     #[serde(default, skip_serializing_if = "is_false")]
     pub replaced: bool,
@@ -51,6 +57,7 @@ impl NodeEntry {
             cores,
             weight: 100,
             zone: String::new(),
+            carries: Carries::Both,
             replaced: false,
         }
     }
@@ -133,8 +140,14 @@ impl Document {
     /// See `decode`.
     pub fn check(&self) -> Result<(), Unusable> {
         let refuse = |why: String| Err(Unusable(why));
-        if self.format != FORMAT {
-            return refuse(format!("the ring has format {}, and we know {FORMAT}", self.format));
+        if self.format != FORMAT && self.format != FORMAT_APART {
+            return refuse(format!(
+                "the ring has format {}, and we know {FORMAT} and {FORMAT_APART}",
+                self.format
+            ));
+        }
+        if self.format < self.format_of_nodes() {
+            return refuse(format!("a ring of format {} has nodes of one table", self.format));
         }
         if self.hash != HASH_NAME {
             return refuse(format!(
@@ -168,6 +181,20 @@ impl Document {
         Ok(())
     }
 
+    /// The same after nodes came, went or changed, which decide on the format.
+    pub(super) fn complete(&mut self) -> Result<(), Unusable> {
+        self.set_format();
+        self.check()
+    }
+
+    pub(super) fn set_format(&mut self) {
+        self.format = self.format_of_nodes();
+    }
+
+    fn format_of_nodes(&self) -> u16 {
+        if self.nodes.iter().all(|node| node.carries.is_both()) { FORMAT } else { FORMAT_APART }
+    }
+
     pub fn node(&self, id: NodeId) -> Option<&NodeEntry> {
         self.nodes.iter().find(|node| node.id == id.0)
     }
@@ -180,6 +207,14 @@ impl Document {
     pub fn seats_of(&self, id: u16) -> impl Iterator<Item = usize> {
         let seats = self.seats.iter().enumerate();
         seats.filter(move |(_, seat)| seat.node == Some(id)).map(|(at, _)| at)
+    }
+
+    /// By seat: what its node carries. `None`: it is nobody's.
+    pub(super) fn carries(&self) -> Vec<Option<Carries>> {
+        let nodes: BTreeMap<u16, Carries> =
+            self.nodes.iter().map(|node| (node.id, node.carries)).collect();
+        let of = |seat: &SeatEntry| seat.node.and_then(|id| nodes.get(&id).copied());
+        self.seats.iter().map(of).collect()
     }
 
     /// Zones by number, from 1 in the order of their names; of nodes that were not replaced.
@@ -201,8 +236,9 @@ impl Document {
     /// The ring as shards see it.
     ///
     /// # Errors
-    /// A table is of another version, or gives a slot to a seat that nobody holds.
+    /// A table is of another version, or gives a slot to a seat that nobody holds, or whose node does not carry the table.
     pub fn ring(&self, channels: &Assign, users: &Assign) -> Result<Ring, Unusable> {
+        let carries = self.carries();
         for (kind, assign) in [(Kind::Channels, channels), (Kind::Users, users)] {
             let (wanted, what) = (self.version_of(kind), kind.as_str());
             if assign.version != wanted {
@@ -211,12 +247,14 @@ impl Document {
                     assign.version
                 )));
             }
-            let held = |seat: usize| self.seats.get(seat).is_some_and(|seat| seat.node.is_some());
-            if let Some(seat) = assign.seats.iter().find(|seat| !held(usize::from(seat.0))) {
-                return Err(Unusable(format!(
-                    "the table of {what} names seat {}, which nobody holds",
-                    seat.0
-                )));
+            let carried = |seat: Seat| carries.get(usize::from(seat.0)).copied().flatten();
+            let is_wrong = |seat: &&Seat| !carried(**seat).is_some_and(|carries| carries.has(kind));
+            if let Some(seat) = assign.seats.iter().find(is_wrong) {
+                let why = match carried(*seat) {
+                    None => "which nobody holds",
+                    Some(_) => "whose node does not carry it",
+                };
+                return Err(Unusable(format!("the table of {what} names seat {}, {why}", seat.0)));
             }
         }
         let nodes: BTreeMap<u16, &NodeEntry> =
@@ -234,6 +272,8 @@ impl Document {
         ring.drains.clone_from(&self.drains);
         ring.replaced = replaced.map(|node| NodeId(node.id)).collect();
         ring.zones = self.zones();
+        let apart = self.nodes.iter().filter(|node| !node.carries.is_both());
+        ring.apart = apart.map(|node| (NodeId(node.id), node.carries)).collect();
         Ok(ring)
     }
 }

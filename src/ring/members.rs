@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::assign::Kind;
+use super::carries::Carries;
 use super::change::{Cell, Changed, refuse};
 use super::document::{NodeEntry, SeatEntry, Unusable};
 use super::table::SEATS_PER_NODE;
@@ -55,19 +57,19 @@ impl Cell {
                 None => return refuse(format!("a ring has at most {RING_SEATS_MAX} seats")),
             }
         }
-        next.document.check()?;
+        next.document.complete()?;
         Ok(next)
     }
 
     /// A process starts: it takes its own seats back, or stands by where it has none.
     ///
     /// # Errors
-    /// The ring is full.
+    /// The ring is full, or its seats have slots that it does not carry.
     pub fn join(&self, us: NodeEntry) -> Changed {
         let document = &self.document;
         let known = document.named(&us.name);
         if known.is_some_and(|node| document.seats_of(node.id).next().is_some()) {
-            self.come_back(&us.name, us.incarnation, &us.address, us.cores)
+            self.come_back(us)
         } else {
             self.stand_by(us)
         }
@@ -98,44 +100,47 @@ impl Cell {
                 next.enter(node)?;
             }
         }
-        next.document.check()?;
+        next.document.complete()?;
         Ok(next)
     }
 
     /// Another weight: what it should carry, against the others. 0 empties it.
     ///
     /// # Errors
-    /// It is not there, or nobody would carry anything.
+    /// It is not there, or nobody would carry one of the tables.
     pub fn weigh(&self, name: &str, weight: u32) -> Changed {
         let mut next = self.next();
         let Some(node) = next.document.nodes.iter_mut().find(|node| node.name == name) else {
             return refuse(format!("there is no node {name} in the ring"));
         };
         node.weight = weight;
-        if next.shares().iter().all(|share| share.weight == 0) {
-            return refuse(format!("without {name} nobody carries anything"));
+        let is_lost = |kind: &Kind| self.is_carried(*kind) && !next.is_carried(*kind);
+        if let Some(kind) = Kind::ALL.into_iter().find(is_lost) {
+            return refuse(format!("without {name} nobody carries {}", kind.as_str()));
         }
         Ok(next)
     }
 
-    /// A node's seats go to others in one write, and no slot moves: to nodes that stand by first, then to whoever holds the fewest for its
-    /// weight. `live`: who of the ring may take them, by name. The node stays known, without seats.
+    /// A node's seats go to others in one write, and no slot moves: each to a node that carries all that it has slots of, to those that stand
+    /// by first, then to whoever holds the fewest for its weight. `live`: who of the ring may take them, by name. The node stays known,
+    /// without seats.
     ///
     /// # Errors
-    /// It is not there, holds nothing, or nobody is left to take it.
+    /// It is not there, holds nothing, or nobody is left to take one of its seats: then it keeps all.
     pub fn replace(&self, dead: &str, live: &[&str]) -> Changed {
+        let has_slots = Kind::ALL.map(|kind| (kind, self.has_slots(kind)));
         let mut next = self.next();
         let document = &mut next.document;
         let Some(id) = document.named(dead).map(|node| node.id) else {
             return refuse(format!("there is no node {dead} in the ring"));
         };
         let live: BTreeSet<&str> = live.iter().copied().collect();
-        let takers: Vec<(u16, u64)> = document
+        let takers: Vec<(u16, u64, Carries)> = document
             .nodes
             .iter()
             .filter(|node| node.id != id && node.weight > 0 && !node.replaced)
             .filter(|node| live.contains(node.name.as_str()))
-            .map(|node| (node.id, u64::from(node.weight)))
+            .map(|node| (node.id, u64::from(node.weight), node.carries))
             .collect();
         let seats: Vec<usize> = document.seats_of(id).collect();
         if seats.is_empty() {
@@ -146,17 +151,24 @@ impl Cell {
             *seats_by_node.entry(id).or_default() += 1;
         }
         let held = |id: &u16| seats_by_node.get(id).copied().unwrap_or(0);
-        let mut held: Vec<u64> = takers.iter().map(|(id, _)| held(id)).collect();
+        let mut held: Vec<u64> = takers.iter().map(|(id, ..)| held(id)).collect();
         let standing_by: Vec<bool> = held.iter().map(|held| *held == 0).collect();
-        let is_anybody = standing_by.contains(&true);
         for seat in seats {
+            let wanted = || has_slots.iter().filter(|(_, has)| has[seat]).map(|(kind, _)| *kind);
+            let able = (0..takers.len()).filter(|&at| wanted().all(|kind| takers[at].2.has(kind)));
+            let able: Vec<usize> = able.collect();
+            let is_anybody = able.iter().any(|&at| standing_by[at]);
             // Fewest seats for its weight after it took this one; the first of equals.
             let by_load = |&a: &usize, &b: &usize| {
                 ((held[a] + 1) * takers[b].1).cmp(&((held[b] + 1) * takers[a].1)).then(a.cmp(&b))
             };
-            let may = (0..takers.len()).filter(|&at| standing_by[at] || !is_anybody);
+            let may = able.into_iter().filter(|&at| standing_by[at] || !is_anybody);
             let Some(at) = may.min_by(by_load) else {
-                return refuse(format!("nobody is left to take the seats of {dead}"));
+                let words: Vec<&str> = wanted().map(Kind::as_str).collect();
+                return refuse(format!(
+                    "nobody who may take the seats of {dead} carries {}",
+                    words.join(" and ")
+                ));
             };
             held[at] += 1;
             let seat = &mut document.seats[seat];
@@ -187,23 +199,36 @@ impl Cell {
     /// A restarted process takes its own seats back under new epochs.
     ///
     /// # Errors
-    /// It holds none.
-    pub fn come_back(&self, name: &str, incarnation: u128, address: &str, cores: u8) -> Changed {
+    /// It holds none, or they have slots of a table that it does not carry.
+    pub fn come_back(&self, us: NodeEntry) -> Changed {
+        let NodeEntry { name, incarnation, address, cores, carries, .. } = us;
         let mut next = self.next();
         let document = &mut next.document;
         let Some(node) = document.nodes.iter_mut().find(|node| node.name == name) else {
             return refuse(format!("there is no node {name} in the ring"));
         };
-        (node.incarnation, node.address, node.cores) = (incarnation, address.into(), cores);
-        let (id, mut has_seats) = (node.id, false);
-        for seat in document.seats.iter_mut().filter(|seat| seat.node == Some(id)) {
-            seat.seat_epoch += 1;
-            has_seats = true;
-        }
-        if !has_seats {
+        (node.incarnation, node.address, node.cores) = (incarnation, address, cores);
+        node.carries = carries;
+        let id = node.id;
+        let seats: Vec<usize> = document.seats_of(id).collect();
+        if seats.is_empty() {
             return refuse(format!("node {name} holds no seat any more"));
         }
-        document.check()?;
+        // Who kept such a slot would be its owner by every ring, and answer for it nowhere.
+        for kind in Kind::ALL.into_iter().filter(|kind| !carries.has(*kind)) {
+            let has_slots = self.has_slots(kind);
+            if seats.iter().any(|seat| has_slots[*seat]) {
+                return refuse(format!(
+                    "node {name} has slots of {} in the ring, and does not carry them with the role {} alone: start it with --roles channel,presence, or empty it first by `campanile ctl ring drain {name}`",
+                    kind.as_str(),
+                    carries.as_str()
+                ));
+            }
+        }
+        for seat in seats {
+            document.seats[seat].seat_epoch += 1;
+        }
+        document.complete()?;
         Ok(next)
     }
 
@@ -285,7 +310,7 @@ mod tests {
     fn who_was_replaced_owns_nothing_until_it_stands_by_again() {
         let after = cell(3).replace("cs2", &["cs1", "cs3"]).expect("replaced");
         assert!(after.document.named("cs2").expect("known").replaced);
-        assert!(after.come_back("cs2", 9, "10.0.0.2:7400", 4).is_err(), "nothing to come back to");
+        assert!(after.come_back(node(2, 4)).is_err(), "nothing to come back to");
         assert!(after.add(node(2, 4)).is_err());
         // Nor does it take anything, whoever is told to live.
         assert!(after.replace("cs1", &["cs2"]).is_err());
@@ -342,7 +367,7 @@ mod tests {
     fn a_restarted_node_takes_its_own_seats_back_frozen_or_not() {
         let before = cell(2).freeze(true).expect("frozen");
         assert!(before.ring().expect("usable").frozen && before.freeze(true).is_err());
-        let after = before.come_back("cs1", 99, "10.0.0.1:7401", 8).expect("back");
+        let after = before.come_back(node(1, 8)).expect("back");
         assert_eq!(after.channels, before.channels);
         for (was, is) in before.document.seats.iter().zip(&after.document.seats) {
             assert_eq!(is.seat_epoch, was.seat_epoch + u32::from(was.node == Some(1)));

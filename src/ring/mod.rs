@@ -1,6 +1,7 @@
 //! Where a channel lives: slots, seats, epochs; and where clients go: regions. Pure values; the stores that keep them are elsewhere.
 
 pub mod assign;
+pub mod carries;
 pub mod change;
 pub mod document;
 pub mod drain;
@@ -11,6 +12,8 @@ pub mod plan;
 pub mod region;
 mod restore;
 pub mod store;
+#[cfg(test)]
+mod stories;
 mod table;
 pub mod view;
 

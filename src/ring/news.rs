@@ -222,7 +222,11 @@ mod tests {
             4 => cell.add(node(100 + what % 50, 2)).ok(),
             5 => cell.move_slot(Kind::Users, Slot(what), Seat(what % 16)).ok(),
             6 => cell.freeze(!cell.document.frozen).ok(),
-            _ => cell.come_back(&one, u128::from(what) + 7, "10.9.9.9:1", 3).ok(),
+            _ => {
+                let incarnation = u128::from(what) + 7;
+                cell.come_back(NodeEntry { incarnation, ..NodeEntry::new(&one, "10.9.9.9:1", 3) })
+                    .ok()
+            }
         }
     }
 

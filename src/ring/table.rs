@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::assign::{Assign, MOVES};
+use super::carries::Carries;
 use super::drain::{Drain, Pace};
 use crate::ids::{NodeId, Peer, Role, Seat, Slot};
 
@@ -26,6 +27,8 @@ pub struct Ring {
     pub drains: Vec<Drain>,
     /// Nodes whose seats were given to others, and that are not back.
     pub replaced: Vec<NodeId>,
+    /// Nodes that carry one table only, and which.
+    pub apart: Vec<(NodeId, Carries)>,
     pub seats: Vec<SeatRow>,
     /// What each node fails together with, by a number; who is in no zone, or was replaced, is not in the list.
     pub(super) zones: Vec<(NodeId, u16)>,
@@ -63,6 +66,7 @@ impl Ring {
             frozen: false,
             drains: Vec::new(),
             replaced: Vec::new(),
+            apart: Vec::new(),
             seats,
             zones: Vec::new(),
             channels: deal.clone(),
@@ -82,7 +86,8 @@ impl Ring {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
         let (drains, replaced, zones) = (Vec::new(), Vec::new(), Vec::new());
-        Self { ring_epoch, frozen, drains, replaced, seats, zones, channels, users, moves }
+        let apart = Vec::new();
+        Self { ring_epoch, frozen, drains, replaced, apart, seats, zones, channels, users, moves }
     }
 
     /// How fast a region is left, if it drains.

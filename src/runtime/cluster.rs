@@ -33,6 +33,7 @@ use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::RING_IDS_MAX;
 use crate::place::Whole;
 use crate::ring::Ring;
+use crate::ring::carries::Carries;
 use crate::ring::change::Cell;
 use crate::ring::document::{Document, NodeEntry};
 use crate::ring::store::file::RingFile;
@@ -304,7 +305,8 @@ async fn join(
     let known = file.map(|file| file.load(of)).transpose().map_err(|why| why.to_string())?;
     let known = known.flatten();
     let known_epoch = known.as_ref().map_or(0, |cell| cell.document.ring_epoch);
-    let owns = config.roles.contains(Role::Channel) || config.roles.contains(Role::Presence);
+    let carries = Carries::of(config.roles);
+    let owns = carries.is_some();
     let mut told = String::new();
     loop {
         let wait = match store.read().await {
@@ -314,7 +316,8 @@ async fn join(
             ),
             Ok(Some(stored)) if owns => {
                 let incarnation = u128::from(life);
-                let us = NodeEntry { incarnation, ..NodeEntry::new(name, address, cores) };
+                let us = NodeEntry::new(name, address, cores);
+                let us = NodeEntry { incarnation, carries: carries.unwrap_or_default(), ..us };
                 let next = stored.cell.join(us).map_err(|why| why.to_string())?;
                 let id = number(config, &next)?;
                 match store.swap(&stored, &next).await {

@@ -243,7 +243,7 @@ async fn replace(store: Store, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u
         None => Err(outcome::LATE),
         Some(Err(why)) => {
             tracing::error!(%why, "a dead node keeps its seats");
-            Err(outcome::FAILED)
+            Err(outcome::NOBODY)
         }
     });
     let written = written.await;

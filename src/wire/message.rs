@@ -370,6 +370,8 @@ pub mod outcome {
     pub const FAILED: u8 = 3;
     /// Everybody has its share: there is nothing to be written.
     pub const EVEN: u8 = 4;
+    /// Nobody of those who live may take what the node has.
+    pub const NOBODY: u8 = 5;
 }
 
 /// What is ordered for a user.

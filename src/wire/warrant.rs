@@ -67,7 +67,8 @@ impl std::fmt::Display for Unwarranted {
 
 impl std::error::Error for Unwarranted {}
 
-/// What a command line and a certificate call the roles of a node. Who holds seats has both roles, whichever of their words it was given.
+/// What a certificate calls the roles of a node. Who may hold seats may have slots of channels and of users, whichever of their words it was
+/// given: certificates are older than nodes with one of these roles alone, and what such a node does is a matter of the ring.
 pub const ROLE_WORDS: [(&str, Roles); 6] = [
     ("gateway", Roles::of(&[Role::Gateway])),
     ("channel", Roles::SEATED),
@@ -161,7 +162,7 @@ impl Warrant {
     }
 }
 
-/// The roles that a word of a command line or of a certificate stands for.
+/// The roles that a word of a certificate grants.
 pub fn roles_of(word: &str) -> Option<Roles> {
     ROLE_WORDS.iter().find(|(known, _)| *known == word).map(|(_, roles)| *roles)
 }

@@ -155,12 +155,12 @@ class Node(Server):
 
 class Cell:
     """Channel servers, gateways, a webapp, maybe with flags of its own, and ring managers and publish APIs alone if there are any. A webapp
-    without flags keeps nothing, unless it `is_kept`. `regions`: each gateway is a region of its own name. The others ask the first `relays` gateways for channels. `tls`: all of its links.
+    without flags keeps nothing, unless it `is_kept`. `apart`: those of its nodes of the ring that are not both, and the role of each. `regions`: each gateway is a region of its own name. The others ask the first `relays` gateways for channels. `tls`: all of its links.
 
     Without a `demo` its workspace is made as an operator makes one: alice and bob, each with a token.
     """
 
-    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, is_kept=False, regions=False, relays=0, webapp=(), flags=(), demo=True, tls=None):
+    def __init__(self, *channel_servers, managers=0, admins=0, gateways=1, window=60, config=None, ground=None, is_kept=False, regions=False, relays=0, webapp=(), flags=(), demo=True, tls=None, apart=None):
         self.ground = ground or Loopback()
         self.store = self.ground.store
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="campanile-cell-"))
@@ -173,6 +173,7 @@ class Cell:
             file.write_text(json.dumps(config))
             self.flags += ["--config", str(file)]
         self.nodes = {}
+        self.apart = apart or {}
         self.managers = []
         ring_managers = [self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), "--replace-window", str(window)) for rank in range(managers)]
         if ring_managers:
@@ -220,10 +221,11 @@ class Cell:
         return self.nodes[name]
 
     def channel_server(self, name):
-        return self.node(name, "channel,presence", "--webapp", self.webapp_at)
+        return self.node(name, self.apart.get(name, "channel,presence"), "--webapp", self.webapp_at)
 
     def entry(self, name):
-        return f"{name}={self.nodes[name].link},cores=1"
+        roles = f",roles={self.apart[name]}" if name in self.apart else ""
+        return f"{name}={self.nodes[name].link},cores=1{roles}"
 
     def ctl(self, *words, about="ring"):
         command = [BINARY, "ctl", "--store", self.store, "--cell", "story", "--json", about, *words]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use campanile::charm::manager::ManagerConfig;
 use campanile::ids::{NodeId, Role, Roles};
 use campanile::limits::RING_IDS_MAX;
+use campanile::ring::carries::Carries;
 use campanile::ring::document::NodeEntry;
 use campanile::ring::region::RegionRelay;
 
@@ -37,7 +38,8 @@ impl Part {
     }
     /// As an operator brings it into the ring: no process of it was seen yet.
     pub(crate) fn entry(&self, id: u16) -> NodeEntry {
-        NodeEntry { id, ..NodeEntry::new(&self.name, &self.name, self.cores as u8) }
+        let carries = Carries::of(self.roles).unwrap_or_default();
+        NodeEntry { id, carries, ..NodeEntry::new(&self.name, &self.name, self.cores as u8) }
     }
 }
 
@@ -198,6 +200,25 @@ impl Layout {
         if self.is_cell && random.chance(200) {
             for part in &mut self.parts {
                 part.is_old = random.chance(500);
+            }
+        }
+    }
+
+    /// Some nodes of the ring are channel servers or presence servers alone: there is one of each at least. Who is of an older version knows
+    /// of no such nodes.
+    pub(crate) fn split(&mut self, random: &mut Random) {
+        let owners: Vec<usize> =
+            (0..self.parts.len()).filter(|at| self.parts[*at].owns()).collect();
+        let is_old = self.parts.iter().any(|part| part.is_old);
+        if !self.is_cell || is_old || owners.len() < 2 || !random.chance(600) {
+            return;
+        }
+        let ways = [Roles::SEATED, Roles::of(&[Role::Channel]), Roles::of(&[Role::Presence])];
+        let drawn: Vec<Roles> = owners.iter().map(|_| *random.pick(&ways)).collect();
+        if drawn.iter().fold(0, |all, roles| all | roles.0) == Roles::SEATED.0 {
+            for (at, roles) in owners.into_iter().zip(drawn) {
+                let others = self.parts[at].roles.without(Roles::SEATED);
+                self.parts[at].roles = Roles(others.0 | roles.0);
             }
         }
     }

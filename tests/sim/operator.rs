@@ -27,12 +27,19 @@ impl World {
         };
         let live: Vec<u16> = live.iter().collect();
         let by = Writer::Manager { process, ask, dead: incarnation };
+        let mut is_placed = true;
         self.write_for(process, ask, (by, ring_epoch), |cell| {
             match cell.replace_process((NodeId(node), incarnation), &live) {
                 None => Err(outcome::LATE),
-                Some(next) => next.map_err(|_| outcome::FAILED),
+                Some(next) => next.map_err(|_| {
+                    is_placed = false;
+                    outcome::NOBODY
+                }),
             }
         });
+        if !is_placed {
+            self.outside.coverage.saw("dead nodes whose seats nobody may take");
+        }
     }
 
     /// A manager wants the next step of the plan written.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use campanile::ids::{NodeId, Peer};
 use campanile::place::DATA_ROLES;
+use campanile::ring::carries::Carries;
 use campanile::ring::document::NodeEntry;
 use campanile::ring::view::Offered;
 use campanile::time::Mono;
@@ -86,6 +87,9 @@ impl World {
             let name = &self.nodes[at].part.name;
             let id = kept.cell.document.named(name).expect("just written").id;
             let has_seats = kept.cell.document.seats_of(id).next().is_some();
+            if has_seats && self.nodes[at].part.entry(id).carries != Carries::Both {
+                self.outside.coverage.saw("seats of one table only");
+            }
             let what = if has_seats { "seats taken back" } else { "processes that stand by" };
             self.outside.coverage.saw(what);
             return self.begin(process, NodeId(id), &kept);

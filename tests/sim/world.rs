@@ -122,6 +122,7 @@ const RELAYS: u64 = 906;
 const AGES: u64 = 907;
 const ODDS: u64 = 908;
 const CLOCKS: u64 = 909;
+const SPLITS: u64 = 910;
 const VISITS: u64 = 1_000;
 
 impl World {
@@ -134,6 +135,7 @@ impl World {
         layout.relay(&mut Random::new(seed, RELAYS));
         layout.part_regions(&mut Random::new(seed, REGIONS));
         layout.age(&mut Random::new(seed, AGES));
+        layout.split(&mut Random::new(seed, SPLITS));
         let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let odds = Odds::draw(&mut Random::new(seed, ODDS), &layout, active);

@@ -520,3 +520,65 @@ def test_a_back_end_does_not_wait_for_an_owner_that_is_gone():
         for times in (first, took):
             assert 0 < sum(is_done for _, is_done in times.values()) < len(channels)
             assert max(seconds for seconds, _ in times.values()) < 2, times
+
+
+@over_tls_too
+def test_channel_servers_and_presence_servers_are_nodes_of_their_own(tls):
+    apart = {"cs1": "channel", "ps1": "presence"}
+    with Cell(*apart, apart=apart, managers=1, window=1, tls=tls) as cell:
+        channel = cell.web.new_channel("apart", "alice", "bob")
+        alice, bob = together(cell, "alice", "bob")
+        bob.send("presence_sub", ids=[cell.web.id("carol")])
+        alice.post(channel, "by a channel server")
+        bob.wait_text("by a channel server")
+        alice.send("typing", channel=channel)
+        bob.wait("alice types", lambda value: value.get("type") == "user_typing" and value["channel"] == channel)
+
+        is_word = lambda word: lambda value: value.get("type") == "presence_change" and value.get("presence") == word
+        (carol,) = together(cell, "carol")
+        bob.wait("carol is there", is_word("active"))
+        carol.drop()
+        bob.wait("carol is gone", is_word("away"), 60)
+
+        # Who is what is told, and nobody has anything of the other.
+        shown = {node["name"]: (node["roles"], node["channel_slots"], node["user_slots"]) for node in cell.ctl("show")["nodes"]}
+        assert shown == {"cs1": ("channel", 65_536, 0), "ps1": ("presence", 0, 65_536)}
+        assert cell.ctl("plan")["between"] == []
+        has = lambda name, metric: any(key == metric for key, _ in cell.nodes[name].metrics())
+        assert cell.nodes["cs1"].metric("campanile_channels") > 0 and not has("cs1", "campanile_presence_users")
+        assert cell.nodes["ps1"].metric("campanile_presence_users") > 0 and not has("ps1", "campanile_channels")
+
+        # Its seats are nobody else's while it is away, and messages do not mind; it takes them back.
+        cell.nodes["ps1"].kill()
+        until(20, "that is told", lambda: alice.pong() and bob.pong() and cell.nodes["rm1"].metric("campanile_ring_nodes_unplaced") == 1)
+        assert "nobody who may take the seats of ps1 carries users" in cell.nodes["rm1"].words() and cell.seated() == ["cs1", "ps1"]
+        alice.post(channel, "without presence")
+        bob.wait_text("without presence")
+        cell.nodes["ps1"].roles = "channel"
+        if cell.office:
+            cell.nodes["ps1"].papers = cell.office.papers(cell.directory / "ps1", "ps1", "channel")
+        cell.nodes["ps1"].spawn(cell.nodes["ps1"].http_at)
+        assert cell.nodes["ps1"].ended(10) == 1 and "ps1 has slots of users in the ring" in cell.nodes["ps1"].words()
+        cell.nodes["ps1"].roles = "presence"
+        meanwhile((alice, bob), cell.nodes["ps1"].up)
+        (carol,) = together(cell, "carol")
+        bob.wait("carol is there again", is_word("active"), 60)
+
+        # A node of both that stands by takes the place of a channel server.
+        meanwhile((alice, bob, carol), cell.channel_server("cs2").up)
+        cell.nodes["cs1"].kill()
+        meanwhile((alice, bob, carol), lambda: until(10, "it is replaced", lambda: cell.seated() == ["ps1", "cs2"]))
+        alice.post(channel, "by the other one")
+        bob.wait_text("by the other one")
+        # And a presence server that is known before it comes has its share of users and of nothing else.
+        with_more = cell.node("ps2", "presence", "--webapp", cell.webapp_at)
+        planned = cell.ctl("add", f"ps2={with_more.link},cores=1,roles=presence")
+        assert planned["user_slots"] > 0 and all(move["channel_slots"] == 0 for move in planned["between"] if move["to"] == "ps2")
+        meanwhile((alice, bob, carol), with_more.up)
+        meanwhile((alice, bob, carol), lambda: cell.ctl("carry-out", "--pause", "20"))
+        node = next(node for node in cell.ctl("show")["nodes"] if node["name"] == "ps2")
+        assert node["channel_slots"] == 0 and node["user_slots"] > 16_000
+        carol.drop()
+        bob.wait("carol is gone again", is_word("away"), 60)
+        alice.post(channel, "and still")
+        bob.wait_text("and still")

@@ -89,6 +89,11 @@
 //! that who missed a ring knows of it. A slot that moves by plan takes its memory channels with it, under the epoch that they have; after
 //! a death they begin a new one, and their subscribers are told.
 //!
+//! **A node of the ring says what it carries.** Channels, users or both: each table is dealt over the seats of those who carry it, and a dead node's
+//! seats go to who carries all that they have slots of. So small cells have one kind of node, and large ones may give presence hosts of its own,
+//! by one document, one epoch and one planner. A ring with such nodes is of another format, as an older version would give them what
+//! they do not serve. We would change it if seats had to be of one table each.
+//!
 //! **A region drains by the ring.** Which regions drain stands in the seats document, so that it reaches every gateway by the way that rings
 //! come, survives restarts, and needs no second protocol; no slot moves by it. Gateways send their clients away by themselves, each core its
 //! own, at the pace that the document gives; the webapp leads those that come back elsewhere.

@@ -95,3 +95,41 @@ fn a_core_does_not_sleep_over_what_was_said_when_room_was_told() {
     }
     assert_eq!(cores[0].shards.left, 0, "there is room for all of them, and nothing else happens");
 }
+
+#[test]
+fn what_is_meant_for_a_role_that_a_node_has_not_is_not_sent_and_breaks_no_link() {
+    let node = |id: u16, role: Role| {
+        let (node, roles) = (NodeId(id), Roles::of(&[role]));
+        let whole = Whole { node, life: 1, roles, cores: 1 };
+        let (cell, core, cores, ring_epoch) = ("c".to_string(), 0, 1, 1);
+        let identity = Identity { cell, node, incarnation: 1, roles, core, cores, ring_epoch };
+        let mut place = Place::new(Talker::default(), 0, whole, &Limits::DEFAULT);
+        place.begin(NOW, &Ring::new(&[(NodeId(0), 1)]), &mut Idle);
+        (place, identity)
+    };
+    let ((mut owner, we), (mut keeper, they)) = (node(0, Role::Channel), node(1, Role::Presence));
+    let there = owner.meet(NOW, (&they, VERSION), &mut Idle);
+    let here = keeper.meet(NOW, (&we, VERSION), &mut Idle);
+    let exchange = |from: &mut Place<Talker>, to: &mut Place<Talker>, (way, back): (_, usize)| {
+        let mut batches = Vec::new();
+        let _ = from.carry(NOW, &mut Idle, |other| other == way, |_, batch| batches.push(batch));
+        for batch in &batches {
+            to.receive(NOW, back, batch, &mut Idle);
+        }
+        batches.len()
+    };
+    for _ in 0..4 {
+        exchange(&mut owner, &mut keeper, (there, here));
+        exchange(&mut keeper, &mut owner, (here, there));
+    }
+    let mut message = Vec::new();
+    Message::Unsuback { handle: Handle(1) }.encode(&mut message);
+    for (role, is_sent) in [(Role::Channel, false), (Role::Presence, true)] {
+        let to = Peer::new(NodeId(1), role, 0);
+        assert!(owner.reaches(to));
+        owner.send(Role::Channel, to, &message, Class::Bulk, &mut Idle);
+        let sent = exchange(&mut owner, &mut keeper, (there, here));
+        assert_eq!(sent > 0, is_sent, "{role:?}");
+    }
+    assert!(keeper.reaches(Peer::new(NodeId(0), Role::Channel, 0)), "the link is up");
+}

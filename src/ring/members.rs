@@ -115,8 +115,10 @@ impl Cell {
         };
         node.weight = weight;
         let is_lost = |kind: &Kind| self.is_carried(*kind) && !next.is_carried(*kind);
-        if let Some(kind) = Kind::ALL.into_iter().find(is_lost) {
-            return refuse(format!("without {name} nobody carries {}", kind.as_str()));
+        let mut lost = Kind::ALL.into_iter().filter(is_lost);
+        if let Some(kind) = lost.next() {
+            let what = if lost.next().is_some() { "anything" } else { kind.as_str() };
+            return refuse(format!("without {name} nobody carries {what}"));
         }
         Ok(next)
     }
@@ -145,6 +147,9 @@ impl Cell {
         let seats: Vec<usize> = document.seats_of(id).collect();
         if seats.is_empty() {
             return refuse(format!("node {dead} holds no seat"));
+        }
+        if takers.is_empty() {
+            return refuse(format!("nobody is left to take the seats of {dead}"));
         }
         let mut seats_by_node: BTreeMap<u16, u64> = BTreeMap::new();
         for id in document.seats.iter().filter_map(|seat| seat.node) {

@@ -83,7 +83,7 @@ fn happen(cell: &Cell, what: u8, which: u16, carries: Carries) -> Option<Cell> {
         4 => cell.add(one(20 + which % 5, carries)).ok(),
         5 => {
             let incarnation = known.incarnation + 1;
-            cell.join(NodeEntry { carries, incarnation, ..known.clone() }).ok()
+            cell.join(NodeEntry { incarnation, carries, ..known.clone() }).ok()
         }
         6 => {
             let kind = Kind::ALL[usize::from(which) % 2];

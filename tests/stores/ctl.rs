@@ -110,7 +110,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
         ("add z", "no node z stands by"),
         ("add c=10.0.0.9,cores=4", "not NAME=HOST:PORT"),
         ("add c=10.0.0.9:7400", "cores=1"),
-        ("add c=10.0.0.9:7400,cores=4,rack=1", "not cores, weight or zone"),
+        ("add c=10.0.0.9:7400,cores=4,rack=1", "not cores, weight, zone or roles"),
         ("remove z", "no node z"),
         ("replace z", "no node z"),
         ("replace a --by a", "nobody is left"),
@@ -128,6 +128,48 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
         .output()
         .expect("the binary runs");
     assert!(String::from_utf8_lossy(&gone.stderr).contains("the ring store is not there"));
+}
+
+#[test]
+fn channel_servers_and_presence_servers_are_told_apart() {
+    let operator = Operator::new();
+    let (cs, ps) =
+        ("a=10.0.0.1:7400,cores=4,roles=channel", "b=10.0.0.2:7400,cores=4,roles=presence");
+    for (words, why) in [
+        (format!("create {cs}"), "a ring needs a node that carries users"),
+        (format!("create {ps}"), "a ring needs a node that carries channels"),
+        (format!("create {cs},roles=webapp {ps}"), "not channel, presence or channel+presence"),
+    ] {
+        let said = operator.refused(&words);
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    let made = operator.json(&format!("create {cs} {ps}"));
+    let of = |shown: &Value, nth: usize| {
+        let node = &shown["nodes"][nth];
+        (node["roles"].clone(), node["channel_slots"].clone(), node["user_slots"].clone())
+    };
+    assert_eq!(of(&made, 0), (json!("channel"), json!(65_536), json!(0)));
+    assert_eq!(of(&made, 1), (json!("presence"), json!(0), json!(65_536)));
+    for (words, why) in [
+        ("remove a", "without a nobody carries channels"),
+        ("drain b", "without b nobody carries users"),
+        ("replace a", "nobody who may take the seats of a carries channels"),
+        ("move users 5 0", "the node of seat 0 carries no users"),
+        ("add c,roles=channel", "roles: not weight or zone"),
+    ] {
+        let said = operator.refused(words);
+        assert!(said.contains(why), "{words}: {said}");
+    }
+    let planned = operator.json("add c=10.0.0.3:7400,cores=4,roles=presence+channel");
+    assert_eq!(
+        (&planned["channel_slots"], &planned["user_slots"]),
+        (&json!(32_768), &json!(32_768))
+    );
+    operator.json("drain a --pause 0");
+    let shown = operator.json("show");
+    assert_eq!(of(&shown, 1), (json!("channel+presence"), json!(65_536), json!(32_768)));
+    let text = String::from_utf8(operator.run("show").stdout).expect("text");
+    assert!(text.contains(" presence ") && text.contains(" channel+presence "), "{text}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Cell {
         (document.channels_version, document.users_version) =
             (next.channels.version, next.users.version);
         document.ring_epoch = epoch + 1;
-        document.check()?;
+        document.complete()?;
         Ok(next)
     }
 

@@ -40,6 +40,7 @@ mod store;
 mod streams;
 mod trace;
 mod track;
+mod turns;
 mod visit;
 mod workload;
 mod world;

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::SockRef;
 use tungstenite::Message;
 use tungstenite::handshake::derive_accept_key;
@@ -95,26 +95,16 @@ thread_local! {
 
 /// The exit code, the figures if there are any, and what was said.
 fn load(address: SocketAddr, conns: &str) -> (i32, Option<Value>, String) {
+    load_with(address, &["--dialect", "raw", "-n", conns])
+}
+
+fn load_with(address: SocketAddr, words: &[&str]) -> (i32, Option<Value>, String) {
     let home = tempfile::tempdir().expect("a directory");
     let (json, html) = (home.path().join("figures.json"), home.path().join("page.html"));
     let url = format!("ws://{address}/");
     let mut command = Command::new(env!("CARGO_BIN_EXE_campanile"));
-    command.args([
-        "load",
-        "fanout",
-        "--dialect",
-        "raw",
-        "--url",
-        &url,
-        "-n",
-        conns,
-        "--rate",
-        "50",
-        "--seconds",
-        "0.6",
-        "--warm",
-        "0",
-    ]);
+    command.args(["load", "fanout", "--url", &url, "--rate", "50", "--seconds", "0.6"]);
+    command.args(["--warm", "0"]).args(words);
     let output =
         command.arg("--json").arg(&json).arg("--html").arg(&html).output().expect("it runs");
     let figures =
@@ -164,6 +154,168 @@ fn whoever_is_not_let_in_says_so() {
     assert!(said.contains("refused"), "{said}");
     let (code, _, said) = load(stub(Deed::Nothing), "1000000");
     assert!(code == 1 && said.contains("ulimit -n"), "{said}");
+}
+
+/// What a server of the Centrifuge dialect does: with the twentieth publication it ends the connection that subscribed second, which comes
+/// back by `recover`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Return {
+    Honest,
+    /// The first publication that was missed is withheld.
+    Withholds,
+    /// The last that was heard comes once more.
+    Repeats,
+    /// It is told that not everything is there.
+    Tells,
+    /// The tenth publication is refused.
+    Refuses,
+    /// It is refused, and all the same one of the subscribers gets it.
+    RefusesAndSlips,
+}
+
+#[derive(Default)]
+struct Channel {
+    /// With the offsets 1, 2, 3 …
+    past: Vec<Value>,
+    subscribers: Vec<Sender<String>>,
+    publications: u32,
+    has_ended_one: bool,
+}
+
+fn push(data: &Value, offset: usize) -> String {
+    json!({ "push": { "channel": "c", "pub": { "data": data, "offset": offset } } }).to_string()
+}
+
+impl Channel {
+    fn publish(&mut self, how: Return, id: &Value, data: &Value) -> String {
+        self.publications += 1;
+        let is_refused = matches!(how, Return::Refuses | Return::RefusesAndSlips);
+        let is_refused = is_refused && self.publications == 10;
+        let slips = how == Return::RefusesAndSlips;
+        if !is_refused || slips {
+            self.past.push(data.clone());
+            let reached = if is_refused { 1 } else { self.subscribers.len() };
+            for (nth, subscriber) in self.subscribers.iter().take(reached).enumerate() {
+                let ends = nth == 1 && self.publications == 20 && !self.has_ended_one;
+                let _ =
+                    subscriber.send(if ends { String::new() } else { push(data, self.past.len()) });
+            }
+            self.has_ended_one |= self.publications == 20;
+        }
+        if is_refused {
+            json!({ "id": id, "error": { "code": 100, "message": "x", "temporary": true } })
+                .to_string()
+        } else {
+            // In the order of a server.
+            format!(r#"{{"id":{id},"publish":{{}}}}"#)
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        how: Return,
+        id: &Value,
+        asked: &Value,
+        mine: &Sender<String>,
+    ) -> String {
+        self.subscribers.push(mine.clone());
+        let mut answer = json!({ "recoverable": true, "epoch": "e", "offset": self.past.len() });
+        if asked["recover"] == true {
+            assert_eq!(asked["epoch"], "e");
+            let stood = asked["offset"].as_u64().expect("a place") as usize;
+            let from = match how {
+                Return::Withholds => stood + 1,
+                Return::Repeats => stood - 1,
+                _ => stood,
+            };
+            let missed = self.past.iter().enumerate().skip(from);
+            let missed = missed.map(|(at, data)| json!({ "data": data, "offset": at + 1 }));
+            answer["recovered"] = (how != Return::Tells).into();
+            answer["publications"] = missed.collect();
+        }
+        json!({ "id": id, "subscribe": answer }).to_string()
+    }
+}
+
+fn returning(how: Return) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let channel = Arc::new(Mutex::new(Channel::default()));
+        for stream in listener.incoming().map_while(Result::ok) {
+            let channel = Arc::clone(&channel);
+            std::thread::spawn(move || serve_returning(stream, how, &channel));
+        }
+    });
+    address
+}
+
+fn serve_returning(stream: TcpStream, how: Return, shared: &Mutex<Channel>) {
+    stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
+    let Ok(mut socket) = tungstenite::accept(stream) else { return };
+    let (sender, mine) = channel();
+    loop {
+        match socket.read() {
+            Ok(Message::Text(text)) => {
+                let asked: Value = serde_json::from_str(&text).expect("JSON");
+                let id = &asked["id"];
+                let mut shared = shared.lock().expect("whole");
+                let answer = if asked.get("connect").is_some() {
+                    json!({ "id": id, "connect": {} }).to_string()
+                } else if let Some(subscribe) = asked.get("subscribe") {
+                    shared.subscribe(how, id, subscribe, &sender)
+                } else {
+                    shared.publish(how, id, &asked["publish"]["data"])
+                };
+                if socket.send(answer.into()).is_err() {
+                    return;
+                }
+            }
+            Ok(_) => {}
+            Err(tungstenite::Error::Io(error))
+                if [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut]
+                    .contains(&error.kind()) => {}
+            Err(_) => return,
+        }
+        while let Ok(one) = mine.try_recv() {
+            if one.is_empty() || socket.send(one.into()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Of a run whose clients come again: missing, doubled, not recovered, ended, lost, refused.
+fn judged_returning(how: Return, words: &[&str]) -> (bool, [u64; 6]) {
+    let words = [&["-n", "3", "--token-secret", ""], words].concat();
+    let (code, figures, said) = load_with(returning(how), &words);
+    let figures = figures.unwrap_or_else(|| panic!("{how:?}: {said}"));
+    let names = ["missing", "duplicates", "unrecovered", "ended", "lost", "refused"];
+    let counts = names.map(|name| figures[name].as_u64().expect("a count"));
+    assert_eq!(figures["out_of_order"], 0, "{how:?}: {said}");
+    (code == 1, counts)
+}
+
+#[test]
+fn who_comes_again_is_owed_what_it_missed_once() {
+    let again = ["--reconnect"];
+    assert_eq!(judged_returning(Return::Honest, &again), (false, [0, 0, 0, 0, 1, 0]));
+    assert_eq!(judged_returning(Return::Withholds, &again), (true, [1, 0, 0, 0, 1, 0]));
+    assert_eq!(judged_returning(Return::Repeats, &again), (true, [0, 1, 0, 0, 1, 0]));
+    assert_eq!(judged_returning(Return::Tells, &again), (true, [0, 0, 1, 0, 1, 0]));
+    let (is_wrong, [missing, _, _, ended, lost, _]) = judged_returning(Return::Honest, &[]);
+    assert!(is_wrong && missing > 0, "nobody was asked to come again");
+    assert_eq!((ended, lost), (1, 0));
+}
+
+#[test]
+fn what_is_refused_is_owed_to_nobody_unless_somebody_heard_it() {
+    let again = ["--reconnect"];
+    assert_eq!(judged_returning(Return::Refuses, &again), (false, [0, 0, 0, 0, 1, 1]));
+    let (is_wrong, [missing, .., refused]) = judged_returning(Return::RefusesAndSlips, &again);
+    assert_eq!((is_wrong, missing, refused), (true, 2, 1));
+    let (is_wrong, [missing, ..]) = judged_returning(Return::Refuses, &[]);
+    assert!(is_wrong && missing >= 3, "without coming again everything is owed");
 }
 
 /// The last bytes and the end come as one: nothing more is told of such a socket.

@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("glommio", &["runtime"]),
     ("io_uring", &["runtime"]),
-    ("tokio", &["runtime", "webapp", "ops", "control", "admin/api", "ring/store", "ctl"]),
+    ("tokio", &["runtime", "webapp", "ops", "control", "admin/api", "ring/store", "ctl", "load"]),
     ("axum", &["webapp", "ops", "runtime", "admin/api"]),
     ("sqlx", &["webapp"]),
     ("std::thread", &["runtime", "ops", "webapp", "load"]),

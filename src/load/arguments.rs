@@ -61,16 +61,17 @@ pub struct Arguments {
     scenario: Scenario,
     #[arg(long, value_enum, default_value = "centrifuge")]
     dialect: Dialect,
-    /// Where websockets are accepted, with the path [default: what the workspace says]
-    #[arg(long)]
-    url: Option<String>,
+    /// Where websockets are accepted, with the path [default: what the workspace says]; of several, each connection takes the next one.
+    /// With rtm the path is that of each ticket
+    #[arg(long, value_delimiter = ',')]
+    url: Vec<String>,
     /// A running `campanile dev`, which says how to come in
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     workspace: String,
     /// The secret of connection tokens [default: the workspace's]
     #[arg(long)]
     token_secret: Option<String>,
-    /// Users and their channels, as `campanile dev --users` writes them; for rtm
+    /// Users and their channels, as `campanile dev --users` writes them; for rtm, and for centrifuge where each user has a connection token
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
     /// The key and secret of the application, KEY:SECRET; for pusher
@@ -102,11 +103,16 @@ pub struct Arguments {
     /// Share of readers that take 1 KB/s, in slow
     #[arg(long, default_value_t = 0.01)]
     slow: f64,
+    /// How long is published; SIGINT or SIGTERM ends it before
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Seconds at the start of which latencies are not counted
     #[arg(long, default_value_t = 1.0)]
     warm: f64,
+    /// Who loses its connection comes again after a random pause, with its positions: what it gets then counts, once and in order, and a
+    /// publication that was refused or never answered is owed to nobody unless somebody heard it
+    #[arg(long)]
+    reconnect: bool,
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[arg(long, value_enum, default_value = "random")]
@@ -129,7 +135,8 @@ pub struct Arguments {
 pub struct Config {
     pub scenario: Scenario,
     pub dialect: Dialect,
-    pub url: Option<String>,
+    /// None: what the workspace says.
+    pub urls: Vec<String>,
     pub workspace: String,
     pub token_secret: Option<String>,
     pub tokens: Option<PathBuf>,
@@ -146,6 +153,7 @@ pub struct Config {
     pub slow: f64,
     pub duration: Duration,
     pub warm: Duration,
+    pub reconnect: bool,
     pub seed: u64,
     pub layout: Layout,
     pub threads: u32,
@@ -170,6 +178,11 @@ impl Arguments {
         if self.outstanding.is_some() && self.rate.is_some() {
             return Err("--rate is an open loop and --outstanding a closed one: choose".into());
         }
+        if self.reconnect && (self.outstanding.is_some() || self.rate == Some(0.0)) {
+            return Err(
+                "--reconnect: only with an open loop, whose publications nobody waits for".into()
+            );
+        }
         if !(self.seconds > 0.0 && self.seconds < 1e6 && (0.0..1e6).contains(&self.warm)) {
             return Err("--seconds and --warm: how long".into());
         }
@@ -184,7 +197,7 @@ impl Arguments {
         if self.scenario == Scenario::Resume && self.dialect != Dialect::Centrifuge {
             return Err("resume: only with --dialect centrifuge".into());
         }
-        if ![Dialect::Centrifuge, Dialect::Rtm].contains(&self.dialect) && self.url.is_none() {
+        if ![Dialect::Centrifuge, Dialect::Rtm].contains(&self.dialect) && self.url.is_empty() {
             return Err("--url: where is the server?".into());
         }
         let usual = match self.scenario {
@@ -196,7 +209,7 @@ impl Arguments {
         Ok(Config {
             scenario: self.scenario,
             dialect: self.dialect,
-            url: self.url,
+            urls: self.url,
             workspace: self.workspace.trim_end_matches('/').into(),
             token_secret: self.token_secret,
             tokens: self.tokens,
@@ -212,6 +225,7 @@ impl Arguments {
             slow: self.slow,
             duration: Duration::from_secs_f64(self.seconds),
             warm: Duration::from_secs_f64(self.warm.min(self.seconds / 2.0)),
+            reconnect: self.reconnect,
             seed: self.seed,
             layout: self.layout,
             threads: self.threads,
@@ -258,6 +272,8 @@ mod tests {
             "--slow 2",
             "--seconds 0",
             "resume --dialect raw --url ws://127.0.0.1:1",
+            "--reconnect --outstanding 8",
+            "--reconnect --rate 0",
         ] {
             assert!(config(words).is_err(), "{words}");
         }

@@ -4,27 +4,32 @@ use std::fmt::Write as _;
 
 use hmac::{Hmac, Mac as _};
 use memchr::memmem::{Finder, find};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::Sha256;
 
-use super::arguments::Dialect;
+use super::arguments::{Config, Dialect};
 use super::mark::{self, Mark};
 
 /// What one message of a server comes to.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Heard {
-    /// The server knows who we are: channels may be followed.
-    Welcome,
+    /// The server knows who we are: channels may be followed. In RTM the epoch of all places.
+    Welcome(String),
     /// So many channels are followed; all of them, where a server does not say which.
     Following(Following),
-    /// A publication of ours was taken.
-    Published,
+    /// The publication of ours with this number was taken, or not.
+    Published(u32),
+    Unpublished(u32, String),
     /// A publication, and the place that it has (0: none told).
     Delivery(Mark, u64),
     /// To be said at once.
     Answer(Vec<u8>),
     /// Something was refused.
     Refused(String),
+    /// A channel is not followed any more, and may be asked for again; what was said.
+    Unfollowed(String, String),
+    /// It was told that something is lost.
+    Lost(String),
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,21 +57,38 @@ pub(super) struct Talk {
 /// A dialect with all that it needs to know.
 #[derive(Debug)]
 pub(super) struct Tongue {
-    dialect: Dialect,
-    app: (String, String),
+    pub(super) dialect: Dialect,
+    pub(super) app: (String, String),
     /// Whether places are wanted.
-    has_places: bool,
-    marks: Finder<'static>,
+    pub(super) has_places: bool,
+    /// Whether who publishes must follow the channels.
+    pub(super) publishers_follow: bool,
+    pub(super) marks: Finder<'static>,
 }
 
 /// Numbers of Centrifuge commands: 1 is connect, then the subscriptions, then all others.
 const FIRST_SUBSCRIPTION: u32 = 2;
 const PUBLICATIONS: u32 = 1 << 30;
 const PONG: &[u8] = b"PONG\r\n";
+/// A code of Centrifuge's unsubscribe.
+const COMES_AGAIN: u64 = 2_500;
+/// Of one `resume`: a frame of a client has its bound.
+const PLACES_PER_FRAME: usize = 200;
+/// Names of numbers.
+const ID: &[u8] = br#""id":"#;
+const REPLY_TO: &[u8] = br#""reply_to":"#;
+const OFFSET: &[u8] = br#""offset":"#;
+const SEQ: &[u8] = br#""seq":"#;
 
 impl Tongue {
-    pub(super) fn new(dialect: Dialect, app: (String, String), has_places: bool) -> Self {
-        Self { dialect, app, has_places, marks: Finder::new(mark::WORD) }
+    /// `has_places`: they are wanted.
+    pub(super) fn new(config: &Config, has_places: bool) -> Self {
+        let (dialect, app) = (config.dialect, config.app.clone());
+        // Channels that are given are a workspace's, whose members publish.
+        let is_given = config.tokens.is_some();
+        let publishers_follow =
+            dialect == Dialect::Pusher || (dialect == Dialect::Centrifuge && is_given);
+        Self { dialect, app, has_places, publishers_follow, marks: Finder::new(mark::WORD) }
     }
 
     /// Whether a connection follows its channels without saying so.
@@ -77,11 +99,6 @@ impl Tongue {
     /// Whether a server says that it took a publication.
     pub(super) fn answers_publications(&self) -> bool {
         matches!(self.dialect, Dialect::Centrifuge | Dialect::Rtm)
-    }
-
-    /// Whether who publishes must follow the channels.
-    pub(super) fn publishers_follow(&self) -> bool {
-        self.dialect == Dialect::Pusher
     }
 
     /// What is said when the websocket is open.
@@ -142,7 +159,30 @@ impl Tongue {
         }
     }
 
-    /// Writes the `nth` publication, into `channel`.
+    /// Where everybody stands, in RTM: the frames that say it, of which the last one says so.
+    pub(super) fn resume<'a>(
+        epoch: &str,
+        places: impl Iterator<Item = (&'a str, u64)>,
+    ) -> Vec<Vec<u8>> {
+        let all: Vec<_> = places.collect();
+        let mut frames = Vec::new();
+        let mut rest = &all[..];
+        loop {
+            let (some, more) = rest.split_at(rest.len().min(PLACES_PER_FRAME));
+            let places: Map<String, Value> =
+                some.iter().map(|(name, offset)| ((*name).into(), (*offset).into())).collect();
+            let is_last = more.is_empty();
+            let frame =
+                json!({ "type": "resume", "epoch": epoch, "positions": places, "last": is_last });
+            frames.push(frame.to_string().into());
+            if is_last {
+                return frames;
+            }
+            rest = more;
+        }
+    }
+
+    /// Writes the `nth` publication, into `channel`; gives the number that its answer has.
     pub(super) fn publish(
         &self,
         nth: u32,
@@ -150,11 +190,11 @@ impl Tongue {
         mark: Mark,
         bytes: usize,
         into: &mut Vec<u8>,
-    ) {
+    ) -> u32 {
         let id = PUBLICATIONS + nth % PUBLICATIONS;
         let (head, tail) = match self.dialect {
             Dialect::Centrifuge => (
-                format!(r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{{"m":""#),
+                format!(r#"{{"id":{id},"publish":{{"channel":"{channel}","data":{{"text":""#),
                 r#""}}}"#,
             ),
             Dialect::Rtm => {
@@ -163,19 +203,22 @@ impl Tongue {
             Dialect::Raw => (format!("P {channel} "), ""),
             Dialect::Nats => (format!("PUB {channel} {}\r\n", bytes.max(mark::BYTES)), "\r\n"),
             Dialect::Pusher => (
-                format!(r#"{{"event":"client-load","channel":"private-{channel}","data":{{"m":""#),
+                format!(
+                    r#"{{"event":"client-load","channel":"private-{channel}","data":{{"text":""#
+                ),
                 r#""}}"#,
             ),
         };
         // In JSON the payload is the whole object.
         let around = if matches!(self.dialect, Dialect::Centrifuge | Dialect::Pusher) {
-            r#"{"m":""}"#.len()
+            r#"{"text":""}"#.len()
         } else {
             0
         };
         into.extend_from_slice(head.as_bytes());
         mark::text(mark, bytes.saturating_sub(around), into);
         into.extend_from_slice(tail.as_bytes());
+        id
     }
 
     /// Somebody types, where a dialect has that.
@@ -205,7 +248,9 @@ impl Tongue {
     fn deliveries(&self, message: &[u8], heard: &mut Vec<Heard>) {
         for at in self.marks.find_iter(message) {
             if let Some(mark) = Mark::read(&message[at..]) {
-                let offset = if self.has_places { offset_of(&message[at..]) } else { 0 };
+                let key = if self.dialect == Dialect::Rtm { SEQ } else { OFFSET };
+                let offset =
+                    if self.has_places { number(&message[at..], key).unwrap_or(0) } else { 0 };
                 heard.push(Heard::Delivery(mark, offset));
             }
         }
@@ -217,20 +262,20 @@ impl Tongue {
         }
         if line.starts_with(br#"{"push":"#) {
             if find(line, br#""unsubscribe":"#).is_some() && find(line, mark::WORD).is_none() {
-                heard.push(Heard::Refused(text(line)));
+                heard.push(unfollowed(line));
             }
             return self.deliveries(line, heard);
         }
         if line.ends_with(br#""publish":{}}"#) {
-            return heard.push(Heard::Published);
+            return heard.push(Heard::Published(id_of(line, ID)));
         }
         let Ok(reply) = serde_json::from_slice::<Value>(line) else {
             return heard.push(Heard::Refused(text(line)));
         };
         if reply.get("error").is_some() {
-            heard.push(Heard::Refused(text(line)));
+            heard.push(refused(line, ID));
         } else if reply.get("connect").is_some() {
-            heard.push(Heard::Welcome);
+            heard.push(Heard::Welcome(String::new()));
         } else if let (Some(id), Some(subscribe)) = (reply["id"].as_u64(), reply.get("subscribe")) {
             self.deliveries(line, heard);
             heard.push(Heard::Following(Following::One {
@@ -244,11 +289,14 @@ impl Tongue {
 
     fn hear_rtm(&self, message: &[u8], heard: &mut Vec<Heard>) {
         if message.starts_with(br#"{"type":"hello""#) {
-            heard.push(Heard::Welcome);
+            let told: Value = serde_json::from_slice(message).unwrap_or_default();
+            heard.push(Heard::Welcome(told["epoch"].as_str().unwrap_or_default().into()));
         } else if message.starts_with(br#"{"ok":false"#) {
-            heard.push(Heard::Refused(text(message)));
+            heard.push(refused(message, REPLY_TO));
         } else if message.starts_with(br#"{"ok":"#) {
-            heard.push(Heard::Published);
+            heard.push(Heard::Published(id_of(message, REPLY_TO)));
+        } else if message.starts_with(br#"{"type":"gap""#) {
+            heard.push(Heard::Lost(text(message)));
         } else {
             self.deliveries(message, heard);
         }
@@ -273,7 +321,11 @@ impl Tongue {
         // What a server says besides begins a message. The first answer is to our coming, each other one to a subscription.
         for _ in message.chunks(PONG.len()).take_while(|words| *words == PONG) {
             let is_first = !std::mem::replace(&mut talk.is_welcome, true);
-            heard.push(if is_first { Heard::Welcome } else { Heard::Following(Following::All) });
+            heard.push(if is_first {
+                Heard::Welcome(String::new())
+            } else {
+                Heard::Following(Following::All)
+            });
         }
         if message.starts_with(b"PING") {
             heard.push(Heard::Answer(b"PONG\r\n".to_vec()));
@@ -292,7 +344,7 @@ impl Tongue {
                 let data = told["data"].as_str().unwrap_or_default();
                 let data: Value = serde_json::from_str(data).unwrap_or_default();
                 talk.socket_id = data["socket_id"].as_str().unwrap_or_default().into();
-                heard.push(Heard::Welcome);
+                heard.push(Heard::Welcome(String::new()));
             }
             "pusher_internal:subscription_succeeded" => {
                 heard.push(Heard::Following(Following::All));
@@ -310,12 +362,36 @@ fn text(message: &[u8]) -> String {
     String::from_utf8_lossy(&message[..message.len().min(300)]).into_owned()
 }
 
-/// The first offset behind a publication's data; 0: none.
-fn offset_of(bytes: &[u8]) -> u64 {
-    const KEY: &[u8] = br#""offset":"#;
-    let Some(at) = find(bytes, KEY) else { return 0 };
-    let digits = bytes[at + KEY.len()..].iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+/// What was refused is a publication of ours, or something else.
+fn refused(message: &[u8], key: &[u8]) -> Heard {
+    match id_of(message, key) {
+        id if id >= PUBLICATIONS => Heard::Unpublished(id, text(message)),
+        _ => Heard::Refused(text(message)),
+    }
+}
+
+/// From a code on, a subscription that ended is to be asked for again.
+fn unfollowed(line: &[u8]) -> Heard {
+    let told: Value = serde_json::from_slice(line).unwrap_or_default();
+    let push = &told["push"];
+    match (push["channel"].as_str(), push["unsubscribe"]["code"].as_u64()) {
+        (Some(channel), Some(code)) if code >= COMES_AGAIN => {
+            Heard::Unfollowed(channel.into(), text(line))
+        }
+        _ => Heard::Refused(text(line)),
+    }
+}
+
+/// The number of the command that a message answers; 0: of none.
+fn id_of(message: &[u8], key: &[u8]) -> u32 {
+    number(message, key).and_then(|id| u32::try_from(id).ok()).unwrap_or(0)
+}
+
+/// The first number that has this name: behind a publication's mark, its place.
+fn number(bytes: &[u8], key: &[u8]) -> Option<u64> {
+    let at = find(bytes, key)? + key.len();
+    let digits = bytes[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'))))
 }
 
 #[cfg(test)]
@@ -325,7 +401,13 @@ mod tests {
     const MARK: Mark = Mark { run: 1, channel: 2, number: 3, due_ns: 4 };
 
     fn tongue(dialect: Dialect) -> Tongue {
-        Tongue::new(dialect, ("key".into(), "secret".into()), true)
+        Tongue {
+            dialect,
+            app: ("key".into(), "secret".into()),
+            has_places: true,
+            publishers_follow: false,
+            marks: Finder::new(mark::WORD),
+        }
     }
 
     fn heard(dialect: Dialect, message: &[u8]) -> Vec<Heard> {
@@ -386,7 +468,7 @@ mod tests {
             tongue(Dialect::Nats).hear(&mut talk, message.as_bytes(), &mut heard);
         }
         let following = Heard::Following(Following::All);
-        assert_eq!(heard, [Heard::Welcome, following.clone(), following]);
+        assert_eq!(heard, [Heard::Welcome(String::new()), following.clone(), following]);
     }
 
     #[test]
@@ -398,7 +480,7 @@ mod tests {
             ),
             (
                 Dialect::Centrifuge,
-                br#"{"push":{"channel":"c","unsubscribe":{"code":2500,"reason":"x"}}}"#,
+                br#"{"push":{"channel":"c","unsubscribe":{"code":2000,"reason":"x"}}}"#,
             ),
             (Dialect::Rtm, br#"{"ok":false,"reply_to":1,"error":{"code":2,"msg":"x"}}"#),
             (Dialect::Nats, b"-ERR 'x'\r\n"),
@@ -406,5 +488,54 @@ mod tests {
         ] {
             assert!(matches!(heard(dialect, message)[..], [Heard::Refused(_)]), "{dialect:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_to_the_publication_that_it_names() {
+        const ID: u32 = PUBLICATIONS + 7;
+        for dialect in [Dialect::Centrifuge, Dialect::Rtm] {
+            assert_eq!(tongue(dialect).publish(7, "c", MARK, 99, &mut Vec::new()), ID);
+        }
+        let reply = |rest: &str| format!(r#"{{"id":{ID},{rest}}}"#);
+        let taken = heard(Dialect::Centrifuge, reply(r#""publish":{}"#).as_bytes());
+        assert_eq!(taken, [Heard::Published(ID)]);
+        let refused = reply(r#""error":{"code":100,"message":"internal server error"}"#);
+        let answer = heard(Dialect::Centrifuge, refused.as_bytes());
+        assert_eq!(answer, [Heard::Unpublished(ID, refused)]);
+        let taken = format!(r#"{{"ok":true,"reply_to":{ID},"ts":"1.0","text":"x","seq":4}}"#);
+        assert_eq!(heard(Dialect::Rtm, taken.as_bytes()), [Heard::Published(ID)]);
+        let refused = format!(r#"{{"ok":false,"reply_to":{ID},"error":{{"code":9,"msg":"x"}}}}"#);
+        let answer = heard(Dialect::Rtm, refused.as_bytes());
+        assert_eq!(answer, [Heard::Unpublished(ID, refused)]);
+    }
+
+    #[test]
+    fn who_comes_again_hears_where_it_stands() {
+        let mut one = Vec::new();
+        mark::text(MARK, 60, &mut one);
+        let one = String::from_utf8(one).expect("text");
+        let event =
+            format!(r#"{{"type":"message","text":"{one}","ts":"1.0","seq":9,"seq_of":"c"}}"#);
+        assert_eq!(heard(Dialect::Rtm, event.as_bytes()), [Heard::Delivery(MARK, 9)]);
+        let hello = br#"{"type":"hello","epoch":"e1"}"#;
+        assert_eq!(heard(Dialect::Rtm, hello), [Heard::Welcome("e1".into())]);
+        let gap = br#"{"type":"gap","seq_of":"c","from":3,"to":9}"#;
+        assert!(matches!(heard(Dialect::Rtm, gap)[..], [Heard::Lost(_)]));
+        let ended = br#"{"push":{"channel":"c","unsubscribe":{"code":2500,"reason":"x"}}}"#;
+        let Some(Heard::Unfollowed(channel, _)) = heard(Dialect::Centrifuge, ended).pop() else {
+            panic!("it is to come again")
+        };
+        assert_eq!(channel, "c");
+        let places: Vec<_> = (0..201).map(|nth| (format!("C{nth}"), nth)).collect();
+        let places = places.iter().map(|(name, offset)| (&**name, *offset));
+        let frames = Tongue::resume("e1", places);
+        let frames: Vec<Value> =
+            frames.iter().map(|frame| serde_json::from_slice(frame).expect("JSON")).collect();
+        let lasts: Vec<_> = frames.iter().map(|frame| frame["last"].as_bool()).collect();
+        assert_eq!(lasts, [Some(false), Some(true)]);
+        assert_eq!(
+            (&frames[1]["epoch"], &frames[1]["positions"]),
+            (&json!("e1"), &json!({ "C200": 200 }))
+        );
     }
 }

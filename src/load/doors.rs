@@ -1,7 +1,9 @@
 //! How each connection comes in: where to, and with which token.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde::Deserialize;
@@ -20,7 +22,10 @@ pub(super) struct Place {
 /// What the server, or a file, says about who may come.
 #[derive(Debug, Default)]
 pub(super) struct Workspace {
-    place: Option<Place>,
+    /// Each connection takes the next one.
+    places: Vec<Place>,
+    /// Each has a path of its own, from the doorman.
+    has_doorman: bool,
     secret: Option<String>,
     pub(super) channels: Vec<String>,
     /// The channels of each connection, where they are given and not drawn.
@@ -66,12 +71,19 @@ impl Workspace {
     /// # Errors
     /// A sentence: what is not there, or says nothing that helps.
     pub(super) fn open(config: &Config) -> Result<Self, String> {
-        let place = config.url.as_deref().map(Place::read).transpose()?;
-        let mut workspace = Self { place, web_api: config.workspace.clone(), ..Self::default() };
+        let mut workspace = Self {
+            places: config.urls.iter().map(|url| Place::read(url)).collect::<Result<_, _>>()?,
+            has_doorman: config.dialect == Dialect::Rtm,
+            web_api: config.workspace.clone(),
+            ..Self::default()
+        };
+        if let Some(file) = &config.tokens {
+            workspace.read(file)?;
+        }
         match config.dialect {
             Dialect::Centrifuge => {
                 workspace.secret.clone_from(&config.token_secret);
-                if workspace.place.is_none() {
+                if workspace.places.is_empty() {
                     let address = format!("{}/dev/workspace.json", config.workspace);
                     let fault = |error: ureq::Error| {
                         format!(
@@ -81,39 +93,58 @@ impl Workspace {
                     let mut answer = ureq::get(&address).call().map_err(fault)?;
                     let told: Value = answer.body_mut().read_json().map_err(fault)?;
                     let text = |name: &str| told["centrifuge"][name].as_str().unwrap_or_default();
-                    workspace.place = Some(Place::read(text("url"))?);
+                    workspace.places.push(Place::read(text("url"))?);
                     workspace.secret.get_or_insert_with(|| text("token_secret").into());
                 }
             }
-            Dialect::Rtm => {
-                let file = config.tokens.as_ref().expect("checked");
-                let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-                let text = std::fs::read_to_string(file).map_err(|error| fault(&error))?;
-                let File { publisher, channels, users } =
-                    serde_json::from_str(&text).map_err(|error| fault(&error))?;
-                let is_wild = |user: &User| {
-                    user.channels.iter().any(|channel| *channel as usize >= channels.len())
-                };
-                if users.is_empty() || users.iter().any(is_wild) {
-                    return Err(fault(&"no users, or channels that are not there"));
-                }
-                (workspace.publisher, workspace.channels) = (publisher, channels);
-                let (tokens, members) =
-                    users.into_iter().map(|user| (user.token, user.channels)).unzip();
-                (workspace.tokens, workspace.members) = (tokens, Some(members));
-            }
-            Dialect::Raw | Dialect::Nats | Dialect::Pusher => {}
+            Dialect::Rtm | Dialect::Raw | Dialect::Nats | Dialect::Pusher => {}
         }
         Ok(workspace)
     }
 
-    /// Where the connection with this number goes; `None`: each has a place of its own, from the doorman.
-    pub(super) fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+    fn read(&mut self, file: &Path) -> Result<(), String> {
+        let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|error| fault(&error))?;
+        let File { publisher, channels, users } =
+            serde_json::from_str(&text).map_err(|error| fault(&error))?;
+        let is_wild =
+            |user: &User| user.channels.iter().any(|channel| *channel as usize >= channels.len());
+        if users.is_empty() || users.iter().any(is_wild) {
+            return Err(fault(&"no users, or channels that are not there"));
+        }
+        (self.publisher, self.channels) = (publisher, channels);
+        let (tokens, members) = users.into_iter().map(|user| (user.token, user.channels)).unzip();
+        (self.tokens, self.members) = (tokens, Some(members));
+        Ok(())
+    }
+
+    /// Where a connection goes that takes the `turn`-th place; `None`: the doorman says it.
+    pub(super) fn place(&self, turn: u32) -> Option<&Place> {
+        if self.has_doorman { None } else { self.turn(turn) }
+    }
+
+    fn turn(&self, turn: u32) -> Option<&Place> {
+        self.places.get(turn as usize % self.places.len().max(1))
+    }
+
+    /// The place of a ticket, at the host whose turn it is.
+    pub(super) fn at_host(&self, turn: u32, mut place: Place) -> Place {
+        if let Some(Place { host, port, .. }) = self.turn(turn) {
+            (place.host, place.port) = (host.clone(), *port);
+        }
+        place
+    }
+
+    /// Whether channels and members are given.
+    pub(super) fn is_given(&self) -> bool {
+        self.members.is_some()
     }
 
     /// What a connection says who it is; empty: it need not.
     pub(super) fn token(&self, conn: u32) -> String {
+        if self.is_given() {
+            return self.token_of_user(conn).into();
+        }
         let Some(secret) = self.secret.as_deref().filter(|secret| !secret.is_empty()) else {
             return String::new();
         };
@@ -127,17 +158,33 @@ impl Workspace {
     }
 }
 
+/// What `rtm.connect` answers: where to, and the tip of each channel.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) place: Place,
+    pub(super) tips: Vec<(String, u64)>,
+}
+
+/// Whether a client says where it stands before it is given anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Coming {
+    Live,
+    Resuming,
+}
+
 /// Asks `rtm.connect` for those who wait at the door, some at a time.
 #[derive(Debug)]
 pub(super) struct Doorman {
     /// Answers, by the number of the connection.
-    answers: Receiver<(u32, Result<Place, String>)>,
-    questions: SyncSender<u32>,
+    answers: Receiver<(u32, Result<Ticket, String>)>,
+    questions: SyncSender<(u32, Coming)>,
 }
 
 /// Threads that ask, and questions that wait: the boots of a second are bounded at the server.
 const THREADS: usize = 4;
 const WAITING_MAX: usize = 1_024;
+/// A webapp that does not answer may be gone.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Doorman {
     pub(super) fn new(workspace: &Arc<Workspace>) -> Self {
@@ -148,13 +195,14 @@ impl Doorman {
             let (asked, answer) = (Arc::clone(&asked), answer.clone());
             let workspace = Arc::clone(workspace);
             std::thread::spawn(move || {
-                let agent = ureq::Agent::new_with_defaults();
+                let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
+                let agent = ureq::Agent::from(config.build());
                 loop {
                     let next =
                         asked.lock().map_err(drop).and_then(|asked| asked.recv().map_err(drop));
-                    let Ok(conn) = next else { return };
-                    let place = knock(&agent, &workspace, workspace.token_of_user(conn));
-                    if answer.send((conn, place)).is_err() {
+                    let Ok((conn, coming)) = next else { return };
+                    let ticket = knock(&agent, &workspace, workspace.token_of_user(conn), coming);
+                    if answer.send((conn, ticket)).is_err() {
                         return;
                     }
                 }
@@ -164,26 +212,34 @@ impl Doorman {
     }
 
     /// False: later.
-    pub(super) fn ask(&self, conn: u32) -> bool {
-        self.questions.try_send(conn).is_ok()
+    pub(super) fn ask(&self, conn: u32, coming: Coming) -> bool {
+        self.questions.try_send((conn, coming)).is_ok()
     }
 
-    pub(super) fn answer(&self) -> Option<(u32, Result<Place, String>)> {
+    pub(super) fn answer(&self) -> Option<(u32, Result<Ticket, String>)> {
         self.answers.try_recv().ok()
     }
 }
 
-fn knock(agent: &ureq::Agent, workspace: &Workspace, token: &str) -> Result<Place, String> {
+fn knock(
+    agent: &ureq::Agent,
+    workspace: &Workspace,
+    token: &str,
+    coming: Coming,
+) -> Result<Ticket, String> {
+    let fault = |error: ureq::Error| format!("rtm.connect: {error}");
     let address = format!("{}/api/rtm.connect", workspace.web_api);
     let authorization = format!("Bearer {token}");
-    let answer = agent.post(&address).header("authorization", &authorization).send_empty();
-    let mut answer = answer.map_err(|error| format!("rtm.connect: {error}"))?;
-    let told: Value =
-        answer.body_mut().read_json().map_err(|error| format!("rtm.connect: {error}"))?;
-    match told["url"].as_str() {
-        Some(url) => Place::read(url),
-        None => Err(format!("rtm.connect: {told}")),
-    }
+    let question = agent.post(&address).header("authorization", &authorization);
+    let answer = match coming {
+        Coming::Live => question.send_empty(),
+        Coming::Resuming => question.send_json(json!({ "resume": true })),
+    };
+    let told: Value = answer.map_err(fault)?.body_mut().read_json().map_err(fault)?;
+    let Some(url) = told["url"].as_str() else { return Err(format!("rtm.connect: {told}")) };
+    let tips = told["positions"].as_object().into_iter().flatten();
+    let tips = tips.filter_map(|(name, tip)| Some((name.clone(), tip.as_u64()?)));
+    Ok(Ticket { place: Place::read(url)?, tips: tips.collect() })
 }
 
 #[cfg(test)]

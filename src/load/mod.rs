@@ -7,10 +7,12 @@
 //! - `arguments`: what is asked for; `plan`: who follows what, and when what is published
 //! - `mark`: what a publication says about itself; `tally`: what of it arrived
 //! - `socket`: one client's websocket; `dialect`: how each kind of server is talked to
-//! - `worker`: one thread's share of the clients; `publish`: what it does by the clock; `shared`: what all threads know
+//! - `worker`: one thread's share of the clients; `publish`: what it does by the clock; `again`: those who lost their connection;
+//!   `shared`: what all threads know
 //! - `run`: the phases of a run, and what is sampled meanwhile
 //! - `meter`: CPU and memory of the server and of us; `report`, `page`: what is told
 
+mod again;
 mod arguments;
 mod dialect;
 mod doors;

@@ -161,7 +161,7 @@ mod tests {
         let config = Config {
             scenario,
             dialect: Dialect::Raw,
-            url: None,
+            urls: Vec::new(),
             workspace: String::new(),
             token_secret: None,
             tokens: None,
@@ -177,6 +177,7 @@ mod tests {
             slow: 0.1,
             duration: Duration::from_secs(9),
             warm: Duration::ZERO,
+            reconnect: false,
             seed: 7,
             layout,
             threads: 1,

@@ -72,9 +72,11 @@ impl Worker {
 
     /// Whether the server takes another publication now.
     fn is_fluent(&mut self, now_ns: u64) -> bool {
-        let socket = self.publisher.and_then(|at| self.clients[at].socket.as_ref());
+        let publisher = self.publisher.map(|at| &self.clients[at]);
+        let publisher = publisher.filter(|client| client.state == State::Up);
+        let socket = publisher.and_then(|client| client.socket.as_ref());
         let is_fluent = socket.is_some_and(Socket::is_fluent)
-            && (!self.tongue.answers_publications() || self.unanswered < self.shared.config.window);
+            && self.asked.len() < self.shared.config.window as usize;
         if !is_fluent {
             self.held_ns = now_ns;
         }
@@ -90,9 +92,11 @@ impl Worker {
         let mark = Mark { run: shared.run, channel, number, due_ns };
         let name = &shared.plan.channels[channel as usize];
         let mut message = Vec::with_capacity(shared.config.bytes + 64);
-        self.tongue.publish(self.n as u32, name, mark, shared.config.bytes, &mut message);
+        let id = self.tongue.publish(self.n as u32, name, mark, shared.config.bytes, &mut message);
         socket.say(&message);
-        self.unanswered += 1;
+        if self.tongue.answers_publications() {
+            self.asked.insert(id, (channel, number));
+        }
         if shared.config.scenario == Scenario::Mixed {
             self.type_somewhere();
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::run::{Verdict, shown};
 use super::shared::{INTERVAL, Outcome, Shared};
+use super::tally;
 
 /// The figures of a run. Names and meanings do not change; new ones may come.
 #[derive(Debug, Serialize)]
@@ -33,12 +34,20 @@ pub(super) struct Report {
     evicted: u64,
     /// Subscriptions that came back and were told that something is lost.
     unrecovered: u64,
+    /// With `--reconnect`: connections that were lost and came again, or tried to; of followers, and of who publishes.
+    lost: u64,
+    publisher_lost: u64,
+    /// Publications that the server refused, and that it never answered.
+    refused: u64,
+    unanswered: u64,
     /// Deliveries a second.
     rate: f64,
     /// From the instant at which a publication was due to its delivery.
     latency_us: Spread,
     /// From the first attempt, or the drop, to everything followed.
     connect_us: Spread,
+    /// From the loss of a connection to everything followed again.
+    back_us: Spread,
     connects_per_second: f64,
     server: Server,
     generator: Generator,
@@ -126,6 +135,12 @@ impl Report {
         };
         let connects = merged(|one| &one.connects);
         let latency = merged(|one| &one.latency);
+        let backs = merged(|one| &one.backs);
+        let unsaid = outcomes.iter().flat_map(|one| one.refused.iter().chain(&one.unanswered));
+        // Without `--reconnect` everything that was published is owed.
+        let unsaid = unsaid.filter(|_| config.reconnect).copied().collect();
+        let tallies = outcomes.iter().map(|one| &one.tally);
+        let wrong = tally::judge(tallies, &unsaid, &shared.plan.followers);
         let busy =
             outcomes.iter().map(|one| one.cpu.as_secs_f64() / one.time.as_secs_f64().max(1e-9));
         let generator_cpu = busy.fold(0.0, f64::max);
@@ -156,15 +171,20 @@ impl Report {
             seconds,
             published,
             deliveries,
-            missing: sum(|one| one.tally.missing()),
-            duplicates: sum(|one| one.tally.duplicates),
-            out_of_order: sum(|one| one.tally.out_of_order),
+            missing: wrong.missing,
+            duplicates: wrong.duplicates,
+            out_of_order: wrong.out_of_order,
             ended: sum(|one| one.ended),
             evicted: sum(|one| one.evicted),
             unrecovered: sum(|one| one.unrecovered),
+            lost: sum(|one| one.lost),
+            publisher_lost: sum(|one| one.publisher_lost),
+            refused: sum(|one| one.refused.len() as u64),
+            unanswered: sum(|one| one.unanswered.len() as u64),
             rate: if seconds > 0.0 { deliveries as f64 / seconds } else { 0.0 },
             latency_us: Spread::of(&latency),
             connect_us: Spread::of(&connects),
+            back_us: Spread::of(&backs),
             connects_per_second: conns as f64 / connect_time.as_secs_f64().max(1e-9),
             server: Server {
                 cpu_us_per_delivery: per_delivery,
@@ -247,6 +267,21 @@ impl Report {
                 format!(
                     "{} connections, {} slow ones, {} subscriptions not recovered",
                     self.ended, self.evicted, self.unrecovered
+                ),
+            ));
+        }
+        if self.refused + self.unanswered > 0 {
+            let text = format!("{} refused, {} never answered", self.refused, self.unanswered);
+            rows.push(("not taken", text));
+        }
+        if self.lost + self.publisher_lost > 0 {
+            rows.push((
+                "came again",
+                format!(
+                    "after {} lost connections, {} of who publishes; {}",
+                    self.lost,
+                    self.publisher_lost,
+                    spread(&self.back_us)
                 ),
             ));
         }

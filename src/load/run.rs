@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::process::{Resource, getrlimit};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Config, Dialect, Scenario};
 use super::doors::Workspace;
@@ -30,6 +31,8 @@ pub enum Verdict {
 /// Without progress for so long, it is over.
 const PATIENCE: Duration = Duration::from_secs(15);
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Of who comes again: longer than the longest pause.
+const RETURN_PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(20);
 /// Descriptors that are no connections.
 const DESCRIPTORS_RESERVED: u64 = 64;
@@ -57,6 +60,7 @@ pub fn run(config: &Config) -> Result<Verdict, String> {
     }
     let rss_before = pid.and_then(meter::rss_of);
     let shared = Arc::new(Shared::new(config.clone(), plan, workspace, run));
+    heed_signals(&shared)?;
     let mut threads = Vec::new();
     for me in 0..config.threads {
         let worker = Worker::new(&shared, me)?;
@@ -68,6 +72,9 @@ pub fn run(config: &Config) -> Result<Verdict, String> {
     let connecting = Instant::now();
     let connected = connect(&shared, &bar);
     let connect_time = connecting.elapsed();
+    if connected.is_ok() && bar.is_hidden() {
+        eprintln!("campanile load: everybody is in");
+    }
     let mut samples = Vec::new();
     let cpu_before = pid.and_then(meter::cpu_of);
     if connected.is_ok() && config.scenario != Scenario::Connect {
@@ -97,6 +104,30 @@ pub fn run(config: &Config) -> Result<Verdict, String> {
         write(file, page::page(&report)?)?;
     }
     Ok(report.verdict())
+}
+
+/// The first SIGINT or SIGTERM ends the publishing, and what was published is told; the second ends everything.
+fn heed_signals(shared: &Arc<Shared>) -> Result<(), String> {
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let fault = |error: std::io::Error| format!("cannot wait for signals: {error}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+        let runtime = runtime.map_err(fault)?;
+        let mut signals = {
+            let _context = runtime.enter();
+            signal(kind).map_err(fault)?
+        };
+        let shared = Arc::clone(shared);
+        let heed = move || {
+            while runtime.block_on(signals.recv()).is_some() {
+                if shared.is_enough.swap(true, Ordering::AcqRel) {
+                    std::process::exit(1);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(heed);
+        thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    }
+    Ok(())
 }
 
 fn descriptors(wanted: u64) -> Result<(), String> {
@@ -139,6 +170,9 @@ fn connect(shared: &Shared, bar: &ProgressBar) -> Result<(), String> {
         if up >= all {
             return Ok(());
         }
+        if shared.is_enough.load(Ordering::Acquire) {
+            return Err(format!("{up} of {all} came in when a signal ended it"));
+        }
         let faults = shared.faults.lock().expect("nobody panics with it").clone();
         if faults.count > 0 {
             return Err(format!("{up} of {all} came in; {}", faults.first.join("; ")));
@@ -158,7 +192,7 @@ fn publish(shared: &Shared, bar: &ProgressBar, samples: &mut Vec<Sample>) {
     bar.set_length(config.duration.as_millis() as u64);
     let mut cpu = config.server_pid.and_then(meter::cpu_of);
     let mut at = Instant::now();
-    while began.elapsed() < config.duration {
+    while began.elapsed() < config.duration && !shared.is_enough.load(Ordering::Acquire) {
         let next = began + (INTERVAL * (samples.len() as u32 + 1)).min(config.duration);
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         bar.set_position(began.elapsed().as_millis() as u64);
@@ -176,12 +210,14 @@ fn publish(shared: &Shared, bar: &ProgressBar, samples: &mut Vec<Sample>) {
 fn drain(shared: &Shared, bar: &ProgressBar) {
     bar.set_message("draining");
     let all = shared.plan.seats.len() as u32 + shared.publishers();
+    let comes_again = shared.config.scenario == Scenario::Resume || shared.config.reconnect;
+    let patience = if shared.config.reconnect { RETURN_PATIENCE } else { DRAIN_PATIENCE };
     let (mut known, mut since) = ((0, 0), Instant::now());
     loop {
         let delivered = shared.delivered.load(Ordering::Acquire);
         let up = shared.up.load(Ordering::Acquire);
         let is_whole = delivered >= shared.expected.load(Ordering::Acquire);
-        let is_back = shared.config.scenario != Scenario::Resume || up >= all;
+        let is_back = !comes_again || up >= all;
         if is_whole && is_back {
             // What is doubled comes behind.
             std::thread::sleep(INTERVAL);
@@ -189,7 +225,7 @@ fn drain(shared: &Shared, bar: &ProgressBar) {
         }
         if (delivered, up) != known {
             (known, since) = ((delivered, up), Instant::now());
-        } else if since.elapsed() > DRAIN_PATIENCE {
+        } else if since.elapsed() > if up < all { patience } else { DRAIN_PATIENCE } {
             return;
         }
         std::thread::sleep(LOOK);

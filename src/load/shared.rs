@@ -1,10 +1,11 @@
 //! What all threads of a run share, and what each has to tell at its end.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
 
 use super::arguments::Config;
 use super::doors::Workspace;
@@ -31,6 +32,10 @@ pub(super) struct Shared {
     /// By channel.
     pub(super) published: Vec<AtomicU32>,
     pub(super) faults: Mutex<Faults>,
+    /// The numbers of channels.
+    pub(super) numbers: FxHashMap<String, u32>,
+    /// A signal said that enough is published.
+    pub(super) is_enough: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,6 +66,8 @@ pub(super) struct Outcome {
     pub(super) latency: Histogram<u64>,
     /// Microseconds from the first attempt to everything followed; in `resume`: from the drop.
     pub(super) connects: Histogram<u64>,
+    /// Microseconds from the loss of a connection to everything followed again.
+    pub(super) backs: Histogram<u64>,
     pub(super) series: Vec<Interval>,
     /// Publications that went out more than two milliseconds after they were due.
     pub(super) late: u64,
@@ -68,6 +75,12 @@ pub(super) struct Outcome {
     pub(super) ended: u64,
     pub(super) evicted: u64,
     pub(super) unrecovered: u64,
+    /// Connections that were lost and came again, or tried to: of followers, and of who publishes.
+    pub(super) lost: u64,
+    pub(super) publisher_lost: u64,
+    /// Publications by channel and number: what the server refused, and what it never answered.
+    pub(super) refused: Vec<(u32, u32)>,
+    pub(super) unanswered: Vec<(u32, u32)>,
     /// CPU time of this thread, of the time from the first publication to the last.
     pub(super) cpu: Duration,
     pub(super) time: Duration,
@@ -84,6 +97,7 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 impl Shared {
     pub(super) fn new(config: Config, plan: Plan, workspace: Workspace, run: u32) -> Self {
+        let numbers = plan.channels.iter().cloned().zip(0..).collect();
         let published = plan.channels.iter().map(|_| AtomicU32::new(0)).collect();
         Self {
             config,
@@ -98,6 +112,8 @@ impl Shared {
             delivered: AtomicU64::new(0),
             published,
             faults: Mutex::default(),
+            numbers,
+            is_enough: AtomicBool::new(false),
         }
     }
 

@@ -1,11 +1,14 @@
 //! One thread's share of a run: its clients, what it publishes, and what it hears.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustc_hash::FxHashMap;
 use rustix::event::{Timespec, epoll};
 
 use super::arguments::{Dialect, Scenario};
@@ -44,24 +47,34 @@ pub(super) enum State {
     /// So many channels are not followed yet.
     Following(u32),
     Up,
+    /// It lost its connection, and pauses before it comes again.
+    Away,
     Gone,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    conn: u32,
+    pub(super) conn: u32,
     pub(super) kind: Kind,
     pub(super) state: State,
     pub(super) socket: Option<Socket>,
     pub(super) talk: Talk,
     /// By channel.
     pub(super) seats: Vec<Seat>,
-    /// In `resume`: of each seat.
-    epochs: Vec<Box<str>>,
+    /// In `resume`, and of those who come again: of each seat. In RTM it is the first one's for all.
+    pub(super) epochs: Vec<Box<str>>,
+    /// When it was first to come in; or dropped, or lost its connection.
     pub(super) since_ns: u64,
+    /// When its last attempt began, and at which of several hosts.
+    pub(super) begun_ns: u64,
+    pub(super) turn: u32,
+    /// Of the pause before its next attempt.
+    pub(super) spread: Duration,
     /// It has followed its channels before.
-    is_back: bool,
+    pub(super) is_known: bool,
+    /// It lost its connection, and is not back yet.
+    pub(super) is_returning: bool,
 }
 
 /// One thread's.
@@ -80,8 +93,11 @@ pub(super) struct Worker {
     pub(super) n: u64,
     /// The channel of the next one, once it is drawn.
     pub(super) upcoming: Option<u32>,
-    /// Publications that are not answered, where a server answers them.
-    pub(super) unanswered: u32,
+    /// Publications that are not answered, where a server answers them: channel and number, by the number of the command.
+    pub(super) asked: FxHashMap<u32, (u32, u32)>,
+    /// Who comes again, and when.
+    pub(super) away: BinaryHeap<Reverse<(u64, usize)>>,
+    pub(super) look_due: u64,
     /// When the server last kept us from publishing: what was due before is not our delay.
     pub(super) held_ns: u64,
     pub(super) random: fastrand::Rng,
@@ -122,7 +138,11 @@ impl Worker {
             seats: seats.iter().map(|channel| Seat::new(*channel)).collect(),
             epochs: vec![Box::default(); seats.len()],
             since_ns: 0,
-            is_back: false,
+            begun_ns: 0,
+            turn: conn,
+            spread: Duration::ZERO,
+            is_known: false,
+            is_returning: false,
         };
         let mut clients = Vec::new();
         let is_mine = |conn: &u32| conn % config.threads == me;
@@ -134,10 +154,10 @@ impl Worker {
         for visitor in (0..plan.visitors).filter(is_mine) {
             clients.push(client(followers + visitor, Kind::Visitor, &[]));
         }
-        let tongue = Tongue::new(config.dialect, config.app.clone(), plan.drop_at.is_some());
+        let tongue = Tongue::new(config, plan.drop_at.is_some() || config.reconnect);
         let publisher = (me < shared.publishers()).then(|| {
             let all: Vec<u32> = (0..plan.channels.len() as u32).collect();
-            let seats = if tongue.publishers_follow() { &all[..] } else { &[] };
+            let seats = if tongue.publishers_follow { &all[..] } else { &[] };
             clients.push(client(u32::MAX - me, Kind::Publisher, seats));
             clients.len() - 1
         });
@@ -154,7 +174,9 @@ impl Worker {
             opening: 0,
             n: 0,
             upcoming: None,
-            unanswered: 0,
+            asked: FxHashMap::default(),
+            away: BinaryHeap::new(),
+            look_due: 0,
             held_ns: 0,
             random: fastrand::Rng::with_seed(config.seed),
             scratch: vec![0; SCRATCH_BYTES],
@@ -163,11 +185,16 @@ impl Worker {
                 tally: Tally::default(),
                 latency: histogram(),
                 connects: histogram(),
+                backs: histogram(),
                 series: Vec::new(),
                 late: 0,
                 ended: 0,
                 evicted: 0,
                 unrecovered: 0,
+                lost: 0,
+                publisher_lost: 0,
+                refused: Vec::new(),
+                unanswered: Vec::new(),
                 cpu: Duration::ZERO,
                 time: Duration::ZERO,
             },
@@ -220,10 +247,11 @@ impl Worker {
 
     /// Begins connections, as many as may be on their way.
     fn open_some(&mut self, now_ns: u64) {
-        while let Some((conn, place)) = self.doorman.as_ref().and_then(Doorman::answer) {
+        self.call_back(now_ns);
+        while let Some((conn, ticket)) = self.doorman.as_ref().and_then(Doorman::answer) {
             let at = self.clients.iter().position(|client| client.conn == conn);
-            match (at, place) {
-                (Some(at), Ok(place)) => self.open(at, &place),
+            match (at, ticket) {
+                (Some(at), Ok(ticket)) => self.take_ticket(at, ticket),
                 (Some(at), Err(why)) => self.gone(at, &why),
                 (None, _) => {}
             }
@@ -244,7 +272,7 @@ impl Worker {
                 }
             }
             if let Some(doorman) = &self.doorman {
-                if !doorman.ask(self.clients[at].conn) {
+                if !doorman.ask(self.clients[at].conn, self.coming(at)) {
                     return;
                 }
                 self.clients[at].state = State::Asking;
@@ -254,14 +282,15 @@ impl Worker {
             if self.clients[at].since_ns == 0 {
                 self.clients[at].since_ns = due_ns.max(1);
             }
-            if let Some(place) = self.shared.workspace.place().cloned() {
+            if let Some(place) = self.shared.workspace.place(self.clients[at].turn).cloned() {
                 self.open(at, &place);
             }
         }
     }
 
-    fn open(&mut self, at: usize, place: &Place) {
+    pub(super) fn open(&mut self, at: usize, place: &Place) {
         let client = &mut self.clients[at];
+        client.begun_ns = self.shared.now_ns();
         match Socket::open(place, client.conn, client.kind == Kind::Slow) {
             Ok(mut socket) => {
                 let data = epoll::EventData::new_u64(at as u64);
@@ -278,10 +307,11 @@ impl Worker {
     }
 
     /// A connection is no more, and was to be.
-    fn gone(&mut self, at: usize, why: &str) {
+    pub(super) fn gone(&mut self, at: usize, why: &str) {
         let client = &mut self.clients[at];
+        let was_up = client.state == State::Up;
         match client.state {
-            State::Gone | State::Waiting => return,
+            State::Gone | State::Waiting | State::Away => return,
             State::Up => {}
             _ => self.opening -= 1,
         }
@@ -291,6 +321,10 @@ impl Worker {
             self.next = self.next.min(at);
             return;
         }
+        if self.comes_again(at, was_up) {
+            return;
+        }
+        let client = &mut self.clients[at];
         client.state = State::Gone;
         if client.kind == Kind::Slow {
             self.out.evicted += 1;
@@ -377,12 +411,12 @@ impl Worker {
             socket.say(&hello);
         }
         if self.tongue.is_welcome_at_once() {
-            self.welcome(at);
+            self.welcome(at, String::new());
         }
     }
 
     /// The server knows who this is: what it is to follow is asked for.
-    fn welcome(&mut self, at: usize) {
+    fn welcome(&mut self, at: usize, epoch: String) {
         let client = &mut self.clients[at];
         if client.state != State::Opening {
             return;
@@ -390,11 +424,13 @@ impl Worker {
         client.state = State::Following(client.seats.len() as u32);
         let channels = &self.shared.plan.channels;
         if client.seats.is_empty() || self.tongue.follows_by_itself() {
+            self.say_places(at, epoch);
             return self.is_up(at);
         }
         for (nth, seat) in client.seats.iter().enumerate() {
             let epoch = &*client.epochs[nth];
-            let since = client.is_back.then_some((epoch, seat.offset));
+            let is_judged = client.kind != Kind::Publisher;
+            let since = (client.is_known && is_judged).then_some((epoch, seat.offset));
             let name = &channels[seat.channel as usize];
             let follow = self.tongue.follow(&client.talk, nth as u32, name, since);
             if let (Some(follow), Some(socket)) = (follow, &mut client.socket) {
@@ -410,19 +446,26 @@ impl Worker {
         if client.kind != Kind::Visitor {
             let took_ns = self.shared.now_ns().saturating_sub(client.since_ns);
             if client.kind != Kind::Publisher {
-                let _ = self.out.connects.record(took_ns / 1_000);
+                let is_returning = std::mem::take(&mut client.is_returning);
+                let out = &mut self.out;
+                let times = if is_returning { &mut out.backs } else { &mut out.connects };
+                let _ = times.record(took_ns / 1_000);
             }
-            client.is_back = true;
+            client.is_known = true;
             self.shared.up.fetch_add(1, Ordering::AcqRel);
         }
     }
 
     fn hear(&mut self, at: usize, now_ns: u64, heard: Heard) {
         match heard {
-            Heard::Welcome => self.welcome(at),
+            Heard::Welcome(epoch) => self.welcome(at, epoch),
             Heard::Following(following) => self.follows(at, following),
             Heard::Delivery(mark, offset) => self.delivery(at, now_ns, mark, offset),
-            Heard::Published => self.unanswered = self.unanswered.saturating_sub(1),
+            Heard::Published(id) => drop(self.asked.remove(&id)),
+            Heard::Unpublished(id, what) => {
+                self.out.refused.extend(self.asked.remove(&id));
+                self.shared.fault(format!("{}: {what}", self.clients[at].name()));
+            }
             Heard::Answer(answer) => {
                 if let Some(socket) = &mut self.clients[at].socket {
                     socket.say(&answer);
@@ -430,10 +473,19 @@ impl Worker {
             }
             Heard::Refused(what) => {
                 self.shared.fault(format!("{}: {what}", self.clients[at].name()));
-                self.unanswered = self.unanswered.saturating_sub(1);
-                if self.clients[at].state != State::Up {
+                if self.clients[at].state != State::Up || self.shared.config.reconnect {
                     self.gone(at, "refused");
                 }
+            }
+            Heard::Unfollowed(channel, _) if self.shared.config.reconnect => {
+                self.follow_again(at, &channel);
+            }
+            Heard::Unfollowed(_, what) => {
+                self.shared.fault(format!("{}: {what}", self.clients[at].name()));
+            }
+            Heard::Lost(what) => {
+                self.out.unrecovered += u64::from(self.clients[at].kind == Kind::Follower);
+                self.shared.fault(format!("{}: {what}", self.clients[at].name()));
             }
         }
     }
@@ -443,9 +495,10 @@ impl Worker {
         if let Following::One { nth, epoch, offset, is_recovered } = following
             && let Some(seat) = client.seats.get_mut(nth as usize)
         {
+            let is_lost = client.is_known && client.kind != Kind::Publisher && !is_recovered;
             // What was recovered has told its places itself.
-            seat.offset = seat.offset.max(offset);
-            self.out.unrecovered += u64::from(client.is_back && !is_recovered);
+            seat.offset = if is_lost { offset } else { seat.offset.max(offset) };
+            self.out.unrecovered += u64::from(is_lost);
             client.epochs[nth as usize] = epoch.into();
         }
         if let State::Following(left) = client.state {
@@ -470,8 +523,8 @@ impl Worker {
             ));
         };
         let seat = &mut client.seats[nth];
-        seat.offset = seat.offset.max(offset);
-        if client.kind == Kind::Slow || !self.out.tally.hear(client.conn, seat, mark.number) {
+        if client.kind == Kind::Slow || !self.out.tally.hear(client.conn, seat, mark.number, offset)
+        {
             return;
         }
         self.shared.delivered.fetch_add(1, Ordering::AcqRel);
@@ -517,7 +570,12 @@ impl Worker {
                     self.out.tally.end(client.conn, seat, published);
                 }
             }
+            if client.is_known && client.state != State::Up && self.shared.config.reconnect {
+                self.out.ended += 1;
+                self.shared.fault(format!("{}: it did not come back", client.name()));
+            }
         }
+        self.out.unanswered.extend(self.asked.drain().map(|(_, one)| one));
         self.out
     }
 }

@@ -1,11 +1,13 @@
 """`campanile load` against Campanile: every scenario in the Centrifuge dialect, and three in RTM. Judged: what is wrong, never how fast."""
 
 import json
+import signal
 import subprocess
 
 import pytest
 
-from harness import BINARY, Server
+from harness import BINARY, Server, until
+from test_centrifuge import jwt
 
 LIMITS = ("boots_burst=100000", "boots_per_second=100000", "posts_burst=100000", "posts_per_1000_seconds=100000000")
 
@@ -68,6 +70,41 @@ def test_rtm_clients_are_loaded_too(crowded, scenario):
     figures = load(crowded, scenario, "--dialect", "rtm", "--tokens", crowded.tokens_file, "--rate", "100", "--burst", "20")
     assert figures["connections"] == 60
     assert figures["deliveries"] == figures["published"] * 20 > 0
+
+
+@pytest.mark.parametrize("dialect", ["rtm", "centrifuge"])
+def test_clients_come_again_when_the_server_is_restarted_and_miss_nothing(tmp_path, dialect):
+    flags = [word for limit in (*LIMITS, "connections_per_user_max=100") for word in ("--limit", limit)]
+    with Server(*flags) as server:
+        channels = [server.new_channel(f"load-{nth}", "bob") for nth in range(3)]
+        is_rtm = dialect == "rtm"
+        token = server.token("bob") if is_rtm else jwt(server.workspace["centrifuge"]["token_secret"], sub=server.id("bob"))
+        named = channels if is_rtm else [f"workspace:{channel}" for channel in channels]
+        users = [{"token": token, "channels": [0, 1, 2]}] * 20
+        (tokens := tmp_path / "tokens").write_text(json.dumps({"publisher": token, "channels": named, "users": users}))
+        words = ["channels", "--dialect", dialect, "--tokens", str(tokens), "--workspace", server.http, "--rate", "20", "--seconds", "1000"]
+        words += ["--reconnect", "--json", str(tmp_path / "json")]
+        with open(tmp_path / "words", "wb") as said:
+            run = subprocess.Popen([BINARY, "load", *words], stdout=said, stderr=subprocess.STDOUT)
+        try:
+            until(20, "everybody is in", lambda: "everybody is in" in (tmp_path / "words").read_text())
+            for end in (server.kill, server.term):
+                tips = [server.tip("bob", channel) for channel in channels]
+                until(10, "something is said", lambda: sum(server.tip("bob", channel) for channel in channels) > sum(tips) + 10)
+                end()
+                server.process.wait(20)
+                server.up()
+                until(20, "all are back", lambda: server.metric("campanile_connections") >= 21)
+            run.send_signal(signal.SIGINT)
+            code = run.wait(40)
+        finally:
+            run.kill()
+            run.wait(10)
+    figures, words = json.loads((tmp_path / "json").read_text()), (tmp_path / "words").read_text()
+    wrong = {name: figures[name] for name in ("missing", "duplicates", "out_of_order", "ended", "unrecovered")}
+    assert not any(wrong.values()) and code in (0, 3), words
+    assert (figures["lost"], figures["publisher_lost"]) == (40, 2) and figures["back_us"]["max"] > 0, words
+    assert figures["deliveries"] >= (figures["published"] - figures["refused"] - figures["unanswered"]) * 20 > 0, words
 
 
 def test_a_crowd_does_not_come_into_a_workspace_that_there_is(tmp_path):

@@ -174,6 +174,8 @@ class Cell:
             self.flags += ["--config", str(file)]
         self.nodes = {}
         self.apart = apart or {}
+        # Channels of those who load it, by the name of their user.
+        self.loads = {}
         self.managers = []
         ring_managers = [self.node(f"rm{rank + 1}", "ring", "--id", str(MANAGERS + rank), "--replace-window", str(window)) for rank in range(managers)]
         if ring_managers:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cases import checker
+from cases import checker, loads, report
 
 # One durable channel, one in memory; two things said in each.
 SAID = [["C1", "C1 0", None, 3, 0.0, 0.1], ["C1", "C1 1", None, 4, 1.0, 1.1], ["news:0", "news:0 0", "e", 1, 0.0, 0.1], ["news:0", "news:0 1", "e", 2, 1.0, 1.1]]
@@ -65,3 +65,29 @@ def test_what_was_lost_in_memory_must_be_told():
 def test_a_gap_is_the_longest_wait_for_what_is_owed_and_the_longest_silence():
     gap = {"late": 0.1, "silent": 1.0}
     assert checker.gaps(SAID, {"bob": HEARD}, STORED, 0.5, 2.0) == {"durable": {"C1": gap}, "memory": {"news:0": gap}}
+
+
+# What a load says of a run in which all is well, and the rest of a case's report.
+LOAD = dict.fromkeys((*loads.NEVER, "refused", "unanswered", "lost", "publisher_lost"), 0) | {"dialect": "rtm", "published": 9, "deliveries": 180}
+CASE = dict.fromkeys((*report.NEVER, "disconnected", "unacknowledged", "told"), 0) | {"may_disconnect": False, "is_without_effect": False, "reach": []}
+
+
+def found(load, **case):
+    return report.faults(CASE | case | {"load": [LOAD, LOAD | {"dialect": "centrifuge"} | load]}, False)
+
+
+@pytest.mark.parametrize("what", loads.NEVER)
+def test_what_a_load_did_not_get_once_and_in_order_fails_the_case(what):
+    assert found({}) == []
+    assert found({what: 1}, may_disconnect=True) == [f"load centrifuge: 1 {what.replace('_', ' ')}"]
+
+
+def test_a_load_loses_connections_only_where_clients_may_and_publications_only_by_a_refusal():
+    assert found({"lost": 1}) == ["load centrifuge: 1 disconnected"]
+    assert found({"lost": 1, "publisher_lost": 1, "refused": 1, "unanswered": 1}, may_disconnect=True) == []
+    assert found({"refused": 1, "unanswered": 2}, is_without_effect=True) == ["load centrifuge: 1 refused", "load centrifuge: 2 unanswered"]
+
+
+def test_a_load_that_says_nothing_fails_the_case():
+    assert found({"published": 0, "deliveries": 0}) == ["load centrifuge: nothing was said or heard"]
+    assert found({"failed": "ended with 1"}) == ["load centrifuge: ended with 1"]

@@ -1,9 +1,10 @@
 """What clients see when something happens to a cell: `tests/cluster.sh [--case NAME,..] [--repeat N] [--long] [--tls] [--report FILE.json]`.
 
 A cell of real processes, each in a network namespace of its own, with three Consul servers and a PostgreSQL server. Things are said in twelve durable channels and
-eight that live in memory; RTM and Centrifuge clients at two gateways hear them. Afterwards the logs of all are judged: missing, doubled,
-out of order, disconnected without need; and how long nothing came. Without --case: all of them. With --long each as often as the table
-says, on a cell of its own, and the figures that are to be reached count too.
+eight that live in memory; RTM and Centrifuge clients at two gateways hear them. Beside them runs `campanile load` in each dialect: twenty
+connections in four durable channels of its own, five publications a second. Afterwards the logs of all are judged, and what the loads
+counted: missing, doubled, out of order, disconnected without need; and how long nothing came. Without --case: all of them. With --long each
+as often as the table says, on a cell of its own, and the figures that are to be reached count too.
 """
 
 import argparse

@@ -164,7 +164,8 @@ def region_drain(scene, nth):
     """A region is drained while things are said: its clients come to others, spread over the time, and miss nothing. Then it is restored."""
     cell, size = scene.cell, "long" if scene.is_long else "short"
     node, seconds = cell.gateways[nth % len(cell.gateways)], DRAIN_SECONDS[size]
-    held, moved, began = connections(node), node.metric("campanile_connections_moved_total"), time.monotonic()
+    loaded = scene.loaded_at(node)
+    held, moved, began = connections(node) - loaded, node.metric("campanile_connections_moved_total"), time.monotonic()
     assert held, f"nobody is at {node.name}"
     cell.ctl("drain", node.name, "--seconds", str(seconds), about="region")
     until(SLACK, "rtm.connect sends to another region", lambda: sent_to(cell, node.name) != node.name)
@@ -177,7 +178,7 @@ def region_drain(scene, nth):
     # The next drain begins when everybody is somewhere.
     while sum(crowd.came_up(began) for crowd in scene.crowds) < held and time.monotonic() < restored + 60:
         time.sleep(1)
-    moved = node.metric("campanile_connections_moved_total") - moved
+    moved = node.metric("campanile_connections_moved_total") - moved - loaded
     scene.incident(began, who=node.name, at=node.ws_at, clients=int(held), seconds_given=seconds, left_s=round(left, 3), moved=int(moved), restored=restored)
 
 
@@ -218,6 +219,7 @@ def relay_scene(scene):
     scene.padding = " " + "x" * RELAY_TEXT
     clients = [make(f"{kind}-{nth}", nth) for nth in (0, 1) for kind, make in (("rtm", scene.rtm), ("guest", scene.guest))]
     others = scene.cell.gateways[1:]
+    scene.load_at = {"gateways": others, "prefix": others[0].host.prefix}
     return [Crowd(scene.cell, scene.directory, clients, gateways=[node.ws_at for node in others], prefix=others[0].host.prefix)]
 
 

@@ -4,7 +4,7 @@ import json
 import statistics
 import subprocess
 
-from . import checker
+from . import checker, loads
 from .scene import PROBATION_S, REPLACE_WINDOW_S
 
 # Of these not one may be.
@@ -57,6 +57,7 @@ def of(case, scene, verdict, facts, seconds):
         "may_disconnect": case.may_disconnect,
         "is_without_effect": case.is_without_effect,
         **gap,
+        "load": scene.load_verdicts,
         "reach": reach,
         **facts,
         "incidents": incidents,
@@ -76,6 +77,8 @@ def faults(one, is_long):
         found.append(f"{one['disconnected']} disconnected")
     if one["is_without_effect"]:
         found += [f"{one[what]} {what.replace('_', ' ')}" for what in ("unacknowledged", "told") if one[what]]
+    for load in one["load"]:
+        found += loads.faults(load, one["may_disconnect"], one["is_without_effect"])
     if is_long:
         found += [f"{reach['what']}: {reach['value']}, not {reach['limit']}" for reach in one["reach"] if not reach["met"]]
     return found
@@ -96,6 +99,7 @@ def table(reports):
     widths = [max(len(row[at]) for row in rows) for at in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
     for one in reports:
+        lines += [f"  {one['case']}: {loads.line(load)}" for load in one.get("load", [])]
         lines += [f"  {one['case']}: {reach['what']}: {reach['value']} ({'within' if reach['met'] else 'NOT within'} {reach['limit']})" for reach in one.get("reach", [])]
     return "\n".join(lines)
 

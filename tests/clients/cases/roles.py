@@ -46,7 +46,7 @@ def gateway(scene, nth):
     cell = scene.cell
     dying = cell.gateways[nth % 2]
     reads, began = source_reads(cell), time.monotonic()
-    held = connections(dying)
+    held = connections(dying) - scene.loaded_at(dying)
     dying.kill()
     deadline = began + 60
     while sum(crowd.came_up(began) for crowd in scene.crowds) < held and time.monotonic() < deadline:

@@ -1,4 +1,5 @@
-"""A cell under load: speakers in every channel, clients of both dialects at every gateway; and what their logs say afterwards."""
+"""A cell under load: speakers in every channel, clients of both dialects at every gateway, `campanile load` in both dialects beside them; and
+what their logs and its figures say afterwards."""
 
 import json
 import pathlib
@@ -15,6 +16,7 @@ from test_centrifuge import jwt
 
 from . import checker
 from .consul import Ground
+from .loads import DIALECTS, Load
 from .speakers import Poster, Publisher
 
 CONFIG = {
@@ -92,6 +94,8 @@ class Scene:
         self.durable, self.memory = [], []
         self.channels_each(1)
         self.crowds, self.speakers, self.incidents = [], [], []
+        # Where it is loaded from, and at which gateways, if it is not from here and at all.
+        self.loads, self.load_at = [], {}
 
     def channels_each(self, count):
         """So many channels for each speaker."""
@@ -119,6 +123,10 @@ class Scene:
         self.crowds = list(crowds) or [Crowd(self.cell, self.directory, self.a_few())]
         for crowd in self.crowds:
             crowd.is_up()
+        for dialect in DIALECTS:
+            self.loads.append(Load(self.cell, dialect, self.directory, **self.load_at))
+        for load in self.loads:
+            load.is_up()
         self.speakers = [Poster(self.cell, self.durable[nth::DURABLE], self.posts_per_second) for nth in range(DURABLE)]
         self.speakers += [Publisher(self.cell, self.memory[nth::MEMORY], self.publications_per_second) for nth in range(MEMORY)]
         for speaker in self.speakers:
@@ -128,12 +136,18 @@ class Scene:
         until(20, "everybody speaks", lambda: all(len(speaker.said) > 2 for speaker in self.speakers))
         return self
 
+    def loaded_at(self, node):
+        """How many connections of the loads are at a gateway."""
+        return sum(load.connections_at(node) for load in self.loads)
+
     def incident(self, began, **words):
         """Something happened from `began` until now; what else is known of it."""
         self.incidents.append((began, time.monotonic(), words))
 
     def end(self, seconds=30):
         """Silence, everybody hears what is owed, and the verdict."""
+        for load in self.loads:
+            load.end()
         for speaker in self.speakers:
             speaker.is_over = True
         for speaker in self.speakers:
@@ -151,6 +165,7 @@ class Scene:
             crowd.end(places, seconds)
         for crowd in self.crowds:
             crowd.is_over(seconds + 20)
+        self.load_verdicts = [load.verdict() for load in self.loads]
         said, unsaid = ([row for speaker in self.speakers for row in getattr(speaker, kind)] for kind in ("said", "unsaid"))
         self.said, self.unsaid, self.stored = said, unsaid, stored
         self.logs = checker.read([crowd.log for crowd in self.crowds], [crowd.names for crowd in self.crowds])
@@ -167,6 +182,10 @@ class Scene:
         pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
         for crowd in self.crowds:
             shutil.copy(crowd.log, directory)
+        for load in self.loads:
+            for kind in ("json", "html", "words"):
+                if load.files[kind].exists():
+                    shutil.copy(load.files[kind], directory)
         with open(pathlib.Path(directory) / "speakers.log", "w") as file:
             for kind in ("said", "unsaid"):
                 file.writelines(json.dumps([kind, *row]) + "\n" for speaker in self.speakers for row in getattr(speaker, kind))
@@ -174,6 +193,6 @@ class Scene:
     def down(self):
         for speaker in self.speakers:
             speaker.is_over = True
-        for crowd in self.crowds:
-            crowd.down()
+        for one in (*self.crowds, *self.loads):
+            one.down()
         shutil.rmtree(self.directory, ignore_errors=True)

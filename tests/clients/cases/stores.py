@@ -4,7 +4,7 @@ import time
 
 from harness import until
 
-from . import hosts
+from . import hosts, loads
 from .scene import SERVERS
 from .speakers import Poster
 
@@ -25,6 +25,7 @@ class Outbox:
 
     def __init__(self, scene):
         self.scene = scene
+        self.began = time.monotonic()
         self.gone, self.come = self.finalised(), self.stored()
 
     def finalised(self):
@@ -35,7 +36,9 @@ class Outbox:
 
     def rows(self):
         gone = self.finalised() - self.gone
-        return self.stored() - self.come - gone
+        # Those who load publish by the clock.
+        loaded = sum(loads.PER_SECOND for _ in self.scene.loads) * (time.monotonic() - self.began)
+        return self.stored() - self.come + loaded - gone
 
 
 def quorum(scene, nth):

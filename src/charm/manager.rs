@@ -67,15 +67,15 @@ pub struct Manager {
     zones: BTreeMap<NodeId, u16>,
     /// Nodes that carry one table only, and which.
     apart: BTreeMap<NodeId, Carries>,
-    /// Dead nodes whose seats nobody may take, and until when that is not tried again.
-    unplaced: BTreeMap<NodeId, Mono>,
+    /// Dead nodes whose seats nobody might take of so many who lived, and until when that is not tried again.
+    unplaced: BTreeMap<NodeId, (usize, Mono)>,
     brakes: Brakes,
     /// The newest ring, for whoever has an older one.
     push: Push,
     /// Since when all agree that a node is dead.
     agreed: BTreeMap<NodeId, Mono>,
-    /// A write of the ring that is under way, and whom it replaces.
-    writing: Option<(Ask, NodeId)>,
+    /// A write of the ring that is under way, whom it replaces, and how many lived then.
+    writing: Option<(Ask, NodeId, usize)>,
     /// Who is dead is looked at then, if something was heard since the last look.
     judge_at: Mono,
     is_unjudged: bool,
@@ -92,7 +92,7 @@ const RANK_PAUSE: Duration = Duration::from_millis(150);
 const JUDGE_PAUSE: Duration = Duration::from_millis(10);
 /// A write that nobody answered in this time is begun anew.
 const WRITE_MAX: Duration = Duration::from_secs(4);
-/// Whose seats nobody may take is looked at again after this, or in another ring: somebody may be trusted by then.
+/// Whose seats nobody may take is looked at again after this, when others live, or in another ring: somebody may be trusted by then.
 const UNPLACED: Duration = Duration::from_secs(5);
 /// From an answer until something is written again: the ring that it brought has been told by then.
 const AFTER_WRITE: Duration = Duration::from_millis(500);
@@ -132,6 +132,13 @@ impl Manager {
             (Verdict::Dead, incarnation) => Some((*node, incarnation)),
             _ => None,
         })
+    }
+
+    /// Who is well, and since when it is known.
+    fn alive(&self, now: Mono) -> impl Iterator<Item = (NodeId, Mono)> {
+        let alive = self.pulses.iter();
+        let alive = alive.filter(move |(_, (_, pulse))| pulse.verdict(now) == Verdict::Alive);
+        alive.map(|(node, (_, pulse))| (*node, pulse.met_at))
     }
 
     fn beat(&mut self, now: Mono, out: &mut Effects) {
@@ -184,7 +191,10 @@ impl Manager {
         }
         let dead: Vec<(NodeId, u64)> = self.dead(now).collect();
         let wait = RANK_PAUSE * self.config.rank;
-        self.unplaced.retain(|_, until| *until > now);
+        if !self.unplaced.is_empty() {
+            let living = self.alive(now).count();
+            self.unplaced.retain(|_, (then, until)| *then == living && *until > now);
+        }
         // Who has to keep its seats keeps nobody else from being replaced.
         let placeable = dead.iter().filter(|(node, _)| !self.unplaced.contains_key(node));
         let ripe = placeable.into_iter().find(|&&(node, incarnation)| {
@@ -210,10 +220,7 @@ impl Manager {
         self.brake = None;
         let ask = self.next_ask();
         // Also who only stands by, when it lived long enough, or nobody else is left. Of the ring are those that the write finds there.
-        let alive =
-            self.pulses.iter().filter(|(_, (_, pulse))| pulse.verdict(now) == Verdict::Alive);
-        let alive: Vec<(NodeId, Mono)> =
-            alive.map(|(node, (_, pulse))| (*node, pulse.met_at)).collect();
+        let alive: Vec<(NodeId, Mono)> = self.alive(now).collect();
         let has_seats = |node: &NodeId| self.nodes.contains(node);
         let carries = |node: &NodeId| self.apart.get(node).copied().unwrap_or_default();
         let is_last = !alive
@@ -227,7 +234,7 @@ impl Manager {
         let live = Packed::pack(live.map(|(node, _)| node.0), &mut list);
         let ring_epoch = self.push.ring_epoch();
         out.ask(ask, &Message::Replace { ask, ring_epoch, node: node.0, incarnation, live });
-        (self.writing, self.not_before) = (Some((ask, node)), now + WRITE_MAX);
+        (self.writing, self.not_before) = (Some((ask, node, alive.len())), now + WRITE_MAX);
     }
 
     /// Slots are evened out while all who hold seats are well: who is not comes first, and who was never heard gets nothing of us.
@@ -253,12 +260,14 @@ impl Manager {
         if self.level.answered(now, ask, what) {
             out.count(Counter::RingsEvenedOut);
         }
-        let Some((_, node)) = self.writing.take_if(|(writing, _)| *writing == ask) else { return };
+        let Some((_, node, living)) = self.writing.take_if(|(writing, ..)| *writing == ask) else {
+            return;
+        };
         // The ring tells the rest, also who was faster.
         self.not_before = now + AFTER_WRITE;
         match what {
             outcome::DONE => out.count(Counter::NodesReplaced),
-            outcome::NOBODY => drop(self.unplaced.insert(node, now + UNPLACED)),
+            outcome::NOBODY => drop(self.unplaced.insert(node, (living, now + UNPLACED))),
             _ => {}
         }
     }

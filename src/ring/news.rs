@@ -204,6 +204,7 @@ pub fn read(bytes: &[u8]) -> Result<Cell, Unusable> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::carries::Carries;
     use super::super::change::tests::{cell, node};
     use super::*;
     use crate::ids::Slot;
@@ -219,7 +220,11 @@ mod tests {
             0 => cell.replace(&one, &names).ok(),
             1 => cell.weigh(&one, u32::from(what) % 3 * 50).ok(),
             2 | 3 => cell.step().map(|(next, _)| next),
-            4 => cell.add(node(100 + what % 50, 2)).ok(),
+            4 => {
+                let all = [Carries::Both, Carries::Channels, Carries::Users];
+                let carries = all[usize::from(what / 8 % 3)];
+                cell.add(NodeEntry { carries, ..node(100 + what % 50, 2) }).ok()
+            }
             5 => cell.move_slot(Kind::Users, Slot(what), Seat(what % 16)).ok(),
             6 => cell.freeze(!cell.document.frozen).ok(),
             _ => {

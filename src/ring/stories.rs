@@ -125,7 +125,7 @@ fn replaced(cell: &Cell, name: &str, live: &[&str]) -> Option<Cell> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn whatever_happens_every_slot_is_with_somebody_who_carries_it(

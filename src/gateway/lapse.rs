@@ -6,9 +6,9 @@
 use rustc_hash::FxHashMap;
 
 use super::asks::Pending;
-use super::catch_up::End;
 use super::deliver::Event;
 use super::hub::State;
+use super::pages::End;
 use super::shard::{Gateway, Turn};
 use crate::ids::Handle;
 use crate::shard::Counter;

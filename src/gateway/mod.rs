@@ -31,6 +31,7 @@ pub mod members;
 pub mod names;
 mod neighbour;
 pub mod outbox;
+mod pages;
 mod people;
 mod relay;
 mod say;

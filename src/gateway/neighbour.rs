@@ -252,7 +252,7 @@ impl Gateway {
                 self.past(turn, peer, ask, &event);
             }
             Message::PastEnd { ask, upto, complete, missing, .. } => {
-                self.past_end(turn, peer, ask, super::catch_up::End { upto, complete, missing });
+                self.past_end(turn, peer, ask, super::pages::End { upto, complete, missing });
             }
             Message::PastRefused { ask, .. } => self.past_refused(turn, peer, ask),
             Message::Published { ask, accepted, .. } => {

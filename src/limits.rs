@@ -149,6 +149,9 @@ pub struct Limits {
     pub catch_up_frames: u32,
     pub catch_up_bytes: u32,
     pub catch_up_interval: Duration,
+    /// Pages of one connection on their way at once, which share what it may be given in an interval: twenty channels of a region far away take
+    /// three round trips, not twenty. One at a time while half of `asks_max` are open, or where one was refused.
+    pub catch_up_pages_max: u8,
     /// Between two words of a gateway core to an owner about what it is subscribed to there.
     pub tally_interval: Duration,
     /// Subscriptions of one core that are behind their hub.
@@ -278,6 +281,7 @@ impl Limits {
         catch_up_frames: 256,
         catch_up_bytes: 64 << 10,
         catch_up_interval: Duration::from_millis(50),
+        catch_up_pages_max: 8,
         tally_interval: Duration::from_secs(5),
         behind_max: 4 << 20,
         channels_max: (1 << 26) - 1_024,
@@ -345,6 +349,9 @@ impl Limits {
         }
         if self.catch_up_bytes >= self.outbox_bytes_max {
             return Some("catch_up_bytes: one page of catch-up fits an outbox");
+        }
+        if self.catch_up_pages_max == 0 {
+            return Some("catch_up_pages_max: one at least, or nobody is ever caught up");
         }
         if self.publication_bytes_max >= self.outbox_bytes_max {
             return Some("publication_bytes_max: one publication fits an outbox");

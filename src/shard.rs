@@ -284,6 +284,8 @@ counters! {
     MessagesReceived = "messages_received",
     /// Publications replayed to clients that came back.
     Replayed = "replayed",
+    /// Pages of the past that a client had no room for, and that are asked for again.
+    PagesCut = "pages_cut",
     /// Gaps told to clients.
     GapsTold = "gaps_told",
     /// Hubs that noticed they lack something and fetched it.

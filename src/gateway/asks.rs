@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::guests::history::Reading;
 use super::guests::presence::Report;
+use super::pages::Page;
 use crate::centrifuge::message::SubscribeRequest;
 use crate::ids::{Ask, Conn, Peer};
 use crate::time::Mono;
@@ -20,8 +21,8 @@ pub(super) enum Pending {
     Redeem { conn: Conn },
     /// A post: what the client called it, and the encoded `Post`, to be said again when the link was lost.
     Post { conn: Conn, reply_to: Box<[u8]>, message: Box<[u8]> },
-    /// One page of a connection's catch-up in the channel at a place of the hub.
-    Page { conn: Conn, place: u32 },
+    /// One page of a connection's catch-up.
+    Page(Page),
     /// One page for a hub that lacks something itself.
     Lapse { place: u32 },
     /// The tip of a channel in which a client claims to stand above what we know.
@@ -72,6 +73,11 @@ impl Asks {
         let posts = Room::default();
         let (open, due) = (FxHashMap::default(), VecDeque::new());
         Self { open, due, next: 0, count_max, posts, posts_max }
+    }
+
+    /// Whether so much is asked that nobody asks more than one thing at a time which can wait.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open.len() >= self.count_max as usize / 2
     }
 
     /// Whether nothing more can be asked now.
@@ -126,6 +132,14 @@ impl Asks {
     /// The question to which `peer` says something, if it was asked that.
     pub(super) fn peek(&self, peer: Peer, ask: Ask) -> Option<&Pending> {
         self.open.get(&ask.0).filter(|(asked, _)| *asked == peer).map(|(_, pending)| pending)
+    }
+
+    /// The page that `peer` gives a part of.
+    pub(super) fn page_mut(&mut self, peer: Peer, ask: Ask) -> Option<&mut Page> {
+        match self.open.get_mut(&ask.0) {
+            Some((asked, Pending::Page(page))) if *asked == peer => Some(page),
+            _ => None,
+        }
     }
 
     /// The last word to a question.

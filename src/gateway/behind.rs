@@ -2,6 +2,9 @@
 //!
 //! A connection's records are a list, in the order in which its channels are caught up.
 
+use std::time::Duration;
+
+use super::pages::Share;
 use super::slab::{Entry, NIL, Slab};
 use crate::tables::u48::U48;
 use crate::time::Mono;
@@ -19,6 +22,8 @@ pub(super) struct Record {
     /// Membership events up to here are old: the ticket counted them, or the user came back later.
     old: U48,
     pub(super) claim: Claim,
+    /// A page of it is on its way.
+    pub(super) is_asked: bool,
 }
 
 const _: () = assert!(size_of::<Record>() == 32, "memory is the product");
@@ -72,26 +77,62 @@ impl Record {
 impl Entry for Record {
     fn vacant(next: u32) -> Self {
         let old = U48::default();
-        Self { cursor: 0, bound: 0, place: NIL, next, old, claim: Claim::Vacant }
+        Self { cursor: 0, bound: 0, place: NIL, next, old, claim: Claim::Vacant, is_asked: false }
     }
     fn next_vacant(&self) -> Option<u32> {
         (self.claim == Claim::Vacant).then_some(self.next)
     }
 }
 
-/// What one connection's catch-up has come to.
+/// What one connection's catch-up has come to. 48 bytes, of connections that catch up only.
 #[derive(Debug)]
 pub(super) struct Catching {
     /// The first and the last of its records.
     first: u32,
     last: u32,
-    /// The window in which `frames` and `bytes` were given.
-    pub(super) window: Mono,
-    pub(super) frames: u32,
-    pub(super) bytes: u32,
-    /// Events that it was given beyond what was live, in all.
+    /// The window in which `spent` was asked for.
+    window: Mono,
+    /// Less what answers left of it.
+    pub(super) spent: Share,
+    /// Asked for in any window, and still to be given.
+    pub(super) due: Share,
+    /// Events of before the ticket that it was given, or is to be.
     pub(super) replayed: u32,
+    /// Tells it from others of the same connection.
+    pub(super) life: u32,
+    /// Pages on their way, and how many may be: fewer after a refusal.
+    pub(super) pages: u8,
+    pub(super) pages_max: u8,
+    /// Those whose subscription is gone. What is asked for the next one at its place waits for them, or their answers could be taken for its.
+    pub(super) stale: u8,
+    /// A page of the user's own channel is on its way: it says what became of the channels behind it, and in which the user is now.
+    pub(super) is_own_due: bool,
     pub(super) phase: Phase,
+}
+
+const _: () = assert!(size_of::<Catching>() == 48, "after an incident everybody has one");
+
+impl Catching {
+    /// Begins the next window when its time has come.
+    pub(super) fn renew(&mut self, now: Mono, interval: Duration) {
+        if self.window + interval <= now {
+            (self.window, self.spent) = (now, Share::default());
+        }
+    }
+
+    /// What may be asked for now, of `whole` in each window. What former ones asked for may come now.
+    pub(super) fn left(&self, whole: Share) -> Share {
+        let (mut unspent, mut open) = (whole, whole);
+        unspent.take(self.spent);
+        open.take(self.due);
+        unspent.min(open)
+    }
+
+    /// It will not be given.
+    pub(super) fn give_back(&mut self, share: Share) {
+        self.spent.take(share);
+        self.due.take(share);
+    }
 }
 
 /// Why a catch-up does nothing now.
@@ -100,10 +141,8 @@ pub(super) enum Phase {
     Vacant,
     /// The client is still to say where it stands.
     Held,
-    /// It may go on.
+    /// It may go on, or waits for pages.
     Ready,
-    /// A page is on its way.
-    Fetching,
     /// Its window is used up, or its outbox full, or its question was refused.
     Paused,
     /// There is no room for its question at the core that it goes to.
@@ -116,9 +155,14 @@ impl Entry for Catching {
             first: next,
             last: NIL,
             window: Mono(0),
-            frames: 0,
-            bytes: 0,
+            spent: Share::default(),
+            due: Share::default(),
             replayed: 0,
+            life: 0,
+            pages: 0,
+            pages_max: 0,
+            stale: 0,
+            is_own_due: false,
             phase: Phase::Vacant,
         }
     }
@@ -137,16 +181,22 @@ pub(super) struct Behind {
     records: Slab<Record>,
     catching: Slab<Catching>,
     count_max: u32,
+    pages_max: u8,
+    /// Catch-ups that ever began.
+    lives: u32,
 }
 
 impl Behind {
-    pub(super) fn new(count_max: u32) -> Self {
-        Self { records: Slab::new(), catching: Slab::new(), count_max }
+    pub(super) fn new(count_max: u32, pages_max: u8) -> Self {
+        let (records, catching) = (Slab::new(), Slab::new());
+        Self { records, catching, count_max, pages_max, lives: 0 }
     }
 
     /// Begins the catch-up of a connection.
     pub(super) fn begin(&mut self, phase: Phase) -> u32 {
-        self.catching.insert(Catching { phase, ..Catching::vacant(NIL) })
+        self.lives = self.lives.wrapping_add(1);
+        let (life, pages_max) = (self.lives, self.pages_max);
+        self.catching.insert(Catching { life, pages_max, phase, ..Catching::vacant(NIL) })
     }
 
     /// Adds a subscription at the end of a connection's list.
@@ -155,7 +205,7 @@ impl Behind {
             return Err(Full);
         }
         let (next, old, claim) = (NIL, U48::at_most(floor), Claim::Sound);
-        let record = Record { cursor, bound: floor, place, next, old, claim };
+        let record = Record { cursor, bound: floor, place, next, old, claim, is_asked: false };
         let record = self.records.insert(record);
         self.append(at, record);
         Ok(())
@@ -176,13 +226,41 @@ impl Behind {
         Some(self.catching[at].first).filter(|first| *first != NIL)
     }
 
-    /// The first record goes to the end: others may have their turn before it.
-    pub(super) fn rotate(&mut self, at: u32) {
-        let first = self.catching[at].first;
-        let next = self.records[first].next;
-        if next != NIL {
-            self.catching[at].first = next;
-            self.append(at, first);
+    /// The first record for which no page is on its way: those for which one is stand before it, and are few.
+    pub(super) fn first_idle(&self, at: u32) -> Option<u32> {
+        let mut record = self.catching[at].first;
+        while record != NIL && self.records[record].is_asked {
+            record = self.records[record].next;
+        }
+        Some(record).filter(|record| *record != NIL)
+    }
+
+    /// Whether a connection lacks something in one channel only.
+    pub(super) fn is_one(&self, at: u32) -> bool {
+        self.catching[at].first == self.catching[at].last
+    }
+
+    /// A record goes to the end: others may have their turn before it.
+    pub(super) fn rotate(&mut self, at: u32, record: u32) {
+        if self.records[record].next != NIL {
+            self.cut(at, record);
+            self.append(at, record);
+        }
+    }
+
+    /// Takes a record out of its list.
+    fn cut(&mut self, at: u32, record: u32) {
+        let (mut before, mut other) = (NIL, self.catching[at].first);
+        while other != record {
+            (before, other) = (other, self.records[other].next);
+        }
+        let next = self.records[record].next;
+        match before {
+            NIL => self.catching[at].first = next,
+            before => self.records[before].next = next,
+        }
+        if self.catching[at].last == record {
+            self.catching[at].last = before;
         }
     }
 
@@ -211,21 +289,10 @@ impl Behind {
 
     /// Takes a connection's record of a channel out.
     pub(super) fn remove(&mut self, at: u32, place: u32) -> Option<Record> {
-        let (mut before, mut record) = (NIL, self.catching[at].first);
-        while record != NIL && self.records[record].place != place {
-            (before, record) = (record, self.records[record].next);
-        }
-        if record == NIL {
-            return None;
-        }
+        let record = self.find(at, place, None)?;
+        self.cut(at, record);
         let gone = self.records.remove(record);
-        match before {
-            NIL => self.catching[at].first = gone.next,
-            before => self.records[before].next = gone.next,
-        }
-        if self.catching[at].last == record {
-            self.catching[at].last = before;
-        }
+        self.catching[at].stale += u8::from(gone.is_asked);
         Some(gone)
     }
 
@@ -259,15 +326,16 @@ impl Behind {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
+    use std::collections::{BTreeSet, VecDeque};
 
     use super::*;
 
     #[test]
     fn a_list_of_records_is_a_queue_that_can_be_searched() {
-        let mut behind = Behind::new(1_000);
+        let mut behind = Behind::new(1_000, 8);
         let at = behind.begin(Phase::Ready);
         let mut twin: VecDeque<u32> = VecDeque::new();
+        let (mut asked, mut stale) = (BTreeSet::new(), 0u8);
         let mut random = 11u64;
         for step in 0..10_000u32 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -281,15 +349,27 @@ mod tests {
                     let gone = behind.remove(at, place).map(|record| record.place);
                     let known = twin.iter().position(|other| *other == place);
                     assert_eq!(gone, known.and_then(|known| twin.remove(known)));
+                    stale = (stale + u8::from(asked.remove(&place))) % 7;
+                    behind.catching(at).stale %= 7;
                 }
-                _ if !twin.is_empty() => {
-                    behind.rotate(at);
-                    twin.rotate_left(1);
+                _ => {
+                    if let Some(record) = behind.find(at, place, None) {
+                        behind.rotate(at, record);
+                        twin.retain(|other| *other != place);
+                        twin.push_back(place);
+                        if !asked.remove(&place) {
+                            asked.insert(place);
+                        }
+                        behind.record(record).is_asked = asked.contains(&place);
+                    }
                 }
-                _ => {}
             }
+            assert_eq!(behind.catching(at).stale, stale);
             let first = behind.first(at);
             assert_eq!(first.map(|first| behind.record(first).place), twin.front().copied());
+            let idle = behind.first_idle(at).map(|idle| behind.record(idle).place);
+            assert_eq!(idle, twin.iter().find(|place| !asked.contains(place)).copied());
+            assert_eq!(behind.is_one(at), twin.len() < 2);
             let hint = twin.get(step as usize % 7).map(|place| behind.find(at, *place, None));
             let found = behind.find(at, place, hint.flatten());
             assert_eq!(found.is_some(), twin.contains(&place));
@@ -301,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_full_table_takes_no_more() {
-        let mut behind = Behind::new(1);
+        let mut behind = Behind::new(1, 8);
         let at = behind.begin(Phase::Held);
         assert_eq!(behind.add(at, 1, 0, 0), Ok(()));
         assert_eq!(behind.add(at, 2, 0, 0), Err(Full));

@@ -43,8 +43,8 @@ impl Gateway {
             return;
         }
         let mut first_stuck = None;
-        while let Some(record) = self.behind.first(at) {
-            if first_stuck == Some(record) {
+        while let Some(record) = self.behind.first_idle(at) {
+            if first_stuck == Some(record) || !self.may_fetch(turn, at) {
                 return;
             }
             if self.step(turn, index, record) {
@@ -55,13 +55,17 @@ impl Gateway {
             {
                 return;
             }
-            first_stuck = first_stuck.or(Some(record));
-            self.behind.rotate(at);
+            if !self.behind.record(record).is_asked {
+                first_stuck = first_stuck.or(Some(record));
+                self.behind.rotate(at, record);
+            }
         }
-        self.end_catch_up(index);
+        if self.behind.first(at).is_none() {
+            self.end_catch_up(index);
+        }
     }
 
-    /// The first record of a connection. True: it is done. False: it waits for something; others may go on if the phase is `Ready`.
+    /// A record of a connection. True: it is done. False: it waits for something; others may go on if the phase is `Ready`.
     fn step(&mut self, turn: &mut Turn<'_>, index: u32, record: u32) -> bool {
         let place = self.behind.record(record).place;
         if self.behind.record(record).claim == Claim::Void {
@@ -126,9 +130,14 @@ impl Gateway {
         let upto = tip.saturating_sub(allowed).min(one.bound);
         let one = self.behind.record(record);
         one.claim = Claim::Begun;
-        if upto > one.cursor {
-            let (from, place) = (one.cursor + 1, one.place);
-            one.cursor = upto;
+        let (from, place) = (one.cursor + 1, one.place);
+        one.cursor = one.cursor.max(upto);
+        // The rest is kept for it: others may begin before it is given.
+        let rest = one.bound.saturating_sub(one.cursor);
+        let catching = self.behind.catching(at);
+        catching.replayed =
+            catching.replayed.saturating_add(u32::try_from(rest).unwrap_or(u32::MAX));
+        if upto >= from {
             self.tell_gap(turn, index, place, from, upto);
         }
     }
@@ -194,7 +203,8 @@ impl Gateway {
     /// A connection's catch-up goes on after a pause.
     pub(super) fn pause(&mut self, turn: &mut Turn<'_>, conn: Conn) {
         let Some(at) = self.sessions.find(conn).map(|session| session.catching) else { return };
-        if at != NIL && self.behind.catching(at).phase != Phase::Paused {
+        // Who waits for room goes on with that.
+        if at != NIL && self.behind.catching(at).phase == Phase::Ready {
             self.behind.catching(at).phase = Phase::Paused;
             self.timers.paces.push(turn.now.mono + self.limits.catch_up_interval, conn);
         }

@@ -171,7 +171,7 @@ impl Gateway {
             names: Names::new(limits.channels_max),
             lists: Lists::default(),
             hub: Hub::new(limits.channels_max),
-            behind: Behind::new(limits.behind_max),
+            behind: Behind::new(limits.behind_max, limits.catch_up_pages_max),
             lapses: Lapses::default(),
             rejoined: Rejoined::default(),
             departed: Departed::default(),

@@ -143,7 +143,7 @@ impl Gateway {
         match pending {
             Pending::Redeem { conn } => self.not_redeemed(turn, conn, true),
             Pending::Post { conn, reply_to, .. } => self.post_unknown(turn, conn, &reply_to),
-            Pending::Page { conn, .. } => self.pause(turn, conn),
+            Pending::Page(page) => self.page_lost(turn, &page),
             Pending::Tip { conn, place } => self.tip_unknown(turn, conn, place),
             Pending::Lapse { place } => self.lapse_refused(turn, place),
             Pending::Query { conn, user } => self.query_answered(turn, conn, &user, None),

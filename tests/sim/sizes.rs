@@ -97,6 +97,7 @@ impl Sizes {
             moves_per_second: *random.pick(&[1, 5, 100]),
             move_window: millis(random.between(50, 2_000)),
             move_rest: millis(random.between(500, 3_000)),
+            catch_up_pages_max: *random.pick(&[1, 2, 8]),
             ..sizes.limits
         };
         assert_eq!(limits.fault(), None, "the relations hold for every draw");

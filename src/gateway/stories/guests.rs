@@ -82,8 +82,8 @@ fn who_recovers_is_given_what_it_has_not() {
 /// The epoch of a memory channel, and how clients are told it.
 const EPOCH: u32 = 0xcf3d_caa1;
 
-/// A guest that comes with its position in `news`, of which the hub has 35, and what it asks the owner then.
-fn claims(offset: u64) -> (Stage, Ask, Handle) {
+/// A guest that may subscribe to channels that keep what was published.
+fn connected() -> Stage {
     let sections = serde_json::json!({
         "client": { "token": { "hmac_secret_key": "secret" } },
         "channel": { "without_namespace": {
@@ -94,6 +94,12 @@ fn claims(offset: u64) -> (Stage, Ask, Handle) {
     let mut stage = Stage::with_rules(&Limits::DEFAULT, rules);
     stage.knock(GUEST, "/connection/websocket");
     stage.say(GUEST, &format!(r#"{{"id":1,"connect":{{"token":"{TOKEN}"}}}}"#));
+    stage
+}
+
+/// One that comes with its position in `news`, of which the hub has 35, and what it asks the owner then.
+fn claims(offset: u64) -> (Stage, Ask, Handle) {
+    let mut stage = connected();
     let since = format!(r#""recover":true,"epoch":"cf3dcaa1","offset":{offset}"#);
     stage.say(GUEST, &format!(r#"{{"id":2,"subscribe":{{"channel":"news",{since}}}}}"#));
     stage.told(GUEST);
@@ -175,4 +181,30 @@ fn while_the_owner_is_away_nobody_says_that_a_client_is_wrong() {
     stage.pass(Limits::DEFAULT.catch_up_interval * 2);
     let reply = reply(&mut stage);
     assert_eq!((&reply["epoch"], &reply["offset"]), (&"00000007".into(), &2.into()));
+}
+
+#[test]
+fn twenty_recoveries_take_three_round_trips() {
+    let mut stage = connected();
+    for n in 0..20 {
+        let since = r#""recover":true,"epoch":"cf3dcaa1","offset":32"#;
+        stage
+            .say(GUEST, &format!(r#"{{"id":{},"subscribe":{{"channel":"n{n}",{since}}}}}"#, n + 2));
+    }
+    stage.told(GUEST);
+    let subscribed = stage.subscribed();
+    stage.said.clear();
+    for (_, handle) in subscribed {
+        stage.hear(CORE, Message::Suback { handle, epoch: EPOCH, tip: 35 });
+    }
+    let (marks, data) = Marks::of(br#"{"n":1}"#.to_vec(), false);
+    let payload = marks.write(&Publication { data, ..Publication::default() });
+    assert_eq!(stage.trips(35, &payload), (3, 8));
+    let told = stage.told(GUEST);
+    for reply in &told {
+        let Told::Json(reply) = reply else { panic!("replies only: {reply:?}") };
+        let given = reply["subscribe"]["publications"].as_array().map(Vec::len);
+        assert_eq!((&reply["subscribe"]["recovered"], given), (&true.into(), Some(3)));
+    }
+    assert_eq!(told.len(), 20);
 }

@@ -2,7 +2,7 @@
 //!
 //! - `doors`: how connections begin and end; `posts`: what clients say and are told; `guests`: what guests may see; `moves`: owners that
 //!   change; `dots`: what presence shards are told of users; `regions`: one that drains;
-//!   `relays`: gateways that stand for owners
+//!   `relays`: gateways that stand for owners; `returns`: clients that come back
 //! - everything at once, with several cores and every fault, is what `tests/sim` plays
 
 mod doors;
@@ -12,6 +12,7 @@ mod moves;
 mod posts;
 mod regions;
 mod relays;
+mod returns;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

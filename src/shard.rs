@@ -284,7 +284,7 @@ counters! {
     MessagesReceived = "messages_received",
     /// Publications replayed to clients that came back.
     Replayed = "replayed",
-    /// Pages of the past that a client had no room for, and that are asked for again.
+    /// Pages of the past for the rest of which there was no room, and that are asked for again.
     PagesCut = "pages_cut",
     /// Gaps told to clients.
     GapsTold = "gaps_told",

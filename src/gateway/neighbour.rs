@@ -287,9 +287,12 @@ impl Gateway {
         }
     }
 
-    /// What the answer to a page may take, towards one of our cores.
+    /// What is kept for the answer to a page, towards one of our cores. A page of a whole window has room for its last event, however large that
+    /// is. Smaller ones would keep each other waiting for what they hardly ever need: they look for it when such an event comes.
     pub(super) fn page_room(&self, count_max: u32, bytes_max: u32) -> Room {
-        let bytes = u64::from(bytes_max) + u64::from(self.limits.publication_bytes_max);
+        let is_whole = bytes_max >= self.limits.catch_up_bytes;
+        let last = if is_whole { self.limits.publication_bytes_max } else { 0 };
+        let bytes = u64::from(bytes_max) + u64::from(last);
         Room { messages: count_max.saturating_add(1), bytes }.min(self.grant)
     }
 }

@@ -56,6 +56,10 @@ struct Fetch {
     handle: Handle,
     reserved: Room,
     used: Room,
+    /// The last offset that was passed on.
+    upto: u64,
+    /// There was no room for the next one.
+    is_cut: bool,
 }
 
 impl Relay {
@@ -279,9 +283,10 @@ impl Gateway {
             return turn.out.send(peer, &refusal);
         }
         let ask = self.ask_for(core, asked);
-        let fetch = Fetch { owner, asked, slot, handle, reserved: need, used: Room::default() };
+        let (reserved, used) = (need, Room::default());
+        let fetch =
+            Fetch { owner, asked, slot, handle, reserved, used, upto: after, is_cut: false };
         self.relay.fetches.insert(ask.0, fetch);
-        let bytes_room = need.bytes.saturating_sub(u64::from(self.limits.publication_bytes_max));
         turn.out.send_bulk(
             owner,
             &Message::Fetch {
@@ -292,7 +297,7 @@ impl Gateway {
                 ask,
                 after,
                 count_max: count_max.min(need.messages.saturating_sub(1)),
-                bytes_max: bytes_max.min(u32::try_from(bytes_room).unwrap_or(u32::MAX)),
+                bytes_max: bytes_max.min(self.limits.catch_up_bytes),
                 name,
             },
         );
@@ -344,18 +349,22 @@ impl Gateway {
                 }
             }
             Message::Past { ask, offset, origin, member, payload } => {
-                let Some((core, ask, fetch)) = self.relay.fetch(ask) else { return };
-                fetch.used.add(Room { messages: 1, bytes: payload.len() as u64 });
+                let place = (ask, offset);
+                let Some((core, ask)) = self.may_pass(turn, place, payload.len()) else { return };
                 let passed = Message::Past { ask, offset, origin, member, payload };
                 turn.out.send_bulk(self.subscriber(core), &passed);
             }
             Message::PastEnd { ask, upto, complete, missing, .. } => {
-                self.relay_end(turn, ask, |ask, handle| Message::PastEnd {
-                    ask,
-                    handle,
-                    upto,
-                    complete,
-                    missing,
+                let fetch = self.relay.fetch(ask).map(|(_, _, fetch)| &*fetch);
+                let (upto, complete, is_nothing) = match fetch.filter(|fetch| fetch.is_cut) {
+                    Some(fetch) => (fetch.upto, false, fetch.used.messages == 0),
+                    None => (upto, complete, false),
+                };
+                self.relay_end(turn, ask, |ask, handle| {
+                    if is_nothing {
+                        return Message::PastRefused { ask, handle };
+                    }
+                    Message::PastEnd { ask, handle, upto, complete, missing }
                 });
             }
             Message::PastRefused { ask, .. } => {
@@ -374,6 +383,31 @@ impl Gateway {
             say(self.subscriber(link.core()), link.handle());
         }
         self.relay.links = links;
+    }
+
+    /// Takes room for an event of a page: of what is kept for it, or of what is free. `None`: there is none, and the page ends before it.
+    fn may_pass(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (ask, offset): (Ask, u64),
+        len: usize,
+    ) -> Option<(u8, Ask)> {
+        let (core, asked, fetch) = self.relay.fetch(ask).filter(|(_, _, fetch)| !fetch.is_cut)?;
+        let mut used = fetch.used;
+        used.add(Room { messages: 1, bytes: len as u64 });
+        let bytes = used.bytes.saturating_sub(fetch.reserved.bytes);
+        let more = Room { messages: 0, bytes };
+        let has_room =
+            bytes == 0 || self.answers_to(core).is_some_and(|credit| credit.reserve(more));
+        let (.., fetch) = self.relay.fetch(ask)?;
+        if !has_room {
+            fetch.is_cut = true;
+            turn.out.count(Counter::PagesCut);
+            return None;
+        }
+        fetch.reserved.add(more);
+        (fetch.used, fetch.upto) = (used, offset);
+        Some((core, asked))
     }
 
     /// The last word to a fetch.

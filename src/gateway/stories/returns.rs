@@ -50,31 +50,54 @@ impl Stage {
         self.say(conn, &last);
     }
 
+    /// What this core says to itself, it hears.
+    fn hear_itself(&mut self) {
+        while self.said.iter().any(|(peer, _)| *peer == CORE) {
+            let said = std::mem::take(&mut self.said);
+            for (peer, bytes) in said {
+                if peer == CORE {
+                    let message = Message::decode(&bytes).expect("it encodes");
+                    self.input(Input::Wire { peer, message });
+                } else {
+                    self.said.push((peer, bytes));
+                }
+            }
+        }
+    }
+
     /// The pages that were asked for since the last look.
     fn asked(&mut self) -> Vec<Asked> {
+        self.asked_of(CORE)
+    }
+
+    fn asked_of(&mut self, peer: Peer) -> Vec<Asked> {
         let fetch = |message: Message<'_>| match message {
             Message::Fetch { ask, handle, after, count_max, bytes_max, .. } => {
                 Some(Asked { ask, handle, after, count_max, bytes_max })
             }
             _ => None,
         };
-        let asked = self.heard(CORE).into_iter().filter_map(fetch).collect();
+        let asked = self.heard(peer).into_iter().filter_map(fetch).collect();
         self.said.clear();
         asked
     }
 
     /// What an owner whose channels are at `tip` answers to a page.
     fn answer(&mut self, page: Asked, tip: u64, payload: &[u8]) {
+        self.answer_by(CORE, page, tip, payload);
+    }
+
+    fn answer_by(&mut self, peer: Peer, page: Asked, tip: u64, payload: &[u8]) {
         let Asked { ask, handle, after, count_max, bytes_max } = page;
         let (mut upto, mut bytes) = (after, 0);
         while upto < tip && upto - after < u64::from(count_max) && bytes < bytes_max {
             upto += 1;
             bytes += payload.len() as u32;
             let (offset, origin, member) = (upto, Origin::NOBODY, None);
-            self.hear(CORE, Message::Past { ask, offset, origin, member, payload });
+            self.hear(peer, Message::Past { ask, offset, origin, member, payload });
         }
         let complete = upto == tip;
-        self.hear(CORE, Message::PastEnd { ask, handle, upto, complete, missing: 0 });
+        self.hear(peer, Message::PastEnd { ask, handle, upto, complete, missing: 0 });
     }
 
     /// Answers all that is asked, each a trip later, until nothing is: how many trips that took, and how many pages were under way at most.
@@ -332,4 +355,130 @@ fn conversations_that_the_own_channel_tells_of_wait_until_it_has_told_all() {
     let told = stage.offsets(conn(0));
     assert!(told["C9"].iter().copied().eq(10..=20), "from the first return on: {told:?}");
     assert!(told["U1"].iter().copied().eq(1..=8));
+}
+
+/// Clients that come back at once to one core, and each channel's page is asked of its owner: how long that takes.
+fn together(clients: u32) -> Duration {
+    let mut stage = Stage::new(&Limits::DEFAULT);
+    for index in 0..clients {
+        stage.knock(conn(index), "/websocket/t1");
+        let ask = stage.heard(DESK).into_iter().find_map(|message| match message {
+            Message::Redeem { ask, .. } => Some(ask),
+            _ => None,
+        });
+        let names: Vec<String> = (0..20).map(|n| format!("C{n}")).collect();
+        let mut list = Vec::new();
+        let channels = Packed::pack(names.iter().map(|name| (name.as_str(), 5u64)), &mut list);
+        let (user, team, epoch, flags) = ("U1", "T1", "e1", boot::RESUME);
+        let ask = ask.expect("a ticket");
+        stage.said.retain(|(peer, _)| *peer != DESK);
+        stage.hear(DESK, Message::Boot { ask, user, team, epoch, flags, token: 7, channels });
+    }
+    stage.hear_itself();
+    let subscribed = stage.heard(OWNER).into_iter().filter_map(|message| match message {
+        Message::Subscribe { handle, .. } => Some(handle),
+        _ => None,
+    });
+    for handle in subscribed.collect::<Vec<_>>() {
+        stage.hear(OWNER, Message::Suback { handle, epoch: 0, tip: 8 });
+    }
+    stage.hear_itself();
+    stage.said.clear();
+    let began = stage.now.mono;
+    for index in 0..clients {
+        stage.resume(conn(index), 20);
+    }
+    let mut due: Vec<(Mono, Asked)> = Vec::new();
+    while stage.gauge("behind_connections") > 0.0 {
+        stage.hear_itself();
+        let at = stage.now.mono + TRIP;
+        due.extend(stage.asked_of(OWNER).into_iter().map(|page| (at, page)));
+        stage.pass(Duration::from_millis(5));
+        stage.input(Input::PeerRoom { peer: CORE });
+        let now = stage.now.mono;
+        for (_, page) in due.extract_if(.., |(at, _)| *at <= now).collect::<Vec<_>>() {
+            stage.answer_by(OWNER, page, 8, TEXT);
+        }
+        stage.hear_itself();
+    }
+    stage.now.mono.since(began)
+}
+
+#[test]
+fn clients_that_come_back_at_once_do_not_wait_for_each_other() {
+    let took: Vec<Duration> = [1, 10, 20].into_iter().map(together).collect();
+    assert!(took[1] <= TRIP * 4 && took[2] <= TRIP * 8, "{took:?}");
+}
+
+#[test]
+fn a_page_for_whose_large_event_there_is_no_room_ends_before_it() {
+    let limits = Limits {
+        publication_bytes_max: 10_000,
+        catch_up_bytes: 8_000,
+        mail_bytes_max: 18_010 * crate::limits::BULK_PARTS,
+        ..Limits::DEFAULT
+    };
+    let mut stage = Stage::new(&limits);
+    let name = "C0";
+    let (slot, key) = (crate::ring::slot_of(name), Secret([7; 16]).key_of(name));
+    let (seat_epoch, handle, namespace) = (0, Handle(3), 0);
+    stage.hear(CORE, Message::Subscribe { slot, seat_epoch, key, handle, namespace, name });
+    let [Message::Subscribe { handle: known, .. }] = stage.heard(OWNER)[..] else { panic!("one") };
+    stage.hear(OWNER, Message::Suback { handle: known, epoch: 0, tip: 9 });
+    stage.said.clear();
+    for (ask, bytes_max) in [(1, 4_000), (2, 8_000)] {
+        let (ask, after, count_max) = (Ask(ask), 0, 4);
+        let fetch = Message::Fetch {
+            slot,
+            seat_epoch,
+            key,
+            handle,
+            ask,
+            after,
+            count_max,
+            bytes_max,
+            name,
+        };
+        stage.hear(CORE, fetch);
+    }
+    let refusal = Message::PastRefused { ask: Ask(2), handle };
+    assert_eq!(stage.heard(CORE), [refusal], "18,000 besides 4,000 are more than 18,010");
+    let [page] = stage.asked_of(OWNER)[..] else { panic!("the first one") };
+    let fetch = |ask: u32| Message::Fetch {
+        slot,
+        seat_epoch,
+        key,
+        handle,
+        ask: Ask(ask),
+        after: 0,
+        count_max: 4,
+        bytes_max: 7_000,
+        name,
+    };
+    stage.hear(CORE, fetch(3));
+    stage.hear(CORE, fetch(4));
+    let [third, _] = stage.asked_of(OWNER)[..] else { panic!("both have room") };
+    let origin = Origin::NOBODY;
+    let past = |ask: Ask, offset: u64, payload: &'static [u8]| Message::Past {
+        ask,
+        offset,
+        origin,
+        member: None,
+        payload,
+    };
+    let (small, large) = (&[b'x'; 1_000], &[b'x'; 9_000]);
+    for (offset, payload) in [(1, &small[..]), (2, &large[..]), (3, &small[..])] {
+        stage.hear(OWNER, past(page.ask, offset, payload));
+    }
+    stage.hear(OWNER, past(third.ask, 1, large));
+    let end = |page: Asked| {
+        let (ask, handle) = (page.ask, page.handle);
+        Message::PastEnd { ask, handle, upto: 3, complete: true, missing: 0 }
+    };
+    stage.hear(OWNER, end(third));
+    stage.hear(OWNER, end(page));
+    let cut = Message::PastEnd { ask: Ask(1), handle, upto: 1, complete: false, missing: 0 };
+    let refusal = Message::PastRefused { ask: Ask(3), handle };
+    assert_eq!(stage.heard(CORE), [past(Ask(1), 1, small), refusal, cut]);
+    assert_eq!(stage.counted(Counter::PagesCut), 2);
 }

@@ -305,13 +305,17 @@ async fn join(
     let known = file.map(|file| file.load(of)).transpose().map_err(|why| why.to_string())?;
     let known = known.flatten();
     let known_epoch = known.as_ref().map_or(0, |cell| cell.document.ring_epoch);
+    let went_back = |stored: &Cell| {
+        let offered = known.as_ref().map(|known| View::of(known).offer(stored));
+        !matches!(offered, None | Some(Offered::Newer | Offered::Same))
+    };
     let carries = Carries::of(config.roles);
     let owns = carries.is_some();
     let mut told = String::new();
     loop {
         let wait = match store.read().await {
-            Ok(Some(stored)) if stored.cell.document.ring_epoch < known_epoch => format!(
-                "the ring store went back to epoch {}, and this node knew {known_epoch}: `campanile ctl ring restore` with the files of the ring in --data of the nodes gives it back",
+            Ok(Some(stored)) if went_back(&stored.cell) => format!(
+                "the ring store went back: its ring {} does not follow from ring {known_epoch}, which this node knew; `campanile ctl ring restore` gives it that again, by the files of the ring in --data of the nodes",
                 stored.cell.document.ring_epoch
             ),
             Ok(Some(stored)) if owns => {

@@ -263,7 +263,7 @@ def test_a_store_that_went_back_in_time_is_given_the_ring_that_nodes_know():
         gone = cell.nodes["cs1"]
         gone.kill()
         gone.spawn(gone.http_at, gone.ws_at)
-        until(10, "it says why", lambda: "went back to epoch" in gone.words())
+        until(10, "it says why", lambda: "the ring store went back" in gone.words())
         files = [str(pathlib.Path(node.data) / f"story.{node.name}.ring") for node in (cell.nodes["cs2"], cell.gateway)]
         assert cell.ctl("restore", *files)["ring_epoch"] == newest + 1
         gone.is_up()

@@ -39,9 +39,16 @@ impl Sub<Duration> for Mono {
     }
 }
 
-/// Microseconds since 1970. Only for tokens and for the `ts` of messages; never for deadlines.
+/// Microseconds since 1970. Only for tokens, the `ts` of messages and what was before a process began; never for deadlines.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Wall(pub u64);
+
+impl Wall {
+    /// Whole seconds since 1970.
+    pub fn seconds(self) -> u64 {
+        self.0 / 1_000_000
+    }
+}
 
 /// The two clocks, read once per turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

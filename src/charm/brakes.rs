@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::ids::NodeId;
 use crate::time::Mono;
 
-/// Replacements that this manager saw or made, of late.
+/// Replacements that this manager saw or made, or was told of by its first ring, of late.
 #[derive(Debug, Default)]
 pub(super) struct Brakes {
+    /// Until when each counts, the soonest first.
     replaced: VecDeque<Mono>,
     /// Who was replaced: how often in a row, and when last.
     suspects: BTreeMap<NodeId, (u32, Mono)>,
@@ -37,8 +38,21 @@ pub(super) enum Brake {
 }
 
 impl Brakes {
-    pub(super) fn replaced(&mut self, now: Mono, node: NodeId) {
-        self.replaced.push_back(now);
+    /// What was before this manager began, by the ring: so long ago.
+    pub(super) fn remember(&mut self, now: Mono, node: NodeId, age: Duration, window: Duration) {
+        if age < FORGIVEN_AFTER {
+            self.count(now + window.saturating_sub(age));
+            self.suspects.insert(node, (1, now - age));
+        }
+    }
+
+    fn count(&mut self, until: Mono) {
+        let at = self.replaced.partition_point(|other| *other <= until);
+        self.replaced.insert(at, until);
+    }
+
+    pub(super) fn replaced(&mut self, now: Mono, node: NodeId, window: Duration) {
+        self.count(now + window);
         let (times, at) = self.suspects.entry(node).or_insert((0, now));
         *times = if now.since(*at) > FORGIVEN_AFTER { 1 } else { *times + 1 };
         *at = now;
@@ -59,17 +73,11 @@ impl Brakes {
     }
 
     /// Whether one more of `nodes` may be replaced, of which `silent` say nothing.
-    pub(super) fn allow(
-        &mut self,
-        now: Mono,
-        nodes: usize,
-        silent: usize,
-        window: Duration,
-    ) -> Result<(), Brake> {
+    pub(super) fn allow(&mut self, now: Mono, nodes: usize, silent: usize) -> Result<(), Brake> {
         if self.is_frozen {
             return Err(Brake::Frozen);
         }
-        while self.replaced.front().is_some_and(|at| now.since(*at) >= window) {
+        while self.replaced.front().is_some_and(|until| *until <= now) {
             self.replaced.pop_front();
         }
         if silent > 1 && silent * 100 > nodes * SILENT_PERCENT {

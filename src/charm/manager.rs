@@ -11,6 +11,7 @@ use super::pulse::{Beats, Pulse, Verdict};
 use super::push::{self, Push};
 use crate::ids::{Ask, NodeId, Peer, Role};
 use crate::limits::{BEAT, WORD_AGE_MAX};
+use crate::ring::Ring;
 use crate::ring::carries::Carries;
 use crate::shard::{Budget, Counter, Effects, Input, Report, Shard};
 use crate::time::{Mono, Now, sooner};
@@ -209,7 +210,7 @@ impl Manager {
         if now.since(*self.agreed.entry(node).or_insert(now)) < wait {
             return;
         }
-        let allowed = self.brakes.allow(now, self.nodes.len(), dead.len(), self.config.window);
+        let allowed = self.brakes.allow(now, self.nodes.len(), dead.len());
         if let Err(brake) = allowed {
             if self.brake != Some(brake) {
                 out.count(Counter::ReplacementsBraked);
@@ -277,12 +278,20 @@ impl Manager {
         node == self.config.me || self.fellows.keys().any(|fellow| fellow.node == node)
     }
 
+    /// The first ring tells of replacements that others made, or a process of ours before this one (I10).
+    fn remember(&mut self, now: Now, ring: &Ring) {
+        for (node, at) in &ring.replaced_at {
+            let age = Duration::from_secs(now.wall.seconds().saturating_sub(*at));
+            self.brakes.remember(now.mono, *node, age, self.config.window);
+        }
+    }
+
     /// Who has no seats any more was replaced, by whichever manager, if the ring says so; or was dead to us, and is back already.
     fn ring(&mut self, now: Mono, nodes: BTreeSet<NodeId>, replaced: &[NodeId]) {
         for node in self.nodes.difference(&nodes) {
             let verdict = self.verdict(now, *node).map(|(verdict, _)| verdict);
             if replaced.contains(node) || verdict == Some(Verdict::Dead) {
-                self.brakes.replaced(now, *node);
+                self.brakes.replaced(now, *node, self.config.window);
                 self.level.upset();
             }
         }
@@ -325,6 +334,9 @@ impl Shard for Manager {
                 let held = ring.seats.iter().map(|seat| seat.node);
                 (self.brakes.is_frozen, self.zones) = (ring.frozen, ring.zones().collect());
                 let held = held.filter(|node| node.0 != u16::MAX).collect();
+                if self.push.ring_epoch() == 0 {
+                    self.remember(now, ring);
+                }
                 self.apart = ring.apart.iter().copied().collect();
                 self.unplaced.clear();
                 self.ring(mono, held, &ring.replaced);

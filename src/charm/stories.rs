@@ -13,7 +13,7 @@ use crate::ring::carries::Carries;
 use crate::ring::change::Cell;
 use crate::ring::document::NodeEntry;
 use crate::shard::{Effect, Effects, Input, Shard};
-use crate::time::{Mono, Now};
+use crate::time::{Mono, Now, Wall};
 use crate::wire::message::outcome;
 use crate::wire::{Hello, Message};
 
@@ -69,14 +69,8 @@ impl World {
             machines.insert(id, Machine::Node(Box::new(Health::new(&Limits::DEFAULT))));
         }
         for rank in 0..managers {
-            let config = ManagerConfig {
-                me: NodeId(MANAGERS + rank),
-                managers: usize::from(managers),
-                rank: u32::from(rank),
-                window,
-                probation: ManagerConfig::PROBATION,
-            };
-            machines.insert(MANAGERS + rank, Machine::Manager(Box::new(Manager::new(config))));
+            let manager = Manager::new(config(rank, managers, window));
+            machines.insert(MANAGERS + rank, Machine::Manager(Box::new(manager)));
         }
         let mut world = Self {
             now: Mono::default() + Duration::from_secs(1),
@@ -137,7 +131,7 @@ impl World {
         if self.stopped.contains(&id) {
             return;
         }
-        let now = Now { mono: self.now, ..Now::default() };
+        let now = Now { mono: self.now, wall: self.wall() };
         let mut out = Effects::default();
         self.machines.get_mut(&id).expect("there").shard().handle(now, input, &mut out);
         for effect in out.list() {
@@ -153,6 +147,10 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    fn wall(&self) -> Wall {
+        Wall(1_700_000_000_000_000 + self.now.0 / 1_000)
     }
 
     /// What the driver does for a manager.
@@ -180,7 +178,7 @@ impl World {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             what = outcome::NOBODY;
             if let Ok(next) = self.cell.replace(&entry.name, &names) {
-                self.cell = next;
+                self.cell = next.stamped(NodeId(node), self.wall());
                 self.replaced.push((self.now, node));
                 what = outcome::DONE;
             } else {
@@ -253,6 +251,22 @@ impl World {
         }
     }
 
+    /// A manager ends, and another process of it begins, which knows nothing but the ring.
+    fn begin_anew(&mut self, rank: u16, managers: u16, window: Duration) {
+        let id = MANAGERS + rank;
+        self.lose(id);
+        self.machines
+            .insert(id, Machine::Manager(Box::new(Manager::new(config(rank, managers, window)))));
+        *self.lives.get_mut(&id).expect("it was there") += 1;
+        let ring = self.cell.ring().expect("usable");
+        self.give(id, Input::Ring { ring: &ring });
+        let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();
+        for other in others {
+            self.link(other, id, true);
+            self.link(id, other, true);
+        }
+    }
+
     fn lose(&mut self, id: u16) {
         let others: Vec<u16> = self.machines.keys().copied().filter(|other| *other != id).collect();
         for other in others {
@@ -263,6 +277,16 @@ impl World {
     fn since(&self, began: Mono) -> Vec<(u64, u16)> {
         let age = |(at, node): &(Mono, u16)| (at.since(began).as_millis() as u64, *node);
         self.replaced.iter().map(age).collect()
+    }
+}
+
+fn config(rank: u16, managers: u16, window: Duration) -> ManagerConfig {
+    ManagerConfig {
+        me: NodeId(MANAGERS + rank),
+        managers: usize::from(managers),
+        rank: u32::from(rank),
+        window,
+        probation: ManagerConfig::PROBATION,
     }
 }
 
@@ -479,6 +503,33 @@ fn two_at_once_are_one_too_many() {
     }
     world.run(Duration::from_secs(200));
     assert_eq!(world.replaced, []);
+}
+
+#[test]
+fn managers_that_begin_anew_know_by_the_ring_who_was_replaced() {
+    for managers in [1, 3] {
+        let window = Duration::from_secs(10);
+        let mut world = World::new(5, managers, window);
+        world.run(Duration::from_secs(2));
+        let began = world.now;
+        world.kill(1);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.since(began).len(), 1);
+        // Also when it is back, and stands by.
+        let us = NodeEntry { incarnation: 2, ..entry(1, Carries::Both) };
+        world.cell = world.cell.stand_by(us).expect("it stands by");
+        world.revive(1, 2);
+        for rank in 0..managers {
+            world.begin_anew(rank, managers, window);
+        }
+        world.run(Duration::from_secs(2));
+        world.kill(2);
+        world.run(Duration::from_secs(3));
+        assert_eq!(world.since(began).len(), 1, "{managers} managers: within the window");
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.since(began).len(), 2, "{managers} managers: after it");
+        assert!(world.since(began)[1].0 >= 9_000, "{:?}", world.since(began));
+    }
 }
 
 #[test]

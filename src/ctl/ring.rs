@@ -1,15 +1,17 @@
 //! One look at a ring, or one change of it by compare-and-set.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::arguments::{RingConfig, Wish};
 use super::region;
 use super::show::{Done, Planned, Shown, told};
+use crate::ids::NodeId;
 use crate::ring::change::Cell;
 use crate::ring::document::Unusable;
 use crate::ring::store::file::RingFile;
 use crate::ring::store::{Failed, Store, Stored};
+use crate::time::Wall;
 
 /// Others may write at the same time; who loses so often has met something that never rests.
 const TRIES: u32 = 16;
@@ -43,6 +45,8 @@ pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
             Ok(planned(config, &next.await?))
         }
         Wish::Replace(name, by) => {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = Wall(since_1970.as_micros() as u64);
             let next = change(&store, config, |cell| {
                 let everybody = cell.document.nodes.iter().map(|node| node.name.as_str());
                 let by: Vec<&str> = if by.is_empty() {
@@ -50,7 +54,9 @@ pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
                 } else {
                     by.iter().map(String::as_str).collect()
                 };
-                cell.replace(name, &by)
+                let next = cell.replace(name, &by)?;
+                let node = next.document.named(name).map(|node| NodeId(node.id));
+                Ok(next.stamped(node.expect("it stays known"), now))
             });
             Ok(planned(config, &next.await?))
         }

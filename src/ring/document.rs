@@ -44,6 +44,10 @@ pub struct NodeEntry {
     /// Its seats were given to others: this incarnation owns nothing again (I10). The next one stands by.
     #[serde(default, skip_serializing_if = "is_false")]
     pub replaced: bool,
+    /// When its seats were given to others last, in seconds since 1970 by the clock of whoever wrote that; it stays when the node comes back. 0:
+    /// never, or nobody said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced_at: u64,
 }
 
 impl NodeEntry {
@@ -59,6 +63,7 @@ impl NodeEntry {
             zone: String::new(),
             carries: Carries::Both,
             replaced: false,
+            replaced_at: 0,
         }
     }
 }
@@ -271,6 +276,8 @@ impl Document {
         let mut ring = Ring::of(self.ring_epoch, self.frozen, rows.collect(), channels, users);
         ring.drains.clone_from(&self.drains);
         ring.replaced = replaced.map(|node| NodeId(node.id)).collect();
+        let once = self.nodes.iter().filter(|node| node.replaced_at != 0);
+        ring.replaced_at = once.map(|node| (NodeId(node.id), node.replaced_at)).collect();
         ring.zones = self.zones();
         let apart = self.nodes.iter().filter(|node| !node.carries.is_both());
         ring.apart = apart.map(|node| (NodeId(node.id), node.carries)).collect();
@@ -281,6 +288,10 @@ impl Document {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's shape
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's shape
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// 128 bits as 32 hexadecimal digits: JSON's numbers end at 53.

@@ -11,6 +11,7 @@ use super::document::{NodeEntry, SeatEntry, Unusable};
 use super::table::SEATS_PER_NODE;
 use crate::ids::NodeId;
 use crate::limits::{RING_IDS_MAX, RING_NODES_MAX, RING_SEATS_MAX};
+use crate::time::Wall;
 
 impl Cell {
     /// A node with seats that have no slots yet: `step` brings them. It may stand by already; its number is given here.
@@ -93,6 +94,7 @@ impl Cell {
                     weight: known.weight,
                     zone: std::mem::take(&mut known.zone),
                     replaced: false,
+                    replaced_at: known.replaced_at,
                     ..node
                 };
             }
@@ -183,6 +185,13 @@ impl Cell {
         dead.replaced = true;
         document.check()?;
         Ok(next)
+    }
+
+    /// Says when a node was replaced: whoever replaced it knows, and ring managers that start later count it.
+    pub fn stamped(mut self, node: NodeId, at: Wall) -> Self {
+        let nodes = self.document.nodes.iter_mut();
+        nodes.filter(|known| known.id == node.0).for_each(|known| known.replaced_at = at.seconds());
+        self
     }
 
     /// The same for a ring manager, who judged one process of a node and knows the others by their numbers. `None`: it came too late, another

@@ -27,6 +27,8 @@ pub struct Ring {
     pub drains: Vec<Drain>,
     /// Nodes whose seats were given to others, and that are not back.
     pub replaced: Vec<NodeId>,
+    /// When nodes were replaced last, also of those that are back: seconds since 1970.
+    pub replaced_at: Vec<(NodeId, u64)>,
     /// Nodes that carry one table only, and which.
     pub apart: Vec<(NodeId, Carries)>,
     pub seats: Vec<SeatRow>,
@@ -66,6 +68,7 @@ impl Ring {
             frozen: false,
             drains: Vec::new(),
             replaced: Vec::new(),
+            replaced_at: Vec::new(),
             apart: Vec::new(),
             seats,
             zones: Vec::new(),
@@ -85,9 +88,19 @@ impl Ring {
     ) -> Self {
         let moves = [channels.moves.clone(), users.moves.clone()];
         let (channels, users) = (channels.seats.clone(), users.seats.clone());
-        let (drains, replaced, zones) = (Vec::new(), Vec::new(), Vec::new());
-        let apart = Vec::new();
-        Self { ring_epoch, frozen, drains, replaced, apart, seats, zones, channels, users, moves }
+        Self {
+            ring_epoch,
+            frozen,
+            drains: Vec::new(),
+            replaced: Vec::new(),
+            replaced_at: Vec::new(),
+            apart: Vec::new(),
+            seats,
+            zones: Vec::new(),
+            channels,
+            users,
+            moves,
+        }
     }
 
     /// How fast a region is left, if it drains.

@@ -19,8 +19,12 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Now {
+        Now { mono: self.mono(), wall: Self::wall() }
+    }
+
+    pub(super) fn wall() -> Wall {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.mono(), wall: Wall(wall.as_micros() as u64) }
+        Wall(wall.as_micros() as u64)
     }
 
     pub(super) fn mono(&self) -> Mono {

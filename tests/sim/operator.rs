@@ -28,13 +28,16 @@ impl World {
         let live: Vec<u16> = live.iter().collect();
         let by = Writer::Manager { process, ask, dead: incarnation };
         let mut is_placed = true;
+        let clock = self.node_of(process).map(|at| self.nodes[at].clock.now(self.agenda.now));
+        let wall = clock.unwrap_or_default().wall;
         self.write_for(process, ask, (by, ring_epoch), |cell| {
             match cell.replace_process((NodeId(node), incarnation), &live) {
                 None => Err(outcome::LATE),
-                Some(next) => next.map_err(|_| {
+                Some(Ok(next)) => Ok(next.stamped(NodeId(node), wall)),
+                Some(Err(_)) => {
                     is_placed = false;
-                    outcome::NOBODY
-                }),
+                    Err(outcome::NOBODY)
+                }
             }
         });
         if !is_placed {
@@ -127,7 +130,7 @@ impl World {
                 )));
             }
         }
-        // A manager knows of what happened since it runs.
+        // A manager knows of what happened since it runs; of what was before by clocks, which may be wrong.
         let began = self.began[manager as usize - 1];
         let (window, nodes) = (self.layout.window, before.cell.document.nodes.len());
         let allowed = (nodes / 10).max(1);

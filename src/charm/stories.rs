@@ -178,7 +178,7 @@ impl World {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             what = outcome::NOBODY;
             if let Ok(next) = self.cell.replace(&entry.name, &names) {
-                self.cell = next.stamped(NodeId(node), self.wall());
+                self.cell = next.stamped(NodeId(node), self.wall().seconds());
                 self.replaced.push((self.now, node));
                 what = outcome::DONE;
             } else {

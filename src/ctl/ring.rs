@@ -11,7 +11,6 @@ use crate::ring::change::Cell;
 use crate::ring::document::Unusable;
 use crate::ring::store::file::RingFile;
 use crate::ring::store::{Failed, Store, Stored};
-use crate::time::Wall;
 
 /// Others may write at the same time; who loses so often has met something that never rests.
 const TRIES: u32 = 16;
@@ -46,7 +45,6 @@ pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
         }
         Wish::Replace(name, by) => {
             let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let now = Wall(since_1970.as_micros() as u64);
             let next = change(&store, config, |cell| {
                 let everybody = cell.document.nodes.iter().map(|node| node.name.as_str());
                 let by: Vec<&str> = if by.is_empty() {
@@ -56,7 +54,7 @@ pub(super) async fn run(config: &RingConfig) -> Result<String, String> {
                 };
                 let next = cell.replace(name, &by)?;
                 let node = next.document.named(name).map(|node| NodeId(node.id));
-                Ok(next.stamped(node.expect("it stays known"), now))
+                Ok(next.stamped(node.expect("it stays known"), since_1970.as_secs()))
             });
             Ok(planned(config, &next.await?))
         }

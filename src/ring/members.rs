@@ -11,7 +11,6 @@ use super::document::{NodeEntry, SeatEntry, Unusable};
 use super::table::SEATS_PER_NODE;
 use crate::ids::NodeId;
 use crate::limits::{RING_IDS_MAX, RING_NODES_MAX, RING_SEATS_MAX};
-use crate::time::Wall;
 
 impl Cell {
     /// A node with seats that have no slots yet: `step` brings them. It may stand by already; its number is given here.
@@ -187,10 +186,10 @@ impl Cell {
         Ok(next)
     }
 
-    /// Says when a node was replaced: whoever replaced it knows, and ring managers that start later count it.
-    pub fn stamped(mut self, node: NodeId, at: Wall) -> Self {
+    /// Says when a node was replaced, in seconds since 1970: whoever replaced it knows, and ring managers that start later count it.
+    pub fn stamped(mut self, node: NodeId, at: u64) -> Self {
         let nodes = self.document.nodes.iter_mut();
-        nodes.filter(|known| known.id == node.0).for_each(|known| known.replaced_at = at.seconds());
+        nodes.filter(|known| known.id == node.0).for_each(|known| known.replaced_at = at);
         self
     }
 

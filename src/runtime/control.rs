@@ -239,7 +239,7 @@ type Written = (u8, Option<Cell>);
 /// A node's seats go to others, if it is still there as the process that was judged.
 async fn replace(store: Store, ring_epoch: u64, dead: (NodeId, u64), live: Vec<u16>) -> Written {
     let written = write(&store, ring_epoch, |cell| match cell.replace_process(dead, &live) {
-        Some(Ok(next)) => Ok(next.stamped(dead.0, Clock::wall())),
+        Some(Ok(next)) => Ok(next.stamped(dead.0, Clock::wall().seconds())),
         None => Err(outcome::LATE),
         Some(Err(why)) => {
             tracing::error!(%why, "a dead node keeps its seats");

@@ -33,7 +33,7 @@ impl World {
         self.write_for(process, ask, (by, ring_epoch), |cell| {
             match cell.replace_process((NodeId(node), incarnation), &live) {
                 None => Err(outcome::LATE),
-                Some(Ok(next)) => Ok(next.stamped(NodeId(node), wall)),
+                Some(Ok(next)) => Ok(next.stamped(NodeId(node), wall.seconds())),
                 Some(Err(_)) => {
                     is_placed = false;
                     Err(outcome::NOBODY)

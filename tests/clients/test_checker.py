@@ -85,6 +85,7 @@ def test_what_a_load_did_not_get_once_and_in_order_fails_the_case(what):
 def test_a_load_loses_connections_only_where_clients_may_and_publications_only_by_a_refusal():
     assert found({"lost": 1}) == ["load centrifuge: 1 disconnected"]
     assert found({"lost": 1, "publisher_lost": 1, "refused": 1, "unanswered": 1}, may_disconnect=True) == []
+    assert found({"refused": 1, "unanswered": 2}, is_without_effect=True, may_disconnect=True) == ["load centrifuge: 1 refused"]
     assert found({"refused": 1, "unanswered": 2}, is_without_effect=True) == ["load centrifuge: 1 refused", "load centrifuge: 2 unanswered"]
 
 

@@ -106,8 +106,10 @@ def faults(one, may_disconnect, is_without_effect):
         found.append(f"{name}: nothing was said or heard")
     if one["lost"] and not may_disconnect:
         found.append(f"{name}: {one['lost']} disconnected")
+    # A connection that is closed between a publication and its answer leaves it without one.
+    never = ("refused",) if may_disconnect else ("refused", "unanswered")
     if is_without_effect:
-        found += [f"{name}: {one[what]} {what}" for what in ("refused", "unanswered") if one[what]]
+        found += [f"{name}: {one[what]} {what}" for what in never if one[what]]
     return found
 
 

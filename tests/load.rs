@@ -40,19 +40,31 @@ fn stub(deed: Deed) -> SocketAddr {
 }
 
 fn serve(stream: TcpStream, deed: Deed, subscribers: &Subscribers, published: &AtomicU32) {
+    converse(stream, |text, sender| {
+        if let Some(name) = text.strip_prefix("S ") {
+            subscribers.lock().expect("whole").push(sender.clone());
+            return Some(format!("s {name}"));
+        }
+        if let Some((_, payload)) = text.trim_start_matches("P ").split_once(' ') {
+            publish(deed, subscribers, published, payload);
+        }
+        None
+    });
+}
+
+/// One client's connection, until either side ends it: `answer` is given what it says and by which way something is told to it later, of which
+/// an empty text is the end.
+fn converse(stream: TcpStream, mut answer: impl FnMut(&str, &Sender<String>) -> Option<String>) {
     stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
     let Ok(mut socket) = tungstenite::accept(stream) else { return };
     let (sender, mine): (Sender<String>, Receiver<String>) = channel();
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => {
-                if let Some(name) = text.strip_prefix("S ") {
-                    subscribers.lock().expect("whole").push(sender.clone());
-                    if socket.send(format!("s {name}").into()).is_err() {
-                        return;
-                    }
-                } else if let Some((_, payload)) = text.trim_start_matches("P ").split_once(' ') {
-                    publish(deed, subscribers, published, payload);
+                if let Some(answer) = answer(&text, &sender)
+                    && socket.send(answer.into()).is_err()
+                {
+                    return;
                 }
             }
             Ok(_) => {}
@@ -251,38 +263,18 @@ fn returning(how: Return) -> SocketAddr {
 }
 
 fn serve_returning(stream: TcpStream, how: Return, shared: &Mutex<Channel>) {
-    stream.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
-    let Ok(mut socket) = tungstenite::accept(stream) else { return };
-    let (sender, mine) = channel();
-    loop {
-        match socket.read() {
-            Ok(Message::Text(text)) => {
-                let asked: Value = serde_json::from_str(&text).expect("JSON");
-                let id = &asked["id"];
-                let mut shared = shared.lock().expect("whole");
-                let answer = if asked.get("connect").is_some() {
-                    json!({ "id": id, "connect": {} }).to_string()
-                } else if let Some(subscribe) = asked.get("subscribe") {
-                    shared.subscribe(how, id, subscribe, &sender)
-                } else {
-                    shared.publish(how, id, &asked["publish"]["data"])
-                };
-                if socket.send(answer.into()).is_err() {
-                    return;
-                }
-            }
-            Ok(_) => {}
-            Err(tungstenite::Error::Io(error))
-                if [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut]
-                    .contains(&error.kind()) => {}
-            Err(_) => return,
-        }
-        while let Ok(one) = mine.try_recv() {
-            if one.is_empty() || socket.send(one.into()).is_err() {
-                return;
-            }
-        }
-    }
+    converse(stream, |text, sender| {
+        let asked: Value = serde_json::from_str(text).expect("JSON");
+        let id = &asked["id"];
+        let mut shared = shared.lock().expect("whole");
+        Some(if asked.get("connect").is_some() {
+            json!({ "id": id, "connect": {} }).to_string()
+        } else if let Some(subscribe) = asked.get("subscribe") {
+            shared.subscribe(how, id, subscribe, sender)
+        } else {
+            shared.publish(how, id, &asked["publish"]["data"])
+        })
+    });
 }
 
 /// Of a run whose clients come again: missing, doubled, not recovered, ended, lost, refused.

@@ -197,8 +197,8 @@ impl Manager {
             self.unplaced.retain(|_, (then, until)| *then == living && *until > now);
         }
         // Who has to keep its seats keeps nobody else from being replaced.
-        let placeable = dead.iter().filter(|(node, _)| !self.unplaced.contains_key(node));
-        let ripe = placeable.into_iter().find(|&&(node, incarnation)| {
+        let mut placeable = dead.iter().filter(|(node, _)| !self.unplaced.contains_key(node));
+        let ripe = placeable.find(|&&(node, incarnation)| {
             self.is_agreed(now, node, incarnation) && self.is_evident(now, node)
         });
         let ripe = ripe.copied();

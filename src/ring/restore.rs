@@ -37,7 +37,7 @@ impl Cell {
         let epoch = others().map(|other| other.document.ring_epoch).max().unwrap_or(0);
         let mut next = newest.clone();
         for other in others() {
-            next.outdo_seats_of(newest, other);
+            next.outdo_seats_of(other);
         }
         next.channels.version = version_over(&newest.channels, others().map(|one| &one.channels));
         next.users.version = version_over(&newest.users, others().map(|one| &one.users));
@@ -80,10 +80,10 @@ impl Cell {
         self.document.nodes.iter().map(|node| (node.id, node.incarnation)).collect()
     }
 
-    /// Raises the epochs of seats that `other` has above `newest`, or under the same epoch for another process. Seats that `newest` never had are
-    /// there from now on, and nobody's.
-    fn outdo_seats_of(&mut self, newest: &Self, other: &Self) {
-        let (here, there) = (newest.holders(), other.holders());
+    /// Raises the epochs of seats that `other` has above ours, or under the same epoch for another process. Seats that we never had are there
+    /// from now on, and nobody's.
+    fn outdo_seats_of(&mut self, other: &Self) {
+        let (here, there) = (self.holders(), other.holders());
         for (seat, theirs) in other.document.seats.iter().enumerate() {
             let Some(ours) = self.document.seats.get_mut(seat) else {
                 self.document.seats.push(SeatEntry { node: None, ..*theirs });

@@ -58,24 +58,9 @@ impl Ring {
             .flat_map(|_| nodes.iter())
             .map(|&(node, cores)| SeatRow { node, cores, seat_epoch: 1 })
             .collect();
-        let count = seats.len();
-        let deal: Arc<[Seat]> =
-            (0..SLOTS).map(|slot| Seat((slot * count / SLOTS) as u16)).collect();
-        let still: Arc<[u8]> = vec![0; SLOTS].into();
-        let moves = [Arc::clone(&still), still];
-        Self {
-            ring_epoch: 1,
-            frozen: false,
-            drains: Vec::new(),
-            replaced: Vec::new(),
-            replaced_at: Vec::new(),
-            apart: Vec::new(),
-            seats,
-            zones: Vec::new(),
-            channels: deal.clone(),
-            users: deal,
-            moves,
-        }
+        let all: Vec<Seat> = (0..seats.len()).map(|seat| Seat(seat as u16)).collect();
+        let even = Assign::even(&all);
+        Self::of(1, false, seats, &even, &even)
     }
 
     /// A ring as a store has it, as far as slots are concerned. Every slot's seat is in `seats`.

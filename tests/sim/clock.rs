@@ -31,9 +31,12 @@ impl Clock {
         let (drift, ahead) = if random.chance(333) {
             (0, 0)
         } else {
-            (random.between(0, 20_000) as i64 - 10_000, random.between(0, 20_000_000) as i64)
+            (
+                random.between(0, 20_000) as i64 - 10_000,
+                random.between(0, 20_000_000) as i64 - 10_000_000,
+            )
         };
-        Self { base, drift, ahead: if ahead == 0 { 0 } else { ahead - 10_000_000 }, stands: None }
+        Self { base, drift, ahead, stands: None }
     }
 
     /// What the node reads.

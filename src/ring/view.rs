@@ -51,4 +51,9 @@ impl View {
     pub fn cell(&self) -> Option<&Cell> {
         self.cell.as_ref()
     }
+
+    /// Of the ring; 0 without one.
+    pub fn epoch(&self) -> u64 {
+        self.cell.as_ref().map_or(0, |cell| cell.document.ring_epoch)
+    }
 }

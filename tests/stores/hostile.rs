@@ -161,6 +161,43 @@ fn who_has_a_ring_by_another_way_reads_no_tables_of_it() {
     });
 }
 
+/// A push that is late is waited for by who was pushed the ring before, and by nobody else.
+#[test]
+fn other_ways_have_a_head_start_as_long_as_they_are_the_first() {
+    const HEAD_START: Duration = Duration::from_secs(1);
+    run(async {
+        let (_double, store, mut stored) = with_ring().await;
+        let mut view = View::default();
+        view.offer(&stored.cell);
+        let (taken, view) = tokio::sync::watch::channel(view);
+        let (tell, mut told) = tokio::sync::mpsc::channel(64);
+        let follower =
+            tokio::spawn(campanile::ring::store::follow(store.clone(), view, HEAD_START, tell));
+        for (weight, is_pushed, is_waited_for) in
+            [(3, false, false), (4, true, false), (5, false, true), (6, false, false)]
+        {
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            let next = stored.cell.weigh("cs1", weight).expect("weighed");
+            if is_pushed {
+                taken.send_modify(|view| assert_eq!(view.offer(&next), Offered::Newer));
+            }
+            let began = tokio::time::Instant::now();
+            assert_eq!(store.swap(&stored, &next).await, Ok(true));
+            if is_pushed {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                assert!(told.try_recv().is_err(), "it has it");
+            } else {
+                assert_eq!(told.recv().await.as_ref(), Some(&next));
+                taken.send_modify(|view| assert_eq!(view.offer(&next), Offered::Newer));
+                let waited = began.elapsed() >= HEAD_START;
+                assert_eq!(waited, is_waited_for, "{:?} for ring {weight}", began.elapsed());
+            }
+            stored = store.read().await.expect("an answer").expect("a ring");
+        }
+        follower.abort();
+    });
+}
+
 #[test]
 fn rings_are_told_as_fast_as_they_are_written() {
     run(async {

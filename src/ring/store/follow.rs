@@ -20,7 +20,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Tells each ring that is newer than all before. Ends when nobody listens any more.
 ///
 /// `taken`: what the process has, also by other ways: of such a ring only the seats are read, which are a small part of it. `head_start`: how
-/// long the other ways may take after the store told of something.
+/// long the other ways may take after the store told of something, as long as they are the first: who has just begun is told by nobody yet, and a
+/// slot that came to it stood still for that time.
 pub async fn follow(
     store: Store,
     taken: watch::Receiver<View>,
@@ -28,6 +29,7 @@ pub async fn follow(
     tell: mpsc::Sender<Cell>,
 ) {
     let mut view = View::default();
+    let mut others_are_first = false;
     let mut pause = PAUSE;
     // When the bucket is full again.
     let mut full_at = Instant::now();
@@ -36,8 +38,9 @@ pub async fn follow(
         let empty_at = full_at.max(now) + PACE;
         sleep_until(empty_at.checked_sub(PACE * BURST).unwrap_or(now)).await;
         // Before the read, which finds this one or a later one.
+        let known = view.cell().is_some();
         if let Some(taken) = taken.borrow().cell() {
-            view.offer(taken);
+            others_are_first |= view.offer(taken) == Offered::Newer && known;
         }
         let failed = match store.newer(view.cell()).await {
             Ok(Some((cell, seats))) => {
@@ -47,6 +50,7 @@ pub async fn follow(
                 }
                 match offered {
                     Offered::Newer => {
+                        others_are_first = taken.borrow().epoch() >= view.epoch();
                         if tell.send(cell.expect("it was offered")).await.is_err() {
                             return;
                         }
@@ -60,7 +64,9 @@ pub async fn follow(
                     }
                 }
                 let changed = store.changed(seats).await;
-                sleep(head_start).await;
+                if others_are_first {
+                    sleep(head_start).await;
+                }
                 changed.err()
             }
             Ok(None) => {

@@ -1,9 +1,12 @@
-//! The database on a PostgreSQL server that ends, comes back, loses answers and has another owner: `tests/postgres.sh server` names one.
+//! The database on a PostgreSQL server that ends, comes back, loses answers and has another owner, or that another one takes over from:
+//! `tests/postgres.sh server` names one.
 
 mod cutter;
+mod failover;
+mod follower;
 
 use std::collections::BTreeMap;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,10 +83,9 @@ fn gauge(database: &Database, wanted: &str) -> u64 {
     report.gauges.iter().find(|(name, _)| *name == wanted).expect("a gauge").1 as u64
 }
 
-/// Ends the server and starts it again.
-fn pg_ctl(words: &[&str]) {
-    let data = named("CAMPANILE_TEST_POSTGRES_DATA");
-    let program = format!("{}/pg_ctl", named("PG_BIN"));
+/// Runs a program of the server, as the user that the server runs as.
+fn server(program: &str, words: &[&str]) {
+    let program = format!("{}/{program}", named("PG_BIN"));
     let user = named("PG_USER");
     let mut command = if user.is_empty() {
         Command::new(program)
@@ -92,9 +94,25 @@ fn pg_ctl(words: &[&str]) {
         command.args(["-u", &user, "--", &program]);
         command
     };
+    let done = command.args(words).current_dir("/").stdout(Stdio::null()).output();
+    let done = done.expect("it is installed");
+    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Ends the server and starts it again.
+fn pg_ctl(words: &[&str]) {
+    let data = named("CAMPANILE_TEST_POSTGRES_DATA");
     let log = format!("{data}.log");
-    command.args(["-D", &data, "-l", &log, "-w"]).args(words).current_dir("/");
-    assert!(command.output().expect("pg_ctl").status.success(), "{words:?}");
+    server("pg_ctl", &[&["-D", &data, "-l", &log, "-w"], words].concat());
+}
+
+/// Fails when it takes longer than ten seconds.
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let due = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < due, "not within 10 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Whose fault an error of the database is: a change's, or the storage's, which would meet every other change too.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 /// SQLite's primary result codes.
 mod code {
@@ -32,6 +32,11 @@ mod state {
     pub(super) const AWAY: [&str; 3] = ["57P01", "57P02", "57P03"];
     pub(super) const DISK_FULL: &str = "53100";
 }
+
+/// What we say ourselves of a server, by kinds that no connection has.
+const HELD: ErrorKind = ErrorKind::ResourceBusy;
+const FOLLOWS: ErrorKind = ErrorKind::ReadOnlyFilesystem;
+const GONE_BACK: ErrorKind = ErrorKind::StaleNetworkFileHandle;
 
 /// An error's code as its database writes it.
 enum Code {
@@ -110,6 +115,8 @@ pub(super) fn named(error: &sqlx::Error) -> &'static str {
         Some(Code::Sqlite(code::FULL)) => "the disk is full",
         Some(Code::Postgres(state)) if state == state::DISK_FULL => "the disk is full",
         _ if is_held(error) => "another webapp has the database",
+        _ if kind(error) == Some(FOLLOWS) => "the database is reached where it takes no writes",
+        _ if kind(error) == Some(GONE_BACK) => "the database lost what was committed",
         _ if is_lost(error) => "the database cannot be reached",
         _ => "the database cannot be written",
     }
@@ -122,9 +129,28 @@ pub(super) fn late() -> sqlx::Error {
 
 /// Another webapp has the database.
 pub(super) fn held() -> sqlx::Error {
-    sqlx::Error::Io(ErrorKind::ResourceBusy.into())
+    sqlx::Error::Io(HELD.into())
 }
 
 pub(super) fn is_held(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Io(error) if error.kind() == ErrorKind::ResourceBusy)
+    kind(error) == Some(HELD)
+}
+
+/// This server is a follower, or another one took over from it: what it has may be older than what was committed.
+pub(super) fn follows() -> sqlx::Error {
+    let why = "it is a server that another one writes for";
+    sqlx::Error::Io(io::Error::new(FOLLOWS, why))
+}
+
+/// What was committed, and told to everybody, is not there any more.
+pub(super) fn gone_back() -> sqlx::Error {
+    let why = "what was committed last is not there: start every node of the cell anew";
+    sqlx::Error::Io(io::Error::new(GONE_BACK, why))
+}
+
+fn kind(error: &sqlx::Error) -> Option<ErrorKind> {
+    match error {
+        sqlx::Error::Io(error) => Some(error.kind()),
+        _ => None,
+    }
 }

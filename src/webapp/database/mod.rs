@@ -4,7 +4,7 @@
 //! - `migrations`: the schema; `seed`: a fresh database, and what is read at the start; `demo`: a workspace to try things in; `crowd`: users
 //!   by number
 //! - `sql`: one SQL for both databases; `connection`: connections of both; `fault`: what their errors mean
-//! - `pen`: the connection that writes; `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
+//! - `pen`: the connection that writes; `mark`: by which readers know the server that it writes to; `writer`: what waits, in one transaction; `batch`: one transaction, and what every durable event has in common
 //! - `change`: everything that can be changed; `messages`, `conversations`, `teams`, `people`, `tokens`, `tickets`: how
 //! - `reads`: lists and history
 //! - `answer`: the questions of control-plane shards
@@ -18,6 +18,7 @@ mod conversations;
 mod crowd;
 mod demo;
 mod fault;
+mod mark;
 mod messages;
 mod migrations;
 mod open;
@@ -249,6 +250,8 @@ impl Database {
         into.gauge("database_changes_waiting", waiting as f64);
         let is_failing = tally.is_failing.load(Ordering::Relaxed);
         into.gauge("database_is_failing", f64::from(u8::from(is_failing)));
+        let went_back = tally.went_back.load(Ordering::Relaxed);
+        into.gauge("database_went_back", f64::from(u8::from(went_back)));
         into.gauge("users_known", self.facts.people.len() as f64);
         into.gauge("tokens_known", self.facts.people.tokens() as f64);
     }

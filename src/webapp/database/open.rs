@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::connection::{Connection, Pool};
 use super::demo::Demo;
+use super::mark::Mark;
 use super::migrations::{self, Unmigrated};
 use super::pen::Pen;
 use super::storage::{Storage, Unopened};
@@ -58,10 +59,11 @@ impl Database {
             Storage::Server(options) => {
                 let options = Box::new(server::session(options));
                 let connection = server::first(&options).await?;
-                let readers = server::readers(&options, READERS);
-                let source = server::readers(&options, SOURCES);
+                let mark = Mark::default();
+                let readers = server::readers(&options, READERS, &mark);
+                let source = server::readers(&options, SOURCES, &mark);
                 let kept = Some(Connection::Postgres(connection));
-                Ways { pen: Pen::Postgres { options, kept }, readers, source, lock: None }
+                Ways { pen: Pen::Postgres { options, kept, mark }, readers, source, lock: None }
             }
         };
         let mut db = pen.take().await.map_err(broken)?;
@@ -74,6 +76,7 @@ impl Database {
         if seed::is_needed(&mut db).await.map_err(broken)? {
             seed::make(&mut db).await.map_err(broken)?;
         }
+        pen.sign(&mut db).await.map_err(broken)?;
         if let Some(demo) = demo {
             if seed::team(&mut db).await.map_err(broken)?.is_none() {
                 demo.people(&mut db).await.map_err(broken)?;
@@ -90,7 +93,7 @@ impl Database {
             tokens::revoked_lately(&mut db, limits, now_micros()).await.map_err(broken)?;
         pen.put_down(db, true).await;
         let (requests, waiting) = mpsc::channel(limits.commits_max as usize);
-        let writer = Writer { pen, control, facts: Arc::clone(&facts) };
+        let writer = Writer { pen, control, facts: Arc::clone(&facts), last: None };
         writer.tell_revoked(revoked.iter().map(|(token, user)| (*token, user.as_str())));
         tokio::spawn(writer.run(waiting));
         Ok(Self { readers, source, requests, facts })

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::mark::Mark;
 use super::server;
 
 /// Per process.
@@ -14,7 +15,7 @@ pub(super) enum Pen {
     /// To a file, which a lock beside it keeps for us; or to memory, where readers take turns with it.
     Sqlite { pool: SqlitePool, is_on_disk: bool },
     /// To a server. Its session has the lock, so that losing one is losing the other.
-    Postgres { options: Box<PgConnectOptions>, kept: Option<Connection> },
+    Postgres { options: Box<PgConnectOptions>, kept: Option<Connection>, mark: Mark },
 }
 
 impl Pen {
@@ -25,11 +26,19 @@ impl Pen {
 
     /// A server that was started anew is back within this, or is away.
     pub(super) async fn take_up(&mut self, within: Duration) -> Result<(), sqlx::Error> {
-        if let Self::Postgres { options, kept } = self {
+        if let Self::Postgres { options, kept, .. } = self {
             let connection = server::locked_until(options, Instant::now() + within).await?;
             *kept = Some(Connection::Postgres(connection));
         }
         Ok(())
+    }
+
+    /// Before it writes anything else, each time it was taken up: from here on nothing is read where this is not known.
+    pub(super) async fn sign(&self, db: &mut Connection) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite { .. } => Ok(()),
+            Self::Postgres { mark, .. } => mark.put(db).await,
+        }
     }
 
     /// For one transaction; comes back by `put_down`.

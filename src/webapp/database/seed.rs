@@ -21,11 +21,21 @@ pub(super) async fn is_needed(db: &mut Connection) -> Result<bool, sqlx::Error> 
 /// What is drawn once for a database: the team comes later, by whoever runs the cell.
 pub(super) async fn make(db: &mut Connection) -> Result<(), sqlx::Error> {
     let mut tx = db.begin().await?;
-    for (name, value) in [("epoch", random_hex(8)), ("secret", random_hex(16))] {
+    for (name, value) in [("epoch", new_epoch()), ("secret", random_hex(16))] {
         let insert = query("INSERT INTO meta VALUES ($1, $2)").bind(name).bind(&value);
         insert.execute(&mut tx).await?;
     }
     tx.commit().await
+}
+
+fn new_epoch() -> String {
+    random_hex(8)
+}
+
+/// From the next start on, positions of before are worth nothing.
+pub(super) async fn renew_epoch(db: &mut Connection) -> Result<(), sqlx::Error> {
+    let renew = "UPDATE meta SET value = $1 WHERE name = 'epoch'";
+    query(renew).bind(&new_epoch()).execute(db).await.map(|_| ())
 }
 
 /// The team, once it was made.

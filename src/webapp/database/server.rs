@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::fault::{held, is_held, late, may_pass_at_start};
+use super::fault::{follows, held, is_held, late, may_pass_at_start};
+use super::mark::Mark;
 use super::storage::{Storage, Unopened};
 use super::{connection, fault};
 
@@ -42,13 +43,26 @@ pub(super) fn session(options: &PgConnectOptions) -> PgConnectOptions {
     options.application_name("campanile")
 }
 
-/// Connections for questions. They are made when they are needed, and tried before they are used: a server may have been started anew.
-pub(super) fn readers(options: &PgConnectOptions, count: u32) -> connection::Pool {
+/// Connections for questions. They are made when they are needed, and tried before each use: a server may have been started anew, or another
+/// one may have taken over from it.
+pub(super) fn readers(options: &PgConnectOptions, count: u32, mark: &Mark) -> connection::Pool {
     let options = options.clone().options([("default_transaction_read_only", "on")]);
+    let (new, kept) = (mark.clone(), mark.clone());
     let pool: PgPool = PgPoolOptions::new()
         .max_connections(count)
         .acquire_timeout(READ_TIMEOUT)
-        .test_before_acquire(true)
+        .test_before_acquire(false)
+        .after_connect(move |connection, _| {
+            let mark = new.clone();
+            Box::pin(async move {
+                let stands = mark.stands(connection).await?;
+                if stands { Ok(()) } else { Err(follows()) }
+            })
+        })
+        .before_acquire(move |connection, _| {
+            let mark = kept.clone();
+            Box::pin(async move { mark.stands(connection).await })
+        })
         .connect_lazy_with(options);
     connection::Pool::Postgres(pool)
 }
@@ -56,20 +70,22 @@ pub(super) fn readers(options: &PgConnectOptions, count: u32) -> connection::Poo
 /// The writer's connection, with the lock.
 ///
 /// # Errors
-/// [`fault::held`] when another one has the lock.
+/// [`fault::held`] when another one has the lock, [`fault::follows`] when nothing can be written there.
 pub(super) async fn locked(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let made = async {
         let mut connection = PgConnection::connect_with(options).await?;
         // Of this database and this schema. What was acknowledged survives a loss of power, whatever the server's custom is.
         let lock = "SELECT pg_try_advisory_lock(hashtext('campanile'), hashtext(current_schema())), \
+             pg_is_in_recovery(), \
              CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', FALSE) END";
         let row = sqlx::query(lock).fetch_one(&mut connection).await?;
-        if !sqlx::Row::get::<bool, _>(&row, 0) {
-            // The other end hears of it either way.
-            let _ = connection.close().await;
-            return Err(held());
+        let (is_ours, is_follower) = (row.get::<bool, _>(0), row.get::<bool, _>(1));
+        if is_ours && !is_follower {
+            return Ok(connection);
         }
-        Ok(connection)
+        // The other end hears of it either way.
+        let _ = connection.close().await;
+        Err(if is_follower { follows() } else { held() })
     };
     timeout(CONNECT_TIMEOUT, made).await.unwrap_or_else(|_| Err(late()))
 }

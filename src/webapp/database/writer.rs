@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::batch::{Batch, OutboxRow, Stopped};
 use super::connection::{Connection, Transaction};
-use super::fault::{is_lost, is_of_storage, is_unknown_at_commit, late};
+use super::fault::{gone_back, is_lost, is_of_storage, is_unknown_at_commit, late};
 use super::pen::Pen;
 use super::tokens::Ended;
 use super::{Change, Facts, Outcome, Refused, fault, now_micros, seed, tokens};
@@ -45,12 +45,16 @@ pub(super) struct Tally {
     pub(super) shed: AtomicU64,
     /// The storage fails at the moment.
     pub(super) is_failing: AtomicBool,
+    /// It lost what was committed: nothing is written until the process ends.
+    pub(super) went_back: AtomicBool,
 }
 
 pub(super) struct Writer {
     pub(super) pen: Pen,
     pub(super) control: Control,
     pub(super) facts: Arc<Facts>,
+    /// Of what was committed: while this is there, all before it is.
+    pub(super) last: Option<OutboxRow>,
 }
 
 /// Outcomes in the order of the changes, and the rows of all of them.
@@ -95,6 +99,9 @@ impl Writer {
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 // Who asked may have gone.
                 let _ = answer.send(outcome);
+            }
+            if let Some(row) = rows.into_iter().next_back() {
+                self.last = Some(row);
             }
         }
         self.pen.close().await;
@@ -218,14 +225,26 @@ impl Writer {
         done
     }
 
-    /// Where the pen was lost, others may have written before it was ours again.
+    /// Where the pen was lost, others may have written before it was ours again; and it may be another server's, that was behind.
     async fn take_up(&mut self, within: Duration) -> Result<(), sqlx::Error> {
+        if self.facts.tally.went_back.load(Ordering::Relaxed) {
+            return Err(gone_back());
+        }
         if !self.pen.is_lost() {
             return Ok(());
         }
         self.pen.take_up(within).await?;
         let mut db = self.pen.take().await?;
         let read = async {
+            self.pen.sign(&mut db).await?;
+            if let Some(last) = &self.last
+                && !last.is_stored(&mut db).await?
+            {
+                // Owners and clients have what is not there, under numbers that would be given again: no position of theirs may count.
+                seed::renew_epoch(&mut db).await?;
+                self.facts.tally.went_back.store(true, Ordering::Relaxed);
+                return Err(gone_back());
+            }
             let (users, tokens) = (seed::people(&mut db).await?, tokens::all(&mut db).await?);
             let revoked = tokens::revoked_lately(&mut db, &self.facts.limits, now_micros()).await?;
             Ok::<_, sqlx::Error>((users, tokens, revoked, seed::team(&mut db).await?))

@@ -206,7 +206,7 @@ pub struct Limits {
     pub versions_max: u32,
 
     // -- mail
-    /// Bytes and messages waiting from one core to another; overflow is a broken link.
+    /// Bytes and messages waiting from one core to another; overflow is a broken link. Between nodes that differ the larger hold.
     pub mail_bytes_max: u32,
     pub mail_messages_max: u32,
     /// Bulk messages that one shard may send to a peer for each `PeerRoom`: a fourteenth of a mailbox (see [`BULK_PARTS`]).

@@ -2,19 +2,44 @@
 //!
 //! Mail is a link without TCP: first in, first out, and when it overflows it breaks. Both ends then tell their shards that the peer is
 //! lost, and begin a new life with a hello; what an older life said is ignored. Lost with a life: everything not yet received. The
-//! bounds hold for everything that the other side has not handled yet, whether it waits here or is on its way.
+//! bounds hold for everything that the other side has not handled yet, whether it waits here or is on its way. Each side tells its own with its
+//! hello, and the larger hold for both: who asks as much as fits its own is answered, and told how far the other is before it is full.
 //!
 //! Owned by a driver, one per pair of cores; the shards only see `PeerUp`, `PeerRoom`, `PeerLost`, `Wire`.
 
 use super::codec::{Broken, Field, Reader};
 use super::room::Room;
 use crate::ids::Role;
+use crate::limits::LINK_FRAME_BYTES_MAX;
+
+/// No sane bound of another node is above this: a frame has no more.
+const THEIRS_BYTES_MAX: u64 = LINK_FRAME_BYTES_MAX as u64;
 
 /// How much may be sent and not yet handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub bytes_max: usize,
     pub messages_max: u32,
+}
+
+impl Bounds {
+    fn write(self, to: &mut Vec<u8>) {
+        self.messages_max.write(to);
+        (self.bytes_max as u64).write(to);
+    }
+
+    /// The larger of each, of ours and what a hello says. Older versions say nothing.
+    fn or_theirs(self, hello: &[u8]) -> Self {
+        let mut theirs = Reader::new(hello);
+        let (Ok(messages_max), Ok(bytes_max)) = (u32::read(&mut theirs), u64::read(&mut theirs))
+        else {
+            return self;
+        };
+        Self {
+            messages_max: self.messages_max.max(messages_max),
+            bytes_max: self.bytes_max.max(bytes_max.min(THEIRS_BYTES_MAX) as usize),
+        }
+    }
 }
 
 /// How a message behaves when its link is full.
@@ -38,7 +63,7 @@ pub struct Batch {
     pub handled: Handled,
     /// Messages in `bytes`.
     pub messages: u32,
-    /// Envelopes: see [`envelopes`].
+    /// Envelopes: see [`envelopes`]; of a hello, the bounds of who says it.
     pub bytes: Vec<u8>,
 }
 
@@ -88,6 +113,8 @@ pub enum Received {
 
 #[derive(Debug)]
 pub struct Link {
+    /// What we were given, and what holds in this life.
+    own: Bounds,
     bounds: Bounds,
     life: u32,
     is_up: bool,
@@ -107,6 +134,7 @@ impl Link {
     /// A link that says hello with its first batch.
     pub fn new(bounds: Bounds) -> Self {
         Self {
+            own: bounds,
             bounds,
             life: 1,
             is_up: false,
@@ -156,11 +184,15 @@ impl Link {
         }
         let is_hello = std::mem::take(&mut self.hello_is_due);
         let (messages, bytes) = if is_hello {
-            (0, Vec::new())
+            let mut bounds = Vec::new();
+            self.own.write(&mut bounds);
+            (0, bounds)
         } else {
-            (std::mem::take(&mut self.waiting_messages), std::mem::take(&mut self.waiting))
+            let messages = std::mem::take(&mut self.waiting_messages);
+            let bytes = std::mem::take(&mut self.waiting);
+            self.taken.add(messages, bytes.len());
+            (messages, bytes)
         };
-        self.taken.add(messages, bytes.len());
         self.handled_told = self.handled;
         Some(Batch { life: self.life, is_hello, handled: self.handled, messages, bytes })
     }
@@ -168,7 +200,7 @@ impl Link {
     /// Takes a batch of the other side.
     pub fn receive(&mut self, batch: &Batch) -> Received {
         if batch.is_hello {
-            return self.receive_hello(batch.life);
+            return self.receive_hello(batch.life, &batch.bytes);
         }
         if !self.is_up || batch.life != self.life {
             return Received::Nothing;
@@ -178,7 +210,7 @@ impl Link {
         if batch.bytes.is_empty() { Received::Nothing } else { Received::Mail }
     }
 
-    fn receive_hello(&mut self, life: u32) -> Received {
+    fn receive_hello(&mut self, life: u32, bounds: &[u8]) -> Received {
         if life < self.life {
             return Received::Nothing;
         }
@@ -187,6 +219,7 @@ impl Link {
             self.begin(life);
         }
         self.is_up = true;
+        self.bounds = self.own.or_theirs(bounds);
         Received::Up { life: self.life, was_up }
     }
 
@@ -227,7 +260,7 @@ impl Link {
     }
 
     fn begin(&mut self, life: u32) {
-        *self = Self { life, is_up: self.is_up, ..Self::new(self.bounds) };
+        *self = Self { life, is_up: self.is_up, ..Self::new(self.own) };
     }
 }
 
@@ -307,6 +340,42 @@ mod tests {
         assert_eq!(a.receive(&b.take().unwrap()), Received::Up { life: 2, was_up: false });
         assert_eq!(send(&mut a, "new"), Sent::Queued);
         assert_eq!(b.receive(&a.take().unwrap()), Received::Mail);
+    }
+
+    #[test]
+    fn the_larger_bounds_hold_for_both_sides() {
+        let mut small = Link::new(BOUNDS);
+        let mut large = Link::new(Bounds { bytes_max: 6_400, messages_max: 400 });
+        large.receive(&small.take().unwrap());
+        small.receive(&large.take().unwrap());
+        // A quarter of the larger, without a word; and as many at once as the other may ask for.
+        for (from, to) in [(0, 1), (1, 0)] {
+            let both = [&mut small, &mut large];
+            for _ in 0..99 {
+                assert_eq!(send(both[from], "x"), Sent::Queued);
+                let batch = both[from].take().unwrap();
+                assert_eq!(both[to].receive(&batch), Received::Mail);
+            }
+            assert!(!both[to].has_waiting());
+            for _ in 99..400 {
+                assert_eq!(send(both[from], "x"), Sent::Queued);
+            }
+            assert_eq!(send(both[from], "x"), Sent::Overflowed);
+            let hello = both[from].take().unwrap();
+            both[to].receive(&hello);
+            let hello = both[to].take().unwrap();
+            both[from].receive(&hello);
+        }
+        // A hello of an older version says nothing: as if it were like us.
+        let hello = Batch {
+            life: 9,
+            is_hello: true,
+            handled: Handled::default(),
+            messages: 0,
+            bytes: vec![],
+        };
+        assert_eq!(large.receive(&hello), Received::Up { life: 9, was_up: true });
+        assert_eq!((large.bounds.messages_max, large.bounds.bytes_max), (400, 6_400));
     }
 
     #[test]

@@ -21,12 +21,15 @@ pub(super) struct Gather {
     not_before: Option<Mono>,
     /// How often we asked for a ring after ours.
     tries: u32,
+    /// What is asked for at once: less after each silence, for a manager may have less room for it on its links than we have.
     part_bytes: u32,
     asks: u32,
 }
 
 /// What was pushed to us comes with the beat that says so, or soon after.
 const GRACE: Duration = Duration::from_millis(50);
+/// Below this it is not what is asked for that is too much.
+const PART_BYTES_MIN: u32 = 1 << 10;
 
 impl Gather {
     /// `mail_bytes_max`: of the links.
@@ -63,7 +66,13 @@ impl Gather {
         match self.not_before {
             None => self.not_before = Some(now + GRACE),
             Some(due) if due > now => {}
-            Some(_) => self.want(now, manager, out),
+            Some(_) => {
+                if self.tries > 1 {
+                    let half = (self.part_bytes / 2).max(PART_BYTES_MIN);
+                    self.part_bytes = half.min(self.part_bytes);
+                }
+                self.want(now, manager, out);
+            }
         }
     }
 

@@ -22,8 +22,9 @@ struct Two {
     manager: Manager,
     health: Health,
     mail: VecDeque<(Peer, Vec<u8>)>,
-    /// Names of messages that do not arrive.
+    /// Names of messages that do not arrive, and bytes of those that the way takes.
     lost: Vec<&'static str>,
+    takes: usize,
     /// What the manager's driver makes of a ring.
     whole: Vec<u8>,
     /// What the node's driver was given: since which ring, which, the bytes.
@@ -41,13 +42,18 @@ fn ring(ring_epoch: u64) -> Ring {
 impl Two {
     /// Both have the same ring.
     fn new() -> Self {
-        let limits = Limits { mail_bytes_max: MAIL_BYTES, ..Limits::DEFAULT };
+        Self::with_mailboxes(MAIL_BYTES)
+    }
+
+    fn with_mailboxes(mail_bytes_max: u32) -> Self {
+        let limits = Limits { mail_bytes_max, ..Limits::DEFAULT };
         let mut two = Self {
             now: Mono::default() + Duration::from_secs(1),
             manager: Manager::new(ManagerConfig::alone(MANAGER.node)),
             health: Health::new(&limits),
             mail: VecDeque::new(),
             lost: Vec::new(),
+            takes: usize::MAX,
             whole: (0..=255).cycle().take(1_000).collect(),
             offered: Vec::new(),
             said: Vec::new(),
@@ -119,7 +125,7 @@ impl Two {
         while let Some((to, bytes)) = self.mail.pop_front() {
             let message = Message::decode(&bytes).expect("shards encode");
             self.said.push(message.name());
-            if !self.lost.contains(&message.name()) {
+            if !self.lost.contains(&message.name()) && bytes.len() <= self.takes {
                 let peer = if to == MANAGER { NODE } else { MANAGER };
                 self.give(to, Input::Wire { peer, message });
             }
@@ -205,6 +211,20 @@ fn who_missed_a_ring_is_given_the_whole_in_parts_that_fit_its_mailbox() {
     two.lost.clear();
     two.manager_is_told(5);
     assert_eq!(two.offered[1..], [(0, 5, two.whole.clone())]);
+}
+
+#[test]
+fn who_has_more_room_than_a_manager_asks_for_less_until_it_comes() {
+    let mut two = Two::with_mailboxes(1 << 20);
+    two.whole = (0..=255).cycle().take(100_000).collect();
+    two.takes = 20_000;
+    two.lost = vec!["RingNews"];
+    two.manager_is_told(2);
+    two.manager_is_told(3);
+    two.until_offered(3_000);
+    assert!(two.offered == [(0, 3, two.whole.clone())], "{} given", two.offered.len());
+    // 64 KiB twice, 32, and then what fits.
+    assert_eq!(two.count("RingPart"), 3 + 100_000usize.div_ceil(16 << 10));
 }
 
 #[test]

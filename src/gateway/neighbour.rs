@@ -29,6 +29,8 @@ struct Neighbour {
     is_unsaid: FxHashSet<u32>,
     /// Places whose `Unsubscribe` was said, in that order: so come the `Unsuback`s.
     leaving: VecDeque<u32>,
+    /// Places whose `Subscribe` was refused for now, until something is said of them again: by its time, the place may be another channel's.
+    refused: FxHashSet<u32>,
     /// After the link came up: up to which place of the hub everything was said again.
     said: Option<u32>,
     /// Connections whose next page waits for room.
@@ -102,6 +104,7 @@ impl Gateway {
             }
             neighbour.unsaid.pop_front();
             neighbour.is_unsaid.remove(&place);
+            neighbour.refused.remove(&place);
             let (slot, key, handle) = (self.hub.slot(place), self.hub.key(place), Handle(place));
             if self.hub.state(place) == State::Leaving {
                 neighbour.leaving.push_back(place);
@@ -112,6 +115,16 @@ impl Gateway {
                 let namespace = if is_memory { namespace::MEMORY } else { namespace::DURABLE };
                 let wish = Message::Subscribe { slot, seat_epoch, key, handle, namespace, name };
                 turn.out.send_bulk(peer, &wish);
+            }
+        }
+    }
+
+    /// A refusal is a while ago.
+    pub(super) fn say_refused(&mut self, turn: &mut Turn<'_>, place: u32) {
+        if self.hub.contains(place) && self.hub.state(place) == State::Subscribing {
+            let core = self.interest_core(self.hub.slot(place));
+            if self.neighbours.0[usize::from(core)].refused.contains(&place) {
+                self.say_of(turn, place);
             }
         }
     }
@@ -241,7 +254,10 @@ impl Gateway {
             }
             // A channel that does not exist has no events; where there was no room, it is asked again.
             Message::Subnack { handle, why } => {
-                if why != crate::wire::message::nack::UNKNOWN {
+                if why != crate::wire::message::nack::UNKNOWN
+                    && let Some(core) = self.core_of(peer)
+                {
+                    self.neighbours.0[usize::from(core)].refused.insert(handle.0);
                     let due = turn.now.mono + self.limits.catch_up_interval;
                     self.timers.unsubscribed.push(due, handle.0);
                 }

@@ -119,9 +119,7 @@ impl Gateway {
             self.mend_lapse(turn, place);
         }
         while let Some(place) = self.timers.unsubscribed.pop(mono) {
-            if self.hub.contains(place) && self.hub.state(place) == super::hub::State::Subscribing {
-                self.say_of(turn, place);
-            }
+            self.say_refused(turn, place);
         }
         while let Some(peer) =
             self.timers.relays.pop(mono).or_else(|| self.timers.new_relays.pop(mono))

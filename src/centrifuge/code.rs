@@ -60,7 +60,6 @@ pub enum Disconnect {
     BadRequest = 3501,
     Stale = 3502,
     ForceDisconnect = 3503,
-    ConnectionLimit = 3504,
     ChannelLimit = 3505,
     NotAvailable = 3508,
 }
@@ -82,7 +81,6 @@ impl Disconnect {
             Self::BadRequest => "bad request",
             Self::Stale => "stale",
             Self::ForceDisconnect => "force disconnect",
-            Self::ConnectionLimit => "connection limit",
             Self::ChannelLimit => "channel limit",
             Self::NotAvailable => "not available",
         }

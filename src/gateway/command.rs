@@ -178,7 +178,11 @@ impl Gateway {
                 }
                 self.note_activity(turn, index);
             }
-            Command::PresenceSub { id: _, ref ids } => self.presence_sub(turn, index, ids),
+            Command::PresenceSub { id, ref ids } => {
+                if let Err(fault) = self.presence_sub(turn, index, ids) {
+                    self.say_refusal(turn, index, &event::reply_to(id), fault);
+                }
+            }
             Command::PresenceQuery { id, ref ids } => {
                 if let Err(fault) = self.presence_query(turn, conn, ids) {
                     self.say_refusal(turn, index, &event::reply_to(id), fault);

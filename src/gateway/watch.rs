@@ -293,8 +293,15 @@ impl Gateway {
         self.tell_dots(turn, index, &places);
     }
 
-    /// Replaces the list of those whom a connection watches.
-    pub(super) fn presence_sub(&mut self, turn: &mut Turn<'_>, index: u32, ids: &[&str]) {
+    /// Replaces the list of those whom a connection watches. `Unavailable`: by those of them for whom there is room now; the same list, said
+    /// again, adds the others.
+    pub(super) fn presence_sub(
+        &mut self,
+        turn: &mut Turn<'_>,
+        index: u32,
+        ids: &[&str],
+    ) -> Result<(), Fault> {
+        let mut outcome = Ok(());
         let mut wanted = Vec::with_capacity(ids.len());
         for id in ids {
             if id.is_empty() || id.len() > self.limits.name_bytes_max as usize {
@@ -303,7 +310,10 @@ impl Gateway {
             let (key, slot) = (self.secret.key_of(id), slot_of(id));
             match self.people.enter(&mut self.names, key, slot, id) {
                 Ok(place) => wanted.push(place),
-                Err(_) => turn.out.count(Counter::PresenceShed),
+                Err(_) => {
+                    turn.out.count(Counter::PresenceShed);
+                    outcome = Err(Fault::Unavailable);
+                }
             }
         }
         wanted.sort_unstable();
@@ -323,6 +333,7 @@ impl Gateway {
         }
         // Of the others the presence shard will tell.
         self.tell_dots(turn, index, &added);
+        outcome
     }
 
     fn unwatch(&mut self, turn: &mut Turn<'_>, index: u32, place: u32) {

@@ -97,11 +97,13 @@ impl Gateway {
             return self.disconnect(turn, index, Disconnect::ChannelLimit);
         }
         let key = self.secret.key_of(&claims.sub);
-        let is_short = claims.sub.len() <= self.limits.name_bytes_max as usize;
-        let user = if is_short { self.names.intern(key, &claims.sub).ok() } else { None };
-        let Some(user) = user else {
+        if claims.sub.len() > self.limits.name_bytes_max as usize {
+            return self.disconnect(turn, index, Disconnect::BadRequest);
+        }
+        let Ok(user) = self.names.intern(key, &claims.sub) else {
+            // There may be room later: this must not be its end, as every code of a limit is.
             turn.out.count(Counter::ConnectionsShed);
-            return self.disconnect(turn, index, Disconnect::ConnectionLimit);
+            return self.refuse_connect(turn, index, id, Fault::Internal);
         };
         let info = claims.info().into_boxed_slice();
         let guest = Guest { user, is_vacant: false, next: NIL, expires_s: 0, info };

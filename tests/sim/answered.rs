@@ -156,6 +156,7 @@ impl Client {
                 true
             }
             16..=18 => {
+                self.session.watches_again = true;
                 outside.coverage.saw("connections refused for now");
                 true
             }

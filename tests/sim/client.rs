@@ -76,6 +76,8 @@ pub(super) struct Session {
     pub(super) is_late: bool,
     pub(super) live_since: Mono,
     pub(super) watching: Vec<String>,
+    /// There was no room for all of them.
+    pub(super) watches_again: bool,
     pub(super) close_code: Option<u16>,
     pub(super) has_goodbye: bool,
 }

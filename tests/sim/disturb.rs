@@ -99,6 +99,10 @@ impl World {
                 self.hands.is_read_only = true;
                 "faults: database read-only"
             }
+            Fault::DatabaseFollowed { per_mille } => {
+                self.hands.followed = per_mille;
+                "faults: database followed"
+            }
             Fault::ClockMoved { node, by_ms } => {
                 self.nodes[of(node)].clock.jump(by_ms);
                 "faults: a wall clock moved"
@@ -154,6 +158,7 @@ impl World {
             Fault::StoreOdd { .. } => (self.store.answers_lost, self.store.stale) = (0, 0),
             Fault::WatchSlow { .. } => self.store.watch_ms = 0,
             Fault::DatabaseReadOnly => self.hands.is_read_only = false,
+            Fault::DatabaseFollowed { .. } => self.hands.followed = 0,
             Fault::ClockStopped { node } => {
                 let count = self.nodes.len() as u64;
                 self.nodes[(node % count) as usize].clock.go_on(self.agenda.now);

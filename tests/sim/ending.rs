@@ -12,7 +12,6 @@ use crate::checker::Violation;
 use crate::client::Phase;
 use crate::hearing::REVOKED_WITHIN;
 use crate::network::End;
-use crate::place::Place;
 use crate::world::World;
 
 /// How far a world has come.
@@ -78,21 +77,27 @@ impl World {
         self.stage = Stage::Quiet { since: self.agenda.now, rested: None };
         self.backlog = self.outside.database.outbox.len();
         self.heal_all();
+        self.end_of_season();
     }
 
     /// I17, of mail.
     fn mailboxes(&self) -> Result<(), Violation> {
+        let all = self.nodes.iter().map(|node| &node.sizes.limits);
+        let max = all.fold((0, 0), |(messages, bytes), limits| {
+            let own = (limits.mail_messages_max, u64::from(limits.mail_bytes_max));
+            (own.0.max(messages), own.1.max(bytes))
+        });
         let mut places = self.nodes.iter().flat_map(|node| &node.places);
-        places.find_map(Place::overfull).map_or(Ok(()), |over| Err(Violation(over)))
+        places.find_map(|place| place.overfull(max)).map_or(Ok(()), |over| Err(Violation(over)))
     }
 
     /// I17, of what shards count.
     fn bounds(&mut self) -> Result<(), Violation> {
-        let limits = &self.sizes.limits;
-        let connections = f64::from(limits.connections_max);
-        let outbox =
-            f64::from(limits.outbox_bytes_max.max(limits.guest_outbox_bytes_max)) + 1_024.0;
         for (place, name, value) in self.gauges() {
+            let limits = &self.nodes[place.0].sizes.limits;
+            let connections = f64::from(limits.connections_max);
+            let outbox =
+                f64::from(limits.outbox_bytes_max.max(limits.guest_outbox_bytes_max)) + 1_024.0;
             let max = match name {
                 "sessions" => connections,
                 "outbox_waiting_bytes" => connections * outbox,

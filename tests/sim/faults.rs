@@ -92,6 +92,10 @@ pub(crate) enum Fault {
     },
     /// The database takes no writes, as while one of its servers takes over from another.
     DatabaseReadOnly,
+    /// So many sessions of the database in a thousand lead to a follower of it, which is behind.
+    DatabaseFollowed {
+        per_mille: u64,
+    },
     /// The hands of a node's wall clock are moved, or stand still.
     ClockMoved {
         node: u64,

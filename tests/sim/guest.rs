@@ -66,6 +66,8 @@ pub(crate) struct Guest {
     /// How many clients a channel had when it was last asked.
     stats: BTreeMap<String, u64>,
     is_closed: bool,
+    /// Channels that nobody else comes to, of a tourist.
+    sights: u64,
 }
 
 pub(crate) const WORKSPACE: &str = "workspace:";
@@ -102,7 +104,16 @@ impl Guest {
             places: BTreeMap::new(),
             stats: BTreeMap::new(),
             is_closed: false,
+            sights: 0,
         }
+    }
+
+    pub(crate) fn with_sights(self, sights: u64) -> Self {
+        Self { sights, ..self }
+    }
+
+    pub(crate) fn is_tourist(&self) -> bool {
+        self.sights > 0
     }
 
     /// Its socket is open.
@@ -179,6 +190,13 @@ impl Guest {
     pub(crate) fn act(&mut self, outside: &mut Outside, random: &mut Random) {
         if self.phase != Phase::Live {
             return;
+        }
+        if self.is_tourist() {
+            outside.coverage.saw("tourists about");
+            for _ in 0..8 {
+                self.wants.insert(format!("{}-{}", self.name, random.below(self.sights)));
+            }
+            return self.want(random);
         }
         if random.chance(250) {
             return self.act_in_workspace(&outside.database, random);
@@ -378,6 +396,11 @@ impl Guest {
                     Ok(())
                 }
                 (Some(103), Asked::Publish { channel, .. }) if is_conversation(channel) => Ok(()),
+                (Some(100), Asked::Connect) => {
+                    coverage.saw("guests without room");
+                    self.is_over = true;
+                    Ok(())
+                }
                 (Some(100 | 111), _) if asked != Asked::Connect => Ok(()),
                 _ => wrong(format!("{}: {reply} to {asked:?}", self.name)),
             };

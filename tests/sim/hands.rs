@@ -18,6 +18,8 @@ pub(crate) struct Hands {
     pub(crate) is_away: bool,
     pub(crate) is_read_only: bool,
     pub(crate) slow_ms: u64,
+    /// In a thousand: sessions that lead to a follower.
+    pub(crate) followed: u64,
     /// In a thousand: questions that never reach the database, answers that never come back, words of commits that are lost.
     pub(crate) questions_lost: u64,
     pub(crate) answers_lost: u64,
@@ -33,6 +35,7 @@ impl Hands {
             is_away: false,
             is_read_only: false,
             slow_ms: 0,
+            followed: 0,
             questions_lost: 0,
             answers_lost: 0,
             words_lost: 0,
@@ -76,6 +79,11 @@ impl Hands {
         });
         let (list, rows) = match decoded {
             Message::RingRead { .. } => (ring.into_iter().collect(), Vec::new()),
+            // Such a session is not used: nothing is asked by it, and what was to be written is not.
+            ref other if self.followed > 0 && self.random.chance(self.followed) => {
+                outside.coverage.saw("sessions of a follower");
+                (Database::excuse(ask, other), Vec::new())
+            }
             ref other if self.is_away || self.is_read_only && Database::writes(other) => {
                 outside.coverage.saw("questions excused");
                 (Database::excuse(ask, other), Vec::new())

@@ -251,7 +251,11 @@ impl Client {
             .tracks
             .iter()
             .map(|(name, track)| {
-                outside.database.tip(name).saturating_sub(track.position()) + track.replayed
+                let tip = outside.database.tip(name);
+                let missed = tip.saturating_sub(track.position()) + track.replayed;
+                // What it holds of its own posts by now may be above what it claimed.
+                let claimed = if track.claimed > 0 { track.claimed } else { tip };
+                missed.max(tip.saturating_sub(claimed))
             })
             .sum();
         let ticket = self.session.ticket.as_ref();

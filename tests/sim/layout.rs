@@ -24,6 +24,8 @@ pub(crate) struct Part {
     pub(crate) region: Option<&'static str>,
     /// Of a gateway in no ring: places in the list of those that it asks for channels, the best first.
     pub(crate) relays: Vec<usize>,
+    /// The first that it asks is one that is not there, by the word of its operator.
+    pub(crate) is_misled: bool,
     /// It speaks the oldest version that we speak, and no newer one.
     pub(crate) is_old: bool,
 }
@@ -53,6 +55,9 @@ pub(crate) struct Layout {
     /// In which at most one node is replaced.
     pub(crate) window: Duration,
 }
+
+/// Among the numbers of nodes in no ring: nobody has it.
+const NOBODY: u16 = 500;
 
 pub(crate) const REGIONS: [&str; 2] = ["east", "west"];
 
@@ -89,6 +94,7 @@ impl Layout {
                 id: None,
                 region: None,
                 relays: vec![],
+                is_misled: false,
                 is_old: false,
             });
             parts.len() - 1
@@ -157,6 +163,7 @@ impl Layout {
             id,
             region: None,
             relays: vec![],
+            is_misled: false,
             is_old: false,
         };
         Self {
@@ -242,7 +249,8 @@ impl Layout {
             let id = Some(NodeId(RING_IDS_MAX + self.parts.len() as u16));
             let cores = random.between(1, 2) as usize;
             let (name, region, relays) = ("gs9".into(), None, vec![]);
-            self.parts.push(Part { name, roles, cores, id, region, relays, is_old: false });
+            let (is_misled, is_old) = (false, false);
+            self.parts.push(Part { name, roles, cores, id, region, relays, is_misled, is_old });
         }
         let gateways = self.gateways();
         let loose: Vec<usize> = gateways.into_iter().filter(|at| !self.parts[*at].owns()).collect();
@@ -262,7 +270,16 @@ impl Layout {
             let Part { id, cores, .. } = self.parts[*at];
             RegionRelay { node: id.expect("it is in no ring"), cores: cores as u8 }
         };
-        part.relays.iter().map(told).collect()
+        let nobody = RegionRelay { node: NodeId(RING_IDS_MAX + NOBODY), cores: 2 };
+        part.is_misled.then_some(nobody).into_iter().chain(part.relays.iter().map(told)).collect()
+    }
+
+    /// What operators write wrong of whom to ask for channels.
+    pub(crate) fn mislead(&mut self, random: &mut Random) {
+        for part in &mut self.parts {
+            part.is_misled =
+                self.is_cell && !part.owns() && part.is(Role::Gateway) && random.chance(100);
+        }
     }
 
     pub(crate) fn has_regions(&self) -> bool {

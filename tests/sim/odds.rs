@@ -43,7 +43,8 @@ impl Odds {
         let mut one = |fault| self.plan.push(Planned { at, lasts, fault });
         match random.below(if layout.is_cell { 12 } else { 4 }) {
             0 => one(Fault::Slow { node, place: random.below(8) }),
-            1 => one(Fault::DatabaseReadOnly),
+            1 if node.is_multiple_of(2) => one(Fault::DatabaseReadOnly),
+            1 => one(Fault::DatabaseFollowed { per_mille: 100 + node % 901 }),
             2 => one(Fault::ClockMoved { node, by_ms: random.between(0, 20_000) as i64 - 10_000 }),
             3 => one(Fault::ClockStopped { node }),
             4 => one(Fault::StoreAwayFrom { node }),

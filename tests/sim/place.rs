@@ -253,7 +253,6 @@ pub(crate) struct Place {
     /// In the order in which shards wanted it.
     pub(crate) wants: VecDeque<Want>,
     address: Peer,
-    mail_max: (u32, u64),
 }
 
 impl Place {
@@ -278,7 +277,6 @@ impl Place {
             notes,
             wants: VecDeque::new(),
             address: Peer::new(whole.node, Role::Http, core),
-            mail_max: (limits.mail_messages_max, u64::from(limits.mail_bytes_max)),
         }
     }
 
@@ -390,9 +388,8 @@ impl Place {
         holes
     }
 
-    /// I17: no mailbox holds more than its bounds.
-    pub(crate) fn overfull(&self) -> Option<String> {
-        let (messages_max, bytes_max) = self.mail_max;
+    /// I17: no mailbox holds more than its bounds, the larger ones where both ends differ.
+    pub(crate) fn overfull(&self, (messages_max, bytes_max): (u32, u64)) -> Option<String> {
         let mut held = self.inner.links().iter().map(campanile::wire::link::Link::outstanding);
         let over = held.find(|out| out.messages > messages_max || out.bytes > bytes_max)?;
         Some(format!("I17: a link of {} holds {over:?}", name(self.address)))

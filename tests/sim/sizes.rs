@@ -18,7 +18,12 @@ pub(crate) struct Sizes {
     pub(crate) write_bytes_max: usize,
     /// Users fall away during the run.
     pub(crate) is_sleepy: bool,
+    /// Channels that each tourist wants: more than there is room for.
+    pub(crate) sights: u64,
 }
+
+/// Channels of users, of the team, of conversations and of guests: so many are wanted of one core at most.
+const CHANNELS_MAX: u64 = 8 + 1 + 9 + 4;
 
 impl Sizes {
     pub(crate) fn draw(random: &mut Random) -> Self {
@@ -92,6 +97,7 @@ impl Sizes {
             batches_max: *random.pick(&[1, 2, 8]),
             write_bytes_max: *random.pick(&[700, 4 << 10, 64 << 10]),
             is_sleepy,
+            sights: 0,
         };
         let limits = Limits {
             moves_per_second: *random.pick(&[1, 5, 100]),
@@ -102,6 +108,57 @@ impl Sizes {
         };
         assert_eq!(limits.fault(), None, "the relations hold for every draw");
         Self { limits, ..sizes }
+    }
+}
+
+impl Sizes {
+    /// Budgets of memory that are reached, in some worlds: of what is kept for a moment, and of channels, while tourists take their room.
+    pub(crate) fn cramp(&mut self, random: &mut Random) {
+        let publication = u64::from(self.limits.publication_bytes_max);
+        if random.chance(250) {
+            self.limits.holes_max = *random.pick(&[1, 2, 8]);
+            self.limits.held_bytes_max = publication * *random.pick(&[2, 4, 16]);
+            self.limits.openings_max = *random.pick(&[1, 2, 8]);
+            self.limits.questions_max = *random.pick(&[1, 2, 8]);
+        }
+        if random.chance(100) {
+            self.limits.channels_max = (CHANNELS_MAX + random.below(8)) as u32;
+            self.sights = random.between(8, 40);
+        }
+        assert_eq!(self.limits.fault(), None, "the relations hold for every draw");
+    }
+
+    /// Of a node whose operator wrote other bounds than on the others: of its mailboxes, of what it sends at once, of what it keeps.
+    pub(crate) fn of_another_mind(&self, random: &mut Random) -> Self {
+        let is_alike =
+            |other: &Limits| other.publication_bytes_max == self.limits.publication_bytes_max;
+        let drawn = (0..20).map(|_| Self::draw(random).limits).find(is_alike);
+        let Some(other) = drawn else { return self.clone() };
+        let limits = Limits {
+            mail_bytes_max: other.mail_bytes_max,
+            mail_messages_max: other.mail_messages_max,
+            bulk_messages_per_room: other.bulk_messages_per_room,
+            catch_up_bytes: other.catch_up_bytes,
+            catch_up_frames: other.catch_up_frames,
+            catch_up_interval: other.catch_up_interval,
+            catch_up_pages_max: other.catch_up_pages_max,
+            outbox_soft_bytes: other.outbox_soft_bytes,
+            outbox_bytes_max: other.outbox_bytes_max,
+            outboxes_bytes_max: other.outboxes_bytes_max,
+            guest_outbox_bytes_max: other.guest_outbox_bytes_max,
+            backlog_bytes: other.backlog_bytes,
+            held_per_channel_max: other.held_per_channel_max,
+            gap_timeout: other.gap_timeout,
+            fetches_max: other.fetches_max,
+            asks_max: other.asks_max,
+            asks_per_conn_max: other.asks_per_conn_max,
+            behind_max: other.behind_max,
+            dispatch_timeout: other.dispatch_timeout,
+            source_reads_max: other.source_reads_max,
+            ..self.limits.clone()
+        };
+        assert_eq!(limits.fault(), None, "the relations hold for every draw");
+        Self { limits, ..self.clone() }
     }
 }
 

@@ -18,6 +18,7 @@ impl Client {
             0..=7 => self.post_somewhere(outside, random),
             8 => self.post_again(random),
             9..=11 => self.type_somewhere(outside, random),
+            12 if self.session.watches_again => self.watch_again(random),
             12 => self.watch(outside, random, 500),
             13 => {
                 let ids = vec![random.pick(&outside.database.users).clone()];
@@ -53,7 +54,17 @@ impl Client {
     pub(crate) fn settle(&mut self, random: &mut Random) {
         if self.phase == Phase::Live && !self.is_over {
             self.post_again(random);
+            if self.session.watches_again {
+                self.watch_again(random);
+            }
         }
+    }
+
+    /// For whom there was no room.
+    fn watch_again(&mut self, random: &mut Random) {
+        self.session.watches_again = false;
+        let ids = self.session.watching.clone();
+        self.say(&json!({"type": "presence_sub", "ids": ids}), random);
     }
 
     /// Whoever is watched, from now on.
@@ -63,6 +74,7 @@ impl Client {
         self.dots.retain(|user, _| self.session.watching.contains(user) && ids.contains(user));
         self.say(&json!({"type": "presence_sub", "ids": ids}), random);
         self.session.watching = ids;
+        self.session.watches_again = false;
     }
 
     fn post_somewhere(&mut self, outside: &mut Outside, random: &mut Random) {

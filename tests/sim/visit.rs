@@ -22,7 +22,28 @@ pub(crate) fn populate(database: &Database, random: &mut Random) -> Vec<Guest> {
         .collect()
 }
 
+/// Guests who come for so many channels, and are gone when it is quiet.
+pub(crate) fn tourists(database: &Database, sights: u64, random: &mut Random) -> Vec<Guest> {
+    let count = if sights == 0 { 0 } else { random.between(1, 2) };
+    (0..count)
+        .map(|nth| {
+            let user = random.pick::<String>(&database.users);
+            Guest::new(format!("tourist{nth}"), user).with_sights(sights)
+        })
+        .collect()
+}
+
 impl World {
+    /// Tourists go home.
+    pub(crate) fn end_of_season(&mut self) {
+        for at in 0..self.guests.len() {
+            if self.guests[at].is_tourist() {
+                self.guests[at].is_retired = true;
+                self.guest_hangs_up(at);
+            }
+        }
+    }
+
     /// A guest looks up: connects, gives up, speaks.
     pub(crate) fn guest_looks_up(&mut self, client: usize) {
         let at = client - GUESTS_FROM;

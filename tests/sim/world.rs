@@ -123,11 +123,14 @@ const AGES: u64 = 907;
 const ODDS: u64 = 908;
 const CLOCKS: u64 = 909;
 const SPLITS: u64 = 910;
+const BUDGETS: u64 = 911;
 const VISITS: u64 = 1_000;
 
 impl World {
     pub(crate) fn new(seed: u64, options: Options) -> Self {
-        let sizes = Sizes::draw(&mut Random::new(seed, SIZES));
+        let mut sizes = Sizes::draw(&mut Random::new(seed, SIZES));
+        let mut budgets = Random::new(seed, BUDGETS);
+        sizes.cramp(&mut budgets);
         let mut workload = Random::new(seed, WORKLOAD);
         let mut faults = Random::new(seed, FAULTS);
         let active = Duration::from_secs(*workload.pick(&[4, 8, 8, 15]));
@@ -136,6 +139,7 @@ impl World {
         layout.part_regions(&mut Random::new(seed, REGIONS));
         layout.age(&mut Random::new(seed, AGES));
         layout.split(&mut Random::new(seed, SPLITS));
+        layout.mislead(&mut budgets);
         let ways = layout.ways(&mut Random::new(seed, WAYS));
         let mut plan = faults::draw(&mut faults, active, layout.is_cell);
         let odds = Odds::draw(&mut Random::new(seed, ODDS), &layout, active);
@@ -159,6 +163,7 @@ impl World {
         let mut agenda = Agenda::new();
         let devices = populate(&mut database, seed, options, &mut workload);
         let rules = node::rules();
+        let is_discordant = layout.is_cell && budgets.chance(150);
         let mut clocks = Random::new(seed, CLOCKS);
         let nodes: Vec<Node> = layout
             .parts
@@ -168,7 +173,10 @@ impl World {
                 let mail = Random::new(seed, MAIL + (at as u64) * 10_000);
                 let relays = layout.relays_of(part);
                 let part = (part.clone(), relays);
-                let own = (sizes.clone(), Clock::draw(&mut clocks));
+                let is_other = is_discordant && budgets.chance(500);
+                let own =
+                    if is_other { sizes.of_another_mind(&mut budgets) } else { sizes.clone() };
+                let own = (own, Clock::draw(&mut clocks));
                 Node::new(at, part, own, std::sync::Arc::clone(&rules), mail)
             })
             .collect();
@@ -192,7 +200,8 @@ impl World {
             agenda.after(millis(workload.below(800)), Happening::Client { client });
         }
         let mut visits = Random::new(seed, VISITS);
-        let guests = crate::visit::populate(&database, &mut visits);
+        let mut guests = crate::visit::populate(&database, &mut visits);
+        guests.extend(crate::visit::tourists(&database, sizes.sights, &mut budgets));
         for at in 0..guests.len() {
             let client = GUESTS_FROM + at;
             agenda.after(millis(visits.below(800)), Happening::Client { client });
@@ -204,6 +213,12 @@ impl World {
         let limits = sizes.limits.clone();
         let mut coverage = Coverage::new();
         odds.scenes.into_iter().for_each(|scene| coverage.saw(scene));
+        if is_discordant {
+            coverage.saw("bounds that differ between nodes");
+        }
+        if layout.parts.iter().any(|part| part.is_misled) {
+            coverage.saw("relays that are not there");
+        }
         let outside = Outside {
             has_relays: layout.parts.iter().any(|part| !part.relays.is_empty()),
             database,

@@ -86,6 +86,7 @@ step "200 clients, ten restarts" stories test_restarts.py
 step "ring stores: the contract, Consul, etcd, a hostile double" tests/stores.sh
 step "PostgreSQL: the database's stories, restarts, a cell" tests/postgres.sh
 step "a cell of several processes" stories test_cluster.py
+step "names and numbers that two processes have" stories test_misconfigured.py
 step "regions: where clients are sent, and a drain" stories test_regions.py
 step "links through TLS: refusals, renewal, strangers" stories test_tls.py
 step "the checker of the cases" stories test_checker.py

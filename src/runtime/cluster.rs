@@ -24,6 +24,7 @@ use super::node::{
 use super::papers::{self, Bearer, Papers};
 use super::refusals::Refusals;
 use super::stats::Stats;
+use super::twins::Twins;
 use super::{control, doors, stuck, watch};
 use crate::admin::api;
 use crate::charm::manager::ManagerConfig;
@@ -201,6 +202,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
     };
     let (names_now, names) = watch_channel(Arc::new(names_of(&cell.document)));
     let refusals = Refusals::new();
+    let (ends, mut ended) = mpsc::channel(1);
     let home = Home {
         us,
         key: config.key.clone(),
@@ -212,6 +214,8 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         papers: papers.clone(),
         names,
         refusals: refusals.clone(),
+        twins: Twins::default(),
+        ends,
     };
     tokio::spawn(far::answer(link_listener, home.clone()));
     let known = known(config, id);
@@ -272,6 +276,7 @@ async fn serve(config: &Node, host: &Host) -> Result<(), String> {
         () = signals.next() => {}
         Ok(why) = keeping => return Err(why),
         why = stuck::watch(boxes.clone()) => return Err(why),
+        Some(why) = ended.recv() => return Err(why),
     }
     drain(config.drain, site.as_ref(), &boxes, &mut signals).await;
     if let Some(database) = &database {

@@ -13,6 +13,7 @@ use super::letters::{Letter, LetterBox};
 use super::papers::Papers;
 use super::pipe::{Cut, Heard, Pipe};
 use super::refusals::{Refusal, Refusals};
+use super::twins::Twins;
 use crate::ids::Peer;
 use crate::limits::{LINK_SILENCE_MAX, LINK_STRANGERS_MAX};
 use crate::place::DATA_ROLES;
@@ -57,6 +58,9 @@ pub(super) struct Home {
     /// Of the newest ring.
     pub(super) names: watch::Receiver<Arc<Names>>,
     pub(super) refusals: Refusals,
+    pub(super) twins: Twins,
+    /// Why the process is to end.
+    pub(super) ends: mpsc::Sender<String>,
 }
 
 impl Home {
@@ -82,7 +86,21 @@ impl Home {
         if !is_up {
             self.refusals.count(Refusal::of(fault));
         }
+        if matches!(fault, Fault::Twin(_)) {
+            // Once is enough.
+            let _ = self.ends.try_send(fault.to_string());
+        }
         fault.to_string()
+    }
+
+    /// Whether somebody who came to us runs beside another process of its number.
+    fn is_twin(&self, stream: &Stream, other: &Identity) -> bool {
+        let is_one =
+            stream.is_answer() && self.twins.meet(self.clock.mono(), other.node, other.incarnation);
+        if is_one {
+            self.refusals.count(Refusal::Twin);
+        }
+        is_one
     }
 
     /// Waits while the place takes nothing: then the socket is not read, and the other side notices. False: the place is gone.
@@ -214,6 +232,10 @@ async fn turns<F: FnOnce()>(
                     for one in got.drain(..) {
                         let news = match one {
                             Got::Batch(batch) => News::Batch(line, batch),
+                            Got::Up { other, .. } if home.is_twin(stream, &other) => {
+                                disown(pipe, stream).await;
+                                return Err(Fault::Twin(other.node).to_string());
+                            }
                             Got::Up { other, version } => {
                                 let (up, sender) = met.take().expect("it comes up once");
                                 up();
@@ -240,6 +262,29 @@ async fn turns<F: FnOnce()>(
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Says the last word to a twin, and waits until it has gone: what it said and nobody read would take ours away.
+async fn disown(pipe: &mut Pipe, stream: &mut Stream) {
+    stream.disown();
+    let said = async {
+        loop {
+            let has_words = !stream.outgoing.is_empty() || pipe.wants_write();
+            tokio::select! {
+                ready = pipe.socket().readable() => {
+                    if ready.is_err() || pipe.read().is_err() {
+                        return;
+                    }
+                }
+                ready = pipe.socket().writable(), if has_words => {
+                    if ready.is_err() || pipe.write(&mut stream.outgoing).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINK_SILENCE_MAX, said).await;
 }
 
 fn nonce() -> Result<[u8; 32], String> {
@@ -299,8 +344,21 @@ mod tests {
         let (ring_epoch, lines) = (Arc::default(), Arc::new(AtomicU64::new(1)));
         let (cores, names) = (Vec::new(), watch::channel(Arc::default()).1);
         let (clock, refusals, papers) = (Clock::new(), Refusals::new(), None);
-        let home =
-            Home { us, key, clock, cores, control, ring_epoch, lines, papers, names, refusals };
+        let (twins, ends) = (Twins::default(), mpsc::channel(1).0);
+        let home = Home {
+            us,
+            key,
+            clock,
+            cores,
+            control,
+            ring_epoch,
+            lines,
+            papers,
+            names,
+            refusals,
+            twins,
+            ends,
+        };
         (home, news)
     }
 

@@ -5,7 +5,7 @@
 //! - `control`: the control plane's shards on tokio; `letters`: its way to the cores; `mesh`: theirs to each other; `bell`: what wakes a core; `stuck`: cores that do
 //!   nothing any more
 //! - `far`, `far_ways`: connections to other nodes, and `dialed`: to which of them; `pipe`: their bytes, plain or through TLS; `papers`: the certificates for that, and their
-//!   renewal; `refusals`: who was refused, and why
+//!   renewal; `refusals`: who was refused, and why; `twins`: processes under one number
 //! - `handed`: connections of the websocket port that speak plain HTTP
 //! - `keys`: the key of a `dev`
 //! - `stats`, `watch`: counters, `/metrics`, `/health`; `clock`: the only one
@@ -34,5 +34,6 @@ mod stats;
 #[cfg(test)]
 mod strangers;
 mod stuck;
+mod twins;
 mod uring;
 mod watch;

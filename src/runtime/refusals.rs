@@ -26,6 +26,8 @@ pub(super) enum Refusal {
     Key,
     /// Its hello is of another cell or version, or none.
     Hello,
+    /// Another process runs under its number.
+    Twin,
     /// It took too long.
     Slow,
     /// Too many are not proven yet.
@@ -33,7 +35,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Plain,
         Self::Secured,
         Self::Handshake,
@@ -42,6 +44,7 @@ impl Refusal {
         Self::Warrant,
         Self::Key,
         Self::Hello,
+        Self::Twin,
         Self::Slow,
         Self::Full,
     ];
@@ -56,6 +59,7 @@ impl Refusal {
             Self::Warrant => "warrant",
             Self::Key => "key",
             Self::Hello => "hello",
+            Self::Twin => "twin",
             Self::Slow => "slow",
             Self::Full => "full",
         }
@@ -67,6 +71,7 @@ impl Refusal {
             Fault::Secured => Self::Secured,
             Fault::Unwarranted(_) => Self::Warrant,
             Fault::Key => Self::Key,
+            Fault::Twin(_) => Self::Twin,
             Fault::Slow | Fault::Silent(_) => Self::Slow,
             Fault::Broken
             | Fault::Version(..)

@@ -17,6 +17,7 @@ use super::clock::Clock;
 use super::far::{self, Home, News};
 use super::papers::{self, Bearer, Papers};
 use super::refusals::Refusals;
+use super::twins::Twins;
 use crate::cli::PaperFiles;
 use crate::ids::{NodeId, Peer, Role, Roles};
 use crate::limits::LINK_GREETING_MAX;
@@ -108,6 +109,8 @@ fn home(node: u16, roles: Roles, papers: Option<Arc<Papers>>) -> (Home, mpsc::Re
         papers: papers.map(|papers| watch::channel(papers).1),
         names: watch::channel(Arc::default()).1,
         refusals: Refusals::new(),
+        twins: Twins::default(),
+        ends: mpsc::channel(1).0,
     };
     (home, news)
 }

@@ -76,6 +76,8 @@ pub enum Fault {
     Slow,
     /// It speaks to itself.
     Ourselves,
+    /// Another process runs under the same number, and was met later.
+    Twin(NodeId),
     /// A frame that is longer than any of ours.
     TooLong(u32),
     /// Batches are missing or doubled: no TCP does that, but a proxy may.
@@ -101,6 +103,11 @@ impl std::fmt::Display for Fault {
                 write!(f, "it did not prove who it is within {LINK_GREETING_MAX:?}")
             }
             Self::Ourselves => f.write_str("it is ourselves"),
+            Self::Twin(node) => write!(
+                f,
+                "two processes run as node {}, and one ends: each node needs a number of its own (--id), and runs once",
+                node.0
+            ),
             Self::TooLong(len) => write!(f, "a frame of {len} bytes"),
             Self::Sequence { expected, got } => write!(f, "batch {got} instead of {expected}"),
             Self::Silent(age) => write!(f, "silent for {:.1} s", age.as_secs_f64()),
@@ -126,6 +133,8 @@ const HELLO: u8 = 1;
 const PROOF: u8 = 2;
 const BATCH: u8 = 3;
 const BEAT: u8 = 4;
+/// The last word to a twin. Who does not know of twins takes it for a broken frame, and goes as well.
+const TWIN: u8 = 5;
 
 /// Which side began. Each proves something else, so that nobody can send the other's proof back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -258,6 +267,17 @@ impl Stream {
         });
     }
 
+    /// Tells the other side that it is a twin. Only while it is up, and nothing after that.
+    pub fn disown(&mut self) {
+        assert!(self.is_up(), "nothing is said to a stranger");
+        frame(&mut self.outgoing, |to| TWIN.write(to));
+    }
+
+    /// Whether the other side began.
+    pub fn is_answer(&self) -> bool {
+        self.side == Side::Answered
+    }
+
     /// Bytes of the other side, cut anywhere.
     ///
     /// # Errors
@@ -316,6 +336,7 @@ impl Stream {
                 }
                 Ok(())
             }
+            (TWIN, Phase::Up) => Err(Fault::Twin(self.us.node)),
             _ => Err(Fault::Broken),
         }
     }

@@ -93,6 +93,19 @@ fn strangers_are_refused_before_anything_is_believed() {
 }
 
 #[test]
+fn a_twin_is_told_by_who_knows_the_key_and_by_nobody_else() {
+    let (mut a, mut b) = pair();
+    a.send(&batch(b"before"));
+    a.disown();
+    let mut got = Vec::new();
+    let told = b.receive(Mono::default(), &a.outgoing, &mut got);
+    assert_eq!((told, got), (Err(Fault::Twin(b.us().node)), vec![Got::Batch(batch(b"before"))]));
+    let stranger = [1, 0, 0, 0, TWIN];
+    let heard = answered(us(1, "c"), 5).receive(Mono::default(), &stranger, &mut Vec::new());
+    assert_eq!(heard, Err(Fault::Broken));
+}
+
+#[test]
 fn a_proof_is_worth_nothing_in_another_conversation() {
     let (mut a, mut b) = (dialed(us(1, "c"), 5), answered(us(2, "c"), 5));
     b.receive(Mono::default(), &std::mem::take(&mut a.outgoing), &mut Vec::new()).expect("greets");

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The webapp on PostgreSQL: the database's own stories, those of a server that is started anew, and a whole cell. Installs the server by apt
 # when there is none, and runs it as a user of no rank in a directory that goes away. tests/postgres.sh NAME...: only these of its parts
-# (stories, server, cell).
+# (server, stories, cell: a follower copies all databases, of which stories leave many).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(stories server cell)
+[ ${#parts[@]} -gt 0 ] || parts=(server stories cell)
 
 binaries() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1; }
 [ -n "$(binaries)" ] || { apt-get update -q && apt-get install -qy --no-install-recommends postgresql; }

@@ -85,6 +85,10 @@ async fn nothing_is_written_over_what_a_failover_lost() {
     assert_eq!(gauge(&database, "database_went_back"), 1);
     assert_eq!(texts(&database).await, ["one"]);
     database.close().await;
+    // A supervisor that starts it again changes nothing.
+    let refused = open(&there).await.map(|_| ()).expect_err("opened").to_string();
+    assert!(refused.contains("end every node of the cell"), "{refused}");
+    follower.run("DELETE FROM meta WHERE name = 'went_back'").await;
     let (database, _mail) = open(&there).await.expect("opened again");
     assert_ne!(database.epoch(), epoch, "no position of before counts");
     say(&database, "four").await;

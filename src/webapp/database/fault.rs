@@ -144,7 +144,8 @@ pub(super) fn follows() -> sqlx::Error {
 
 /// What was committed, and told to everybody, is not there any more.
 pub(super) fn gone_back() -> sqlx::Error {
-    let why = "what was committed last is not there: start every node of the cell anew";
+    let why =
+        "what was committed last is not there: end this webapp, whose next start says what to do";
     sqlx::Error::Io(io::Error::new(GONE_BACK, why))
 }
 

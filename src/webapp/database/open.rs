@@ -76,6 +76,9 @@ impl Database {
         if seed::is_needed(&mut db).await.map_err(broken)? {
             seed::make(&mut db).await.map_err(broken)?;
         }
+        if seed::went_back(&mut db).await.map_err(broken)? {
+            return Err(Unopened::WentBack(storage.clone()));
+        }
         pen.sign(&mut db).await.map_err(broken)?;
         if let Some(demo) = demo {
             if seed::team(&mut db).await.map_err(broken)?.is_none() {

@@ -32,10 +32,19 @@ fn new_epoch() -> String {
     random_hex(8)
 }
 
-/// From the next start on, positions of before are worth nothing.
-pub(super) async fn renew_epoch(db: &mut Connection) -> Result<(), sqlx::Error> {
+/// What was committed last is not there. Positions of before are worth nothing from now on, and nobody opens the database until the operator has
+/// ended who has them and takes this away.
+pub(super) async fn note_loss(db: &mut Connection) -> Result<(), sqlx::Error> {
+    let mut tx = db.begin().await?;
     let renew = "UPDATE meta SET value = $1 WHERE name = 'epoch'";
-    query(renew).bind(&new_epoch()).execute(db).await.map(|_| ())
+    query(renew).bind(&new_epoch()).execute(&mut tx).await?;
+    query("INSERT INTO meta VALUES ('went_back', 'yes')").execute(&mut tx).await?;
+    tx.commit().await
+}
+
+pub(super) async fn went_back(db: &mut Connection) -> Result<bool, sqlx::Error> {
+    let noted = "SELECT EXISTS (SELECT 1 FROM meta WHERE name = 'went_back')";
+    Ok(query(noted).fetch_one(db).await?.get(0))
 }
 
 /// The team, once it was made.

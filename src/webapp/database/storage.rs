@@ -87,6 +87,8 @@ pub enum Unopened {
     },
     /// A crowd was to come into a workspace that there is already.
     Inhabited(Storage),
+    /// What was committed and published is not there any more.
+    WentBack(Storage),
 }
 
 impl fmt::Display for Unopened {
@@ -111,6 +113,10 @@ impl fmt::Display for Unopened {
                 f,
                 "there is a workspace in {storage} already, and --users makes a new one; choose {}, or --ephemeral",
                 storage.advice()
+            ),
+            Self::WentBack(storage) => write!(
+                f,
+                "{storage} lost what was committed and published, when a server took over that was behind: end every node of the cell, which have it, say DELETE FROM meta WHERE name = 'went_back' there, and start them"
             ),
             Self::Broken { storage: Storage::Server(server), error } => write!(
                 f,

@@ -240,8 +240,8 @@ impl Writer {
             if let Some(last) = &self.last
                 && !last.is_stored(&mut db).await?
             {
-                // Owners and clients have what is not there, under numbers that would be given again: no position of theirs may count.
-                seed::renew_epoch(&mut db).await?;
+                // Owners and clients have what is not there, under numbers that would be given again.
+                seed::note_loss(&mut db).await?;
                 self.facts.tally.went_back.store(true, Ordering::Relaxed);
                 return Err(gone_back());
             }

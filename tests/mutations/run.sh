@@ -12,10 +12,10 @@ root=$PWD tree=$PWD/target/mutants/tree
 # story when the worlds change; the budgets hold as long as the situations are played as often.
 # mutant      budget  by             at seed, by
 mutants='
-M1            30      I4             2 I4
-M2            110     I18,I20,I22    4 I18
+M1            30      I4             4 I4
+M2            110     I18,I20,I22    11 I18
 M3            35      I3,I14         4 I3
-M4            85      I3,I14,I22     11 I14
+M4            85      I3,I14,I22     14 I14
 M5            10      I18,I22        1 I22
 M6            10      I19            1 I19
 M10           45      I15,I22        7 I22

@@ -183,6 +183,7 @@ const SIGHTS: &[&str] = &[
     "joins into a store that went back",
     "joins without a store",
     "joins and leaves",
+    "managers that know of no others",
     "nodes replaced",
     "operator: a node added",
     "operator: a region drained",

@@ -54,6 +54,8 @@ pub(crate) struct Layout {
     pub(crate) is_cell: bool,
     /// In which at most one node is replaced.
     pub(crate) window: Duration,
+    /// A manager that was told of no others.
+    pub(crate) hermit: Option<usize>,
 }
 
 /// Among the numbers of nodes in no ring: nobody has it.
@@ -133,7 +135,7 @@ impl Layout {
             }
         }
         let window = millis(*random.pick(&[1_500, 5_000, 60_000]));
-        Self { parts, webapp, managers, is_cell: true, window }
+        Self { parts, webapp, managers, is_cell: true, window, hermit: None }
     }
 
     /// By which ways nodes hear of another ring: all do both ways, or nothing is pushed, or one hears by pushes only.
@@ -172,6 +174,7 @@ impl Layout {
             managers: vec![],
             is_cell: false,
             window: ManagerConfig::WINDOW,
+            hermit: None,
         }
     }
 
@@ -187,7 +190,7 @@ impl Layout {
         let rank = self.managers.iter().position(|manager| *manager == at).unwrap_or(0) as u32;
         ManagerConfig {
             me,
-            managers: self.managers.len().max(1),
+            managers: if self.hermit == Some(at) { 1 } else { self.managers.len().max(1) },
             rank,
             window: self.window,
             ..ManagerConfig::alone(me)
@@ -274,8 +277,11 @@ impl Layout {
         part.is_misled.then_some(nobody).into_iter().chain(part.relays.iter().map(told)).collect()
     }
 
-    /// What operators write wrong of whom to ask for channels.
+    /// What operators write wrong: of whom to ask for channels, of who else is a manager.
     pub(crate) fn mislead(&mut self, random: &mut Random) {
+        if self.managers.len() > 1 && random.chance(150) {
+            self.hermit = Some(*random.pick(&self.managers));
+        }
         for part in &mut self.parts {
             part.is_misled =
                 self.is_cell && !part.owns() && part.is(Role::Gateway) && random.chance(100);

@@ -219,6 +219,9 @@ impl World {
         if layout.parts.iter().any(|part| part.is_misled) {
             coverage.saw("relays that are not there");
         }
+        if layout.hermit.is_some() {
+            coverage.saw("managers that know of no others");
+        }
         let outside = Outside {
             has_relays: layout.parts.iter().any(|part| !part.relays.is_empty()),
             database,

@@ -57,3 +57,21 @@ fn a_query_that_cannot_be_asked_takes_no_room_of_what_is_said_to_a_keeper() {
     let said: Vec<&str> = stage.heard(keeper).iter().map(Message::name).collect();
     assert_eq!(said, ["PresenceQuery", "Watch"]);
 }
+
+#[test]
+fn who_watches_more_than_there_is_room_for_is_told_so() {
+    // The client's own user and two more.
+    let mut stage = Stage::new(&Limits { users_max: 3, ..Limits::DEFAULT });
+    stage.connect(conn(0));
+    let mut said = |ids: &str| {
+        stage.told(conn(0));
+        stage.say(conn(0), &format!(r#"{{"id":7,"type":"presence_sub","ids":{ids}}}"#));
+        stage.told(conn(0))
+    };
+    let told = said(r#"["U2","U3","U4"]"#);
+    let [Told::Json(ref refusal)] = told[..] else { panic!("a refusal: {told:?}") };
+    assert_eq!((&refusal["reply_to"], &refusal["error"]["code"]), (&7.into(), &16.into()));
+    // The others are watched; whoever is watched no more leaves room.
+    assert_eq!(said(r#"["U2"]"#), []);
+    assert_eq!(said(r#"["U2","U4"]"#), []);
+}

@@ -208,3 +208,18 @@ fn twenty_recoveries_take_three_round_trips() {
     }
     assert_eq!(told.len(), 20);
 }
+
+/// A code from 3500 on would be the end of it, on a day on which a table was full for a moment.
+#[test]
+fn a_guest_for_whom_there_is_no_room_may_come_again() {
+    let sections = serde_json::json!({ "client": { "token": { "hmac_secret_key": "secret" } } });
+    let rules = Arc::new(config::read(sections).expect("a configuration").rules);
+    let mut stage = Stage::with_rules(&Limits { channels_max: 0, ..Limits::DEFAULT }, rules);
+    stage.knock(GUEST, "/connection/websocket");
+    stage.told(GUEST);
+    stage.say(GUEST, &format!(r#"{{"id":1,"connect":{{"token":"{TOKEN}"}}}}"#));
+    let told = stage.told(GUEST);
+    let [Told::Json(ref refusal)] = told[..] else { panic!("a refusal, and no Close: {told:?}") };
+    assert_eq!((&refusal["id"], &refusal["error"]["code"]), (&1.into(), &100.into()));
+    assert_eq!(refusal["error"]["temporary"], true);
+}

@@ -163,10 +163,11 @@ class Client:
         self.epoch = self.socket = None
         self.next_id = 0
 
-    def connect(self, resume=True, named=None, **socket):
-        """rtm.connect, hello, positions. `named`: only these channels are resumed."""
+    def connect(self, resume=True, named=None, at=None, **socket):
+        """rtm.connect, hello, positions. `named`: only these channels are resumed. `at`: a gateway, instead of the one that it is sent to."""
         self.boot = self.server.call(self.name, "rtm.connect", batch_presence_aware="1", **({"resume": "true"} if resume else {}))
-        self.socket = Socket(self.boot["url"], **socket)
+        url = self.boot["url"]
+        self.socket = Socket(at + urllib.parse.urlsplit(url).path if at else url, **socket)
         self.hello = self.socket.message()
         assert self.hello["type"] == "hello", self.hello
         self.epoch = self.epoch or self.hello["epoch"]
@@ -276,9 +277,9 @@ class Client:
         return self
 
 
-def comes_in(client):
+def comes_in(client, **how):
     """The client, if the server lets it in: a gateway that has just started does not know its webapp yet."""
     try:
-        return client.connect()
+        return client.connect(**how)
     except AssertionError:
         return None

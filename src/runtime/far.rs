@@ -93,16 +93,6 @@ impl Home {
         fault.to_string()
     }
 
-    /// Whether somebody who came to us runs beside another process of its number.
-    fn is_twin(&self, stream: &Stream, other: &Identity) -> bool {
-        let is_one =
-            stream.is_answer() && self.twins.meet(self.clock.mono(), other.node, other.incarnation);
-        if is_one {
-            self.refusals.count(Refusal::Twin);
-        }
-        is_one
-    }
-
     /// Waits while the place takes nothing: then the socket is not read, and the other side notices. False: the place is gone.
     async fn tell(&self, core: u8, news: News) -> bool {
         let Some(letter_box) = self.cores.get(usize::from(core)) else {
@@ -232,11 +222,13 @@ async fn turns<F: FnOnce()>(
                     for one in got.drain(..) {
                         let news = match one {
                             Got::Batch(batch) => News::Batch(line, batch),
-                            Got::Up { other, .. } if home.is_twin(stream, &other) => {
-                                disown(pipe, stream).await;
-                                return Err(Fault::Twin(other.node).to_string());
-                            }
                             Got::Up { other, version } => {
+                                let (node, life) = (other.node, other.incarnation);
+                                if stream.is_answer() && home.twins.meet(home.clock.mono(), node, life) {
+                                    home.refusals.count(Refusal::Twin);
+                                    disown(pipe, stream).await;
+                                    return Err(Fault::Twin(node).to_string());
+                                }
                                 let (up, sender) = met.take().expect("it comes up once");
                                 up();
                                 News::Met(line, (other, version), sender)
@@ -325,46 +317,48 @@ pub(super) fn dial_all(home: &Home, address: &str, cores: u8, dialers: Dialers) 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ids::{NodeId, Role, Roles};
 
-    fn home(node: u16) -> (Home, mpsc::Receiver<News>) {
-        let (control, news) = mpsc::channel(8);
+    /// Of a node without cores, whose control plane is whoever has the other end.
+    pub(in crate::runtime) fn home(
+        node: u16,
+        roles: Roles,
+        papers: Option<Arc<Papers>>,
+    ) -> (Home, mpsc::Receiver<News>) {
+        let (control, news) = mpsc::channel(64);
         let us = Identity {
             cell: "c".into(),
             node: NodeId(node),
             incarnation: u64::from(node),
-            roles: Roles::of(&[Role::Health]),
+            roles,
             core: Peer::CONTROL_CORE,
             cores: 0,
             ring_epoch: 1,
         };
-        let key = CellKey([7; 32]);
-        let (ring_epoch, lines) = (Arc::default(), Arc::new(AtomicU64::new(1)));
-        let (cores, names) = (Vec::new(), watch::channel(Arc::default()).1);
-        let (clock, refusals, papers) = (Clock::new(), Refusals::new(), None);
-        let (twins, ends) = (Twins::default(), mpsc::channel(1).0);
         let home = Home {
             us,
-            key,
-            clock,
-            cores,
+            key: CellKey([7; 32]),
+            clock: Clock::new(),
+            cores: Vec::new(),
             control,
-            ring_epoch,
-            lines,
-            papers,
-            names,
-            refusals,
-            twins,
-            ends,
+            ring_epoch: Arc::default(),
+            lines: Arc::new(AtomicU64::new(1)),
+            papers: papers.map(|papers| watch::channel(papers).1),
+            names: watch::channel(Arc::default()).1,
+            refusals: Refusals::new(),
+            twins: Twins::default(),
+            ends: mpsc::channel(1).0,
         };
         (home, news)
     }
 
     #[tokio::test]
     async fn a_connection_that_is_not_wanted_any_more_is_parted_from_on_both_sides() {
-        let ((one, mut of_one), (other, mut of_other)) = (home(1), home(2));
+        const HEALTH: Roles = Roles::of(&[Role::Health]);
+        let ((one, mut of_one), (other, mut of_other)) =
+            (home(1, HEALTH, None), home(2, HEALTH, None));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
         tokio::spawn(answer(listener, other));

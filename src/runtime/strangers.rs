@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
@@ -13,17 +12,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use super::clock::Clock;
+use super::far::tests::home;
 use super::far::{self, Home, News};
 use super::papers::{self, Bearer, Papers};
 use super::refusals::Refusals;
-use super::twins::Twins;
 use crate::cli::PaperFiles;
-use crate::ids::{NodeId, Peer, Role, Roles};
+use crate::ids::{NodeId, Role, Roles};
 use crate::limits::LINK_GREETING_MAX;
 use crate::ops::metrics::{Sample, render};
 use crate::wire::link::{Batch, Handled};
-use crate::wire::stream::{CellKey, Identity};
+use crate::wire::stream::CellKey;
 
 /// An authority, and the days on which what it signs is valid.
 struct Office {
@@ -86,34 +84,6 @@ fn bearer(name: &str, roles: Roles) -> Bearer {
 }
 
 const GATEWAY: Roles = Roles::of(&[Role::Gateway, Role::Health]);
-
-fn home(node: u16, roles: Roles, papers: Option<Arc<Papers>>) -> (Home, mpsc::Receiver<News>) {
-    let (control, news) = mpsc::channel(64);
-    let us = Identity {
-        cell: "c".into(),
-        node: NodeId(node),
-        incarnation: u64::from(node),
-        roles,
-        core: Peer::CONTROL_CORE,
-        cores: 0,
-        ring_epoch: 1,
-    };
-    let home = Home {
-        us,
-        key: CellKey([7; 32]),
-        clock: Clock::new(),
-        cores: Vec::new(),
-        control,
-        ring_epoch: Arc::default(),
-        lines: Arc::new(AtomicU64::new(1)),
-        papers: papers.map(|papers| watch::channel(papers).1),
-        names: watch::channel(Arc::default()).1,
-        refusals: Refusals::new(),
-        twins: Twins::default(),
-        ends: mpsc::channel(1).0,
-    };
-    (home, news)
-}
 
 fn gateway(node: u16, papers: Option<Arc<Papers>>) -> (Home, mpsc::Receiver<News>) {
     home(node, GATEWAY, papers)

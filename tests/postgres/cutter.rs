@@ -1,10 +1,11 @@
 //! A way to the server that is cut at a commit: before the server hears of it, or before its answer comes back.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread;
+
+use crate::proxy;
 
 /// What is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,22 +28,10 @@ pub(crate) struct Cutter {
 
 impl Cutter {
     pub(crate) fn new(server: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("bound").port();
         let state = Arc::new(AtomicU8::new(NOTHING));
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect(("127.0.0.1", server)).expect("the server");
-                let (to, from) =
-                    (client.try_clone().expect("one"), server.try_clone().expect("one"));
-                let state = Arc::clone(&shared);
-                thread::spawn(move || carry(from, to, &state, false));
-                let state = Arc::clone(&shared);
-                thread::spawn(move || carry(client, server, &state, true));
-            }
-        });
-        Self { port, state }
+        let carry = move |from, to, is_question| carry(from, to, &shared, is_question);
+        Self { port: proxy::open(move || server, carry), state }
     }
 
     /// The next commit is cut.

@@ -2,11 +2,37 @@
 
 use std::time::Duration;
 
+use campanile::control::Mail;
 use campanile::webapp::database::{Database, Refused};
 use sqlx::ConnectOptions as _;
+use sqlx::postgres::PgConnectOptions;
+use tokio::sync::mpsc;
 
 use crate::follower::{Follower, Switch};
 use crate::{fresh, gauge, open, post, texts, until};
+
+/// Two servers, of which the second follows, and the database by a name that leads to the first. Both have what was said: "one".
+struct Stage {
+    first: PgConnectOptions,
+    follower: Follower,
+    switch: Switch,
+    by_name: PgConnectOptions,
+    database: Database,
+    _mail: mpsc::Receiver<Mail>,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let first = fresh().await;
+        let follower = Follower::new(&first);
+        let switch = Switch::new(first.get_port());
+        let by_name = first.clone().port(switch.port);
+        let (database, mail) = open(&by_name).await.expect("opened");
+        say(&database, "one").await;
+        follower.catch_up().await;
+        Self { first, follower, switch, by_name, database, _mail: mail }
+    }
+}
 
 async fn say(database: &Database, text: &str) {
     let is_stored = async || database.change(post(database, text, Some(text))).await.is_ok();
@@ -21,12 +47,7 @@ async fn tip(database: &Database) -> Result<i64, Refused> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_is_neither_read_nor_written() {
-    let options = fresh().await;
-    let (first, follower) = (options.get_port(), Follower::new(&options));
-    let switch = Switch::new(first);
-    let (database, _mail) = open(&options.clone().port(switch.port)).await.expect("opened");
-    say(&database, "one").await;
-    follower.catch_up().await;
+    let Stage { first, follower, switch, database, _mail, .. } = Stage::new().await;
     follower.run("SELECT pg_wal_replay_pause()").await;
     say(&database, "two").await;
     switch.lead(follower.port);
@@ -34,7 +55,7 @@ async fn a_follower_is_neither_read_nor_written() {
     let refused = database.change(post(&database, "three", None)).await;
     assert_eq!(refused, Err(Refused::UNAVAILABLE));
     assert_eq!(tip(&database).await, Err(Refused::UNAVAILABLE), "it would be 1");
-    switch.lead(first);
+    switch.lead(first.get_port());
     switch.cut();
     say(&database, "four").await;
     assert_eq!(texts(&database).await, ["one", "two", "four"]);
@@ -43,19 +64,14 @@ async fn a_follower_is_neither_read_nor_written() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_another_took_over_from_is_not_read_any_more() {
-    let options = fresh().await;
-    let (first, follower) = (options.get_port(), Follower::new(&options));
-    let switch = Switch::new(first);
-    let (database, _mail) = open(&options.clone().port(switch.port)).await.expect("opened");
-    say(&database, "one").await;
+    let Stage { first, follower, switch, database, _mail, .. } = Stage::new().await;
     // By a connection that stays.
     assert_eq!(tip(&database).await, Ok(1));
-    follower.catch_up().await;
     follower.promote();
     switch.lead(follower.port);
     let end_the_writer = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    let mut there = options.connect().await.expect("nobody told it");
+    let mut there = first.connect().await.expect("nobody told it");
     sqlx::raw_sql(end_the_writer).execute(&mut there).await.expect("ended");
     say(&database, "two").await;
     assert_eq!(texts(&database).await, ["one", "two"]);
@@ -64,14 +80,8 @@ async fn a_server_that_another_took_over_from_is_not_read_any_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_written_over_what_a_failover_lost() {
-    let options = fresh().await;
-    let (first, follower) = (options.get_port(), Follower::new(&options));
-    let switch = Switch::new(first);
-    let there = options.clone().port(switch.port);
-    let (database, _mail) = open(&there).await.expect("opened");
+    let Stage { follower, switch, by_name, database, _mail, .. } = Stage::new().await;
     let epoch = database.epoch().to_string();
-    say(&database, "one").await;
-    follower.catch_up().await;
     follower.detach().await;
     say(&database, "two").await;
     follower.promote();
@@ -86,10 +96,10 @@ async fn nothing_is_written_over_what_a_failover_lost() {
     assert_eq!(texts(&database).await, ["one"]);
     database.close().await;
     // A supervisor that starts it again changes nothing.
-    let refused = open(&there).await.map(|_| ()).expect_err("opened").to_string();
+    let refused = open(&by_name).await.map(|_| ()).expect_err("opened").to_string();
     assert!(refused.contains("end every node of the cell"), "{refused}");
     follower.run("DELETE FROM meta WHERE name = 'went_back'").await;
-    let (database, _mail) = open(&there).await.expect("opened again");
+    let (database, _mail) = open(&by_name).await.expect("opened again");
     assert_ne!(database.epoch(), epoch, "no position of before counts");
     say(&database, "four").await;
     assert_eq!(texts(&database).await, ["one", "four"]);

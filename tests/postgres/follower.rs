@@ -5,12 +5,11 @@ use std::io::{self, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgConnection, Row as _};
 
-use crate::{named, server, until};
+use crate::{control, named, proxy, server, until};
 
 /// Ends when it is dropped.
 pub(crate) struct Follower {
@@ -31,8 +30,7 @@ impl Follower {
         let config = format!("{data}/postgresql.conf");
         let mut config = OpenOptions::new().append(true).open(config).expect("the copy's");
         writeln!(config, "port = {port}").expect("written");
-        let log = format!("{data}.log");
-        server("pg_ctl", &["-D", &data, "-l", &log, "-w", "start"]);
+        control(&data, &["start"]);
         Self { port, data, first: first.clone() }
     }
 
@@ -67,13 +65,13 @@ impl Follower {
     }
 
     pub(crate) fn promote(&self) {
-        server("pg_ctl", &["-D", &self.data, "-w", "promote"]);
+        control(&self.data, &["promote"]);
     }
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        server("pg_ctl", &["-D", &self.data, "-m", "immediate", "stop"]);
+        control(&self.data, &["-m", "immediate", "stop"]);
     }
 }
 
@@ -86,24 +84,16 @@ pub(crate) struct Switch {
 
 impl Switch {
     pub(crate) fn new(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let (to, open) = (Arc::new(AtomicU16::new(to)), Arc::default());
-        let switch = Self { port, to: Arc::clone(&to), open: Arc::clone(&open) };
-        thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::SeqCst)))
-                else {
-                    continue;
-                };
-                let other = |stream: &TcpStream| stream.try_clone().expect("one more");
-                open.lock().expect("no panic").push(other(&client));
-                let (from, back) = (other(&server), other(&client));
-                thread::spawn(move || carry(client, server));
-                thread::spawn(move || carry(from, back));
+        let to = Arc::new(AtomicU16::new(to));
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let (leads, opened) = (Arc::clone(&to), Arc::clone(&open));
+        let carry = move |from: TcpStream, to, is_question| {
+            if is_question {
+                opened.lock().expect("no panic").push(from.try_clone().expect("one more"));
             }
-        });
-        switch
+            carry(from, to);
+        };
+        Self { port: proxy::open(move || leads.load(Ordering::SeqCst), carry), to, open }
     }
 
     pub(crate) fn lead(&self, to: u16) {

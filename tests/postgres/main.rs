@@ -4,6 +4,7 @@
 mod cutter;
 mod failover;
 mod follower;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -99,11 +100,15 @@ fn server(program: &str, words: &[&str]) {
     assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Starts and ends a server, by its data.
+fn control(data: &str, words: &[&str]) {
+    let log = format!("{data}.log");
+    server("pg_ctl", &[&["-D", data, "-l", &log, "-w"], words].concat());
+}
+
 /// Ends the server and starts it again.
 fn pg_ctl(words: &[&str]) {
-    let data = named("CAMPANILE_TEST_POSTGRES_DATA");
-    let log = format!("{data}.log");
-    server("pg_ctl", &[&["-D", &data, "-l", &log, "-w"], words].concat());
+    control(&named("CAMPANILE_TEST_POSTGRES_DATA"), words);
 }
 
 /// Fails when it takes longer than ten seconds.

@@ -10,6 +10,7 @@ use campanile::wire::Message;
 use crate::agenda::Happening;
 use crate::checker::Violation;
 use crate::client::Phase;
+use crate::guest::Guest;
 use crate::hearing::REVOKED_WITHIN;
 use crate::network::End;
 use crate::world::World;
@@ -77,7 +78,7 @@ impl World {
         self.stage = Stage::Quiet { since: self.agenda.now, rested: None };
         self.backlog = self.outside.database.outbox.len();
         self.heal_all();
-        self.end_of_season();
+        self.retire_guests(Guest::is_tourist);
     }
 
     /// I17, of mail.
@@ -321,10 +322,7 @@ impl World {
             let how = if client.is_multiple_of(2) { End::Fin } else { End::Reset };
             self.hang_up(client, how);
         }
-        for at in 0..self.guests.len() {
-            self.guests[at].is_retired = true;
-            self.guest_hangs_up(at);
-        }
+        self.retire_guests(|_| true);
         Ok(())
     }
 

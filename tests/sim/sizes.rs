@@ -109,9 +109,7 @@ impl Sizes {
         assert_eq!(limits.fault(), None, "the relations hold for every draw");
         Self { limits, ..sizes }
     }
-}
 
-impl Sizes {
     /// Budgets of memory that are reached, in some worlds: of what is kept for a moment, and of channels, while tourists take their room.
     pub(crate) fn cramp(&mut self, random: &mut Random) {
         let publication = u64::from(self.limits.publication_bytes_max);

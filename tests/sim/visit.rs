@@ -34,10 +34,10 @@ pub(crate) fn tourists(database: &Database, sights: u64, random: &mut Random) ->
 }
 
 impl World {
-    /// Tourists go home.
-    pub(crate) fn end_of_season(&mut self) {
+    /// Guests of this kind go home.
+    pub(crate) fn retire_guests(&mut self, who: impl Fn(&Guest) -> bool) {
         for at in 0..self.guests.len() {
-            if self.guests[at].is_tourist() {
+            if who(&self.guests[at]) {
                 self.guests[at].is_retired = true;
                 self.guest_hangs_up(at);
             }

@@ -126,15 +126,26 @@ fn who_follows_a_store_that_goes_back_keeps_its_ring_until_there_is_a_newer_one(
     });
 }
 
-/// Somebody who follows the store, to whom nothing comes by another way, and what he is told after the ring that is there.
+/// Somebody who follows the store, what he is told, and by which way else rings come to him.
+struct Following {
+    follower: tokio::task::JoinHandle<()>,
+    told: tokio::sync::mpsc::Receiver<Cell>,
+    taken: tokio::sync::watch::Sender<View>,
+}
+
+fn follow(store: &Store, view: View, head_start: Duration) -> Following {
+    let (taken, view) = tokio::sync::watch::channel(view);
+    let (tell, told) = tokio::sync::mpsc::channel(64);
+    let following = campanile::ring::store::follow(store.clone(), view, head_start, tell);
+    Following { follower: tokio::spawn(following), told, taken }
+}
+
+/// Nothing comes to him by another way; what he is told after the ring that is there.
 async fn following(
     store: &Store,
     stored: &Stored,
 ) -> (tokio::task::JoinHandle<()>, tokio::sync::mpsc::Receiver<Cell>) {
-    let (_taken, view) = tokio::sync::watch::channel(View::default());
-    let (tell, mut told) = tokio::sync::mpsc::channel(64);
-    let following = campanile::ring::store::follow(store.clone(), view, Duration::ZERO, tell);
-    let follower = tokio::spawn(following);
+    let Following { follower, mut told, .. } = follow(store, View::default(), Duration::ZERO);
     assert_eq!(told.recv().await.as_ref(), Some(&stored.cell));
     (follower, told)
 }
@@ -143,13 +154,9 @@ async fn following(
 fn who_has_a_ring_by_another_way_reads_no_tables_of_it() {
     run(async {
         let (double, store, stored) = with_ring().await;
-        let mut view = View::default();
-        view.offer(&stored.cell);
-        let (_taken, view) = tokio::sync::watch::channel(view);
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
         let before = double.asked();
-        let following = campanile::ring::store::follow(store.clone(), view, Duration::ZERO, tell);
-        let follower = tokio::spawn(following);
+        let Following { follower, mut told, .. } =
+            follow(&store, View::of(&stored.cell), Duration::ZERO);
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(told.try_recv().is_err(), "it has it");
         assert_eq!(double.asked() - before, 2, "the seats, and to be told of another");
@@ -167,12 +174,8 @@ fn other_ways_have_a_head_start_as_long_as_they_are_the_first() {
     const HEAD_START: Duration = Duration::from_secs(1);
     run(async {
         let (_double, store, mut stored) = with_ring().await;
-        let mut view = View::default();
-        view.offer(&stored.cell);
-        let (taken, view) = tokio::sync::watch::channel(view);
-        let (tell, mut told) = tokio::sync::mpsc::channel(64);
-        let follower =
-            tokio::spawn(campanile::ring::store::follow(store.clone(), view, HEAD_START, tell));
+        let Following { follower, mut told, taken } =
+            follow(&store, View::of(&stored.cell), HEAD_START);
         for (weight, is_pushed, is_waited_for) in
             [(3, false, false), (4, true, false), (5, false, true), (6, false, false)]
         {

@@ -28,7 +28,7 @@ pub async fn follow(
     head_start: Duration,
     tell: mpsc::Sender<Cell>,
 ) {
-    let mut view = View::default();
+    let mut view = taken.borrow().clone();
     let mut others_are_first = false;
     let mut pause = PAUSE;
     // When the bucket is full again.
@@ -38,9 +38,8 @@ pub async fn follow(
         let empty_at = full_at.max(now) + PACE;
         sleep_until(empty_at.checked_sub(PACE * BURST).unwrap_or(now)).await;
         // Before the read, which finds this one or a later one.
-        let known = view.cell().is_some();
         if let Some(taken) = taken.borrow().cell() {
-            others_are_first |= view.offer(taken) == Offered::Newer && known;
+            others_are_first |= view.offer(taken) == Offered::Newer;
         }
         let failed = match store.newer(view.cell()).await {
             Ok(Some((cell, seats))) => {
